@@ -1,0 +1,7 @@
+"""``python -m hpcsgd``."""
+
+import sys
+
+from hpcsgd.cli import main
+
+sys.exit(main())

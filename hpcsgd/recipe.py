@@ -1,0 +1,150 @@
+"""From a recipe and the command line to a :class:`~hpcsgd.config.RunConfig`: defaults < recipe < command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcsgd.config import RunConfig
+from hpcsgd.errors import UsageError
+
+
+def load_config(recipe: str | None, overrides: list[str]) -> RunConfig:
+    """Read ``recipe`` (None: only defaults) and apply ``--dotted.key value`` or ``--dotted.key=value`` overrides.
+
+    Raises:
+        UsageError: an unreadable recipe, an unknown key, a wrong type or an impossible value; names the place.
+    """
+    from jsonargparse import ArgumentError
+
+    content = read_recipe(Path(recipe)) if recipe is not None else {}
+    _check_keys(_dotted(content), str(recipe))
+    _check_keys((word[2:].partition("=")[0] for word in overrides if word.startswith("--")), "the command line")
+    parser = make_parser()
+    try:
+        where = str(recipe)
+        parsed = parser.parse_object(content, defaults=True)
+        if overrides:
+            where = "the command line" if recipe is None else f"{recipe} with the command line"
+            parsed = parser.parse_args(overrides, namespace=parsed)
+        return RunConfig(**vars(parser.instantiate(parsed)))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UsageError(f"{where}: {_explain(str(error))}") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The content of a YAML recipe.
+
+    Raises:
+        UsageError: there is no such file, or it is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must be a mapping of keys to values, not {type(content).__name__}")
+    return content
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as a recipe that gives it again."""
+    import yaml
+
+    return str(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as nested dicts and lists of plain values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result
+
+
+def known_keys(cls: type = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """All dotted keys of a recipe with their types, sections too."""
+    hints = typing.get_type_hints(cls)
+    keys: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        keys[prefix + field.name] = kind
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            keys |= known_keys(kind, f"{prefix}{field.name}.")
+    return keys
+
+
+def make_parser() -> Any:
+    """The jsonargparse parser of all keys."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="hpcsgd train RECIPE", exit_on_error=False, default_env=False)
+    parser.add_class_arguments(RunConfig, as_group=False)
+    return parser
+
+
+def _dotted(content: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of nested mappings."""
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _check_keys(keys: typing.Iterable[str], where: str) -> None:
+    """Refuse unknown keys, with the nearest known one."""
+    known = known_keys()
+    for key in keys:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
+        # A right name in the wrong section, or without one, is nearest of all.
+        near = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]] or near
+        hint = f"did you mean {near[0]}?" if near else "hpcsgd train --help lists the keys"
+        raise UsageError(f"{where}: unknown key {key}; {hint}")
+
+
+def _explain(message: str) -> str:
+    """The parser's message in one line: the key, the bad value and what is valid."""
+    flat = " ".join(message.split())
+    found = re.search(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)$', flat)
+    if not found or found[1] not in known_keys():
+        return flat
+    key, value = found[1], found[2]
+    kind = known_keys()[key]
+    choices = [str(choice) for choice in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
+    if not choices:
+        return f"{key} is {value!r}: it must be of type {_type_name(kind)}"
+    near = difflib.get_close_matches(value, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{key} is {value!r}: it must be one of {', '.join(choices)}{hint}"
+
+
+def _type_name(kind: Any) -> str:
+    """A type as a user would say it."""
+    if isinstance(kind, type) and not typing.get_args(kind):
+        return {"int": "integer", "str": "text", "bool": "true or false", "float": "number"}.get(kind.__name__, kind.__name__)
+    return str(kind).replace("typing.", "")
+
+
+def print_help() -> None:
+    """Print all keys of a recipe with their meaning and defaults."""
+    parser = make_parser()
+    parser.usage = "hpcsgd train [RECIPE] [--print_config] [--KEY VALUE ...]"
+    parser.print_help()
