@@ -1,0 +1,1 @@
+"""Who talks to whom: communicators, topology, flat buffers, averaging and gradient allreduce."""

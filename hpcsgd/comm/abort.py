@@ -1,0 +1,48 @@
+"""One rank's failure ends the job: without this, the others would wait in a collective for ever."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.errors import UsageError
+
+
+@contextmanager
+def abort_on_failure(comm: Communicator) -> Iterator[None]:
+    """Run the body; an exception or exit of this rank is printed with its rank and ends all ranks, non-zero.
+
+    ``UsageError`` passes: it is raised by all ranks together. So does any exception in a job of one rank. Threads
+    that the body starts are covered too.
+    """
+    faulthandler.enable()
+    if comm.size == 1:
+        yield
+        return
+
+    def thread_failed(failure: threading.ExceptHookArgs) -> None:
+        if failure.exc_value is not None:
+            _end_job(comm, failure.exc_value)
+
+    previous, threading.excepthook = threading.excepthook, thread_failed
+    try:
+        yield
+    except UsageError:
+        raise
+    except BaseException as error:
+        _end_job(comm, error)
+    finally:
+        threading.excepthook = previous
+
+
+def _end_job(comm: Communicator, error: BaseException) -> None:
+    """Print what happened and abort with the exit's code, or 1."""
+    text = "".join(traceback.format_exception(error))
+    print(f"hpcsgd: rank {comm.rank} of {comm.size} failed; the job ends\n{text}", file=sys.stderr, end="", flush=True)
+    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    comm.abort(code or 1)

@@ -1,0 +1,127 @@
+"""The communicator that the rest of the package sees, and the one of a single process.
+
+All arrays are C-contiguous NumPy arrays and are changed in place. Every method but ``abort`` is collective: all
+ranks call it in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.errors import UsageError
+
+T = TypeVar("T")
+Array = NDArray[Any]
+
+
+class Communicator(Protocol):
+    """A group of ranks."""
+
+    rank: int
+    size: int
+    library: str
+
+    def sum_(self, array: Array) -> None:
+        """Replace ``array`` by its sum over the ranks: the same bits on all of them."""
+
+    def max_(self, array: Array) -> None:
+        """Replace ``array`` by its maximum over the ranks, element by element."""
+
+    def broadcast_(self, array: Array, root: int = 0) -> None:
+        """Replace ``array`` by that of ``root``."""
+
+    def gather(self, array: Array, root: int = 0) -> Array | None:
+        """Stack the ranks' arrays, all of one shape, to ``[size, *shape]`` on ``root``; None elsewhere."""
+
+    def allgather_object(self, value: T) -> list[T]:
+        """The ranks' values, in rank order, on all ranks."""
+
+    def broadcast_object(self, value: T, root: int = 0) -> T:
+        """The value of ``root``."""
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def split(self, color: int) -> Communicator:
+        """The ranks that gave the same ``color``, in rank order."""
+
+    def duplicate(self) -> Communicator:
+        """The same ranks with a message space of their own, for another thread."""
+
+    def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
+        """This rank's ``time.perf_counter()`` minus rank 0's, and the largest error of that, in seconds."""
+
+    def abort(self, code: int) -> None:
+        """End all ranks of the job at once with this exit code."""
+
+
+class SingleCommunicator:
+    """The communicator of one process; needs no MPI."""
+
+    rank = 0
+    size = 1
+    library = "none (single process)"
+
+    def sum_(self, array: Array) -> None:
+        """The sum over one rank is the array itself."""
+
+    def max_(self, array: Array) -> None:
+        """The maximum over one rank is the array itself."""
+
+    def broadcast_(self, array: Array, root: int = 0) -> None:
+        """The one rank has it already."""
+
+    def gather(self, array: Array, root: int = 0) -> Array | None:
+        """``array`` with a leading axis of length 1, copied."""
+        return np.array(array[None])
+
+    def allgather_object(self, value: T) -> list[T]:
+        """A list of the one value."""
+        return [value]
+
+    def broadcast_object(self, value: T, root: int = 0) -> T:
+        """The value itself."""
+        return value
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def split(self, color: int) -> Communicator:
+        """The one rank again."""
+        return self
+
+    def duplicate(self) -> Communicator:
+        """The one rank again."""
+        return self
+
+    def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
+        """Rank 0's clock is the reference."""
+        return 0.0, 0.0
+
+    def abort(self, code: int) -> None:
+        """End the process."""
+        os._exit(code)
+
+
+def agree(comm: Communicator, function: Callable[[], T]) -> T:
+    """Call ``function`` on every rank; if it raised ``UsageError`` on any, raise the first one's on all.
+
+    So a mistake that one rank alone can see (a file missing on its node) ends all ranks in the same way.
+    """
+    result: T | None = None
+    message: str | None = None
+    try:
+        result = function()
+    except UsageError as error:
+        message = str(error)
+    messages = comm.allgather_object(message)
+    failed = [rank for rank, text in enumerate(messages) if text is not None]
+    if failed:
+        where = "" if len(failed) == comm.size else f" (rank {failed[0]}; {len(failed)} of {comm.size} ranks failed)"
+        raise UsageError(f"{messages[failed[0]]}{where}")
+    return result  # type: ignore[return-value]

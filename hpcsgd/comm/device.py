@@ -1,0 +1,89 @@
+"""Which device a rank trains on, and how many threads it may use."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import torch
+
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.topology import Topology
+from hpcsgd.errors import UsageError
+
+
+def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bool) -> tuple[torch.device, str]:
+    """Choose this rank's device before the first CUDA call. Collective.
+
+    The GPU is ``local_rank`` modulo the visible GPUs: right where a rank sees all GPUs of the node and where the
+    launcher shows it one.
+
+    Args:
+        kind: ``auto``, ``cpu`` or ``cuda``.
+        comm: all ranks.
+        place: this rank's place.
+        share_gpu: allow several ranks on one GPU.
+
+    Returns:
+        the device and its name for the log.
+
+    Raises:
+        UsageError: ``cuda`` without a GPU, or two ranks on one GPU unasked.
+    """
+    count = torch.cuda.device_count() if kind != "cpu" else 0
+    if kind == "cuda" and count == 0:
+        raise UsageError("device is cuda, but this rank sees no GPU: check CUDA_VISIBLE_DEVICES, or choose device: cpu")
+    if count:
+        index = place.local_rank % count
+        torch.cuda.set_device(index)
+        properties = torch.cuda.get_device_properties(index)
+        device, name = torch.device("cuda", index), f"{properties.name} {getattr(properties, 'uuid', index)}"
+    else:
+        device, name = torch.device("cpu"), "cpu"
+    check_not_shared(comm.allgather_object((place.node, name)), share_gpu=share_gpu)
+    return device, name
+
+
+def check_not_shared(devices: list[tuple[str, str]], *, share_gpu: bool) -> None:
+    """Refuse two ranks on one GPU.
+
+    Args:
+        devices: node and device name of every rank, in rank order.
+        share_gpu: True allows it.
+
+    Raises:
+        UsageError: names the GPU and its ranks.
+    """
+    for (node, name), ranks in Counter(devices).items():
+        if name != "cpu" and ranks > 1 and not share_gpu:
+            shared = [rank for rank, device in enumerate(devices) if device == (node, name)]
+            raise UsageError(
+                f"ranks {shared} would share one GPU ({name} on {node}): start one rank a GPU, or set share_gpu: true"
+            )
+
+
+def set_threads(wanted: int | None, comm: Communicator, place: Topology) -> int:
+    """Set torch's threads of this rank and return their number. Collective.
+
+    Unset, ``OMP_NUM_THREADS`` counts where given; else the cores that the rank is bound to, shared with the ranks of
+    the node that are bound to the same.
+    """
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    everyone = comm.allgather_object((place.node, cores))
+    if wanted is None and not os.environ.get("OMP_NUM_THREADS"):
+        sharing = sum(1 for node, other in everyone if node == place.node and set(other) & set(cores))
+        wanted = max(1, len(cores) // sharing)
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    return torch.get_num_threads()
+
+
+def core_list() -> str:
+    """The cores that this process may run on, as ranges: ``0-3,8``."""
+    ranges: list[list[int]] = []
+    for core in sorted(os.sched_getaffinity(0)):
+        if ranges and core == ranges[-1][1] + 1:
+            ranges[-1][1] = core
+        else:
+            ranges.append([core, core])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)

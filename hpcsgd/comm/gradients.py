@@ -1,0 +1,144 @@
+"""Gradient allreduce: buckets of the flat gradient, reduced while the backward pass still runs.
+
+The flat gradient is cut from its end (the last layer, whose gradients come first) in buckets. A hook on each
+parameter counts its bucket down; a full bucket is launched, in the same order on every rank. What is left at
+:meth:`GradientAllreduce.finish` is launched and waited for there: that wait is the exposed part. The subclasses are
+thin: how one bucket is summed over the ranks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from hpcsgd.comm.flat import Slot
+
+
+class Buckets:
+    """A flat gradient cut in buckets at the borders of its tensors, the last tensors first.
+
+    Attributes:
+        flat: the flat gradient, 1-d.
+        parameters: the parameters, in the order of their gradients in ``flat``.
+        parts: the buckets, views of ``flat``, in the order of their launch.
+        bucket_of: bucket of each parameter.
+    """
+
+    def __init__(self, flat: Tensor, parameters: Sequence[Tensor], slots: Sequence[Slot], bucket_bytes: int) -> None:
+        """Cut ``flat``, which holds the gradients at ``slots``, in buckets of at least ``bucket_bytes``."""
+        self.flat = flat
+        self.parameters = list(parameters)
+        starts = cut_buckets([slot.start for slot in slots], flat.numel(), max(1, bucket_bytes // flat.element_size()))
+        ends = [flat.numel(), *starts[:-1]]
+        self.parts = [flat[start:end] for start, end in zip(starts, ends, strict=True)]
+        self.bucket_of = [next(b for b, start in enumerate(starts) if slot.start >= start) for slot in slots]
+
+
+def cut_buckets(starts: Sequence[int], total: int, bucket_numel: int) -> list[int]:
+    """Where to cut a flat buffer of ``total`` elements, from its end: the buckets' starts, falling, the last one 0.
+
+    Cuts fall on tensor ``starts`` only; every bucket but the last has at least ``bucket_numel`` elements.
+    """
+    cuts = []
+    end = total
+    for start in sorted(starts, reverse=True):
+        if start and end - start >= bucket_numel:
+            cuts.append(start)
+            end = start
+    return [*cuts, 0]
+
+
+class GradientAllreduce(ABC):
+    """Average of the gradient over ranks."""
+
+    name: str
+
+    def __init__(self, buckets: Buckets, *, size: int, overlap: bool) -> None:
+        """
+        Args:
+            buckets: the gradient; reduced in place.
+            size: number of ranks.
+            overlap: launch buckets during the backward pass.
+        """
+        self.buckets = buckets
+        self.size = size
+        self.overlap = overlap
+        self._waiting = [0] * len(buckets.parts)
+        self._launched = 0
+        self._armed = False
+        self._hooks = []
+        if overlap:
+            for parameter, bucket in zip(buckets.parameters, buckets.bucket_of, strict=True):
+                self._hooks.append(parameter.register_post_accumulate_grad_hook(self._make_hook(bucket)))
+
+    def arm(self, passes: int) -> None:
+        """Expect ``passes`` backward passes and then :meth:`finish`; launch during the last of them."""
+        self._waiting = [self.buckets.bucket_of.count(b) * passes for b in range(len(self.buckets.parts))]
+        self._launched = 0
+        self._armed = True
+
+    def finish(self) -> int:
+        """Reduce what is not yet reduced, wait for all and divide by the ranks.
+
+        Returns:
+            the bytes reduced.
+        """
+        while self._launched < len(self.buckets.parts):
+            self._launch_next()
+        self._armed = False
+        self.wait()
+        flat = self.buckets.flat
+        flat.mul_(1.0 / self.size)
+        return flat.numel() * flat.element_size()
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for hook in self._hooks:
+            hook.remove()
+
+    @abstractmethod
+    def launch(self, index: int, bucket: Tensor) -> None:
+        """Begin to sum ``bucket``, the ``index``-th, over the ranks, in place."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Wait for all buckets launched."""
+
+    def _make_hook(self, bucket: int) -> Callable[[Tensor], None]:
+        """The hook of a parameter of ``bucket``."""
+
+        def hook(_parameter: Tensor) -> None:
+            if not self._armed:
+                return
+            self._waiting[bucket] -= 1
+            # In order: MPI and Gloo match collectives by their order, which must be the same on all ranks.
+            while self._launched < len(self._waiting) and self._waiting[self._launched] == 0:
+                self._launch_next()
+
+        return hook
+
+    def _launch_next(self) -> None:
+        self.launch(self._launched, self.buckets.parts[self._launched])
+        self._launched += 1
+
+
+class NoAllreduce(GradientAllreduce):
+    """One rank: the gradient is its own average."""
+
+    name = "none"
+
+    def __init__(self, buckets: Buckets) -> None:
+        """``buckets`` are left as they are."""
+        super().__init__(buckets, size=1, overlap=False)
+
+    def finish(self) -> int:
+        """Nothing is moved."""
+        return 0
+
+    def launch(self, index: int, bucket: Tensor) -> None:
+        """The bucket is its own sum."""
+
+    def wait(self) -> None:
+        """Nothing to wait for."""

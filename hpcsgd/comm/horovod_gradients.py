@@ -1,0 +1,46 @@
+"""Gradient allreduce by Horovod."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import Tensor
+
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce
+
+
+class HorovodGradients(GradientAllreduce):
+    """Buckets summed by Horovod's background thread.
+
+    Horovod's own tensor fusion is off: our buckets are fused already, as views of one buffer, with no copy; and what is
+    summed together does not depend on timing.
+    """
+
+    name = "horovod"
+
+    def __init__(self, buckets: Buckets, world: Any, *, overlap: bool) -> None:
+        """
+        Args:
+            buckets: the gradient.
+            world: mpi4py's communicator of all ranks.
+            overlap: launch buckets during the backward pass.
+        """
+        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
+        import horovod.torch as hvd
+
+        hvd.init(comm=world)
+        assert hvd.size() == world.Get_size(), "Horovod sees other ranks than MPI"
+        super().__init__(buckets, size=hvd.size(), overlap=overlap)
+        self._hvd = hvd
+        self._handles: list[int] = []
+
+    def launch(self, index: int, bucket: Tensor) -> None:
+        """Queue the bucket for the background thread."""
+        self._handles.append(self._hvd.allreduce_async_(bucket, name=f"gradient.{index}", op=self._hvd.Sum))
+
+    def wait(self) -> None:
+        """Wait for every bucket."""
+        for handle in self._handles:
+            self._hvd.synchronize(handle)
+        self._handles.clear()

@@ -1,0 +1,166 @@
+"""The communicator over mpi4py, and the choice between it and the single process.
+
+mpi4py is imported inside functions: importing ``mpi4py.MPI`` starts MPI, and a module that did so at its top would
+break spawned loader workers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.comm.communicator import Communicator, SingleCommunicator
+from hpcsgd.config import CommConfig
+from hpcsgd.errors import UsageError
+
+T = TypeVar("T")
+Array = NDArray[Any]
+
+# What launchers tell a process of the size of its job, the innermost launcher first: mpirun of Open MPI may itself
+# run inside a Slurm job, whose own variables then speak of the job and not of this start.
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+# Open MPI's names of the allreduce algorithms (component "tuned"), and MPICH's.
+OPEN_MPI_ALGORITHMS = {"ring": "ring", "recursive_doubling": "recursive_doubling", "rabenseifner": "rabenseifner"}
+MPICH_ALGORITHMS = {
+    "ring": "ring",
+    "recursive_doubling": "recursive_doubling",
+    "rabenseifner": "reduce_scatter_allgather",
+}
+
+
+class MpiCommunicator:
+    """mpi4py's communicator behind the package's interface."""
+
+    def __init__(self, comm: Any) -> None:
+        """Wrap ``comm``, an ``mpi4py.MPI.Intracomm``."""
+        from mpi4py import MPI
+
+        self.comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.library: str = MPI.Get_library_version().split("\n")[0].strip("\0 ")
+        self._in_place, self._max = MPI.IN_PLACE, MPI.MAX
+
+    def sum_(self, array: Array) -> None:
+        """See :class:`Communicator`."""
+        self.comm.Allreduce(self._in_place, array)
+
+    def max_(self, array: Array) -> None:
+        """See :class:`Communicator`."""
+        self.comm.Allreduce(self._in_place, array, op=self._max)
+
+    def broadcast_(self, array: Array, root: int = 0) -> None:
+        """See :class:`Communicator`."""
+        self.comm.Bcast(array, root=root)
+
+    def gather(self, array: Array, root: int = 0) -> Array | None:
+        """See :class:`Communicator`."""
+        gathered = np.empty((self.size, *array.shape), array.dtype) if self.rank == root else None
+        self.comm.Gather(array, gathered, root=root)
+        return gathered
+
+    def allgather_object(self, value: T) -> list[T]:
+        """See :class:`Communicator`."""
+        values: list[T] = self.comm.allgather(value)
+        return values
+
+    def broadcast_object(self, value: T, root: int = 0) -> T:
+        """See :class:`Communicator`."""
+        result: T = self.comm.bcast(value, root=root)
+        return result
+
+    def barrier(self) -> None:
+        """See :class:`Communicator`."""
+        self.comm.Barrier()
+
+    def split(self, color: int) -> Communicator:
+        """See :class:`Communicator`."""
+        return MpiCommunicator(self.comm.Split(color, self.rank))
+
+    def duplicate(self) -> Communicator:
+        """See :class:`Communicator`."""
+        return MpiCommunicator(self.comm.Dup())
+
+    def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
+        """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""
+        if self.rank == 0:
+            stamp = np.zeros(1)
+            for peer in range(1, self.size):
+                for _ in range(rounds):
+                    self.comm.Recv(stamp, source=peer)
+                    stamp[0] = time.perf_counter()
+                    self.comm.Send(stamp, dest=peer)
+            return 0.0, 0.0
+        best = (np.inf, 0.0)
+        reply = np.zeros(1)
+        for _ in range(rounds):
+            start = time.perf_counter()
+            self.comm.Send(reply, dest=0)
+            self.comm.Recv(reply, source=0)
+            end = time.perf_counter()
+            best = min(best, (end - start, (start + end) / 2 - float(reply[0])))
+        return best[1], best[0] / 2
+
+    def abort(self, code: int) -> None:
+        """See :class:`Communicator`."""
+        self.comm.Abort(code)
+
+
+def launched_size(environment: dict[str, str] | None = None) -> int | None:
+    """How many processes the launcher says that it started with this one; None where there is no launcher."""
+    variables = os.environ if environment is None else environment
+    for name in SIZE_VARIABLES:
+        if variables.get(name, "").isdecimal():
+            return int(variables[name])
+    return None
+
+
+def pin_allreduce_algorithm(algorithm: str) -> dict[str, str]:
+    """Set the MPI library's environment so that every allreduce uses ``algorithm``; return the variables in force.
+
+    To be called before MPI starts. A variable that the user has set wins. ``default`` sets nothing.
+    """
+    wanted: dict[str, str] = {}
+    if algorithm != "default":
+        wanted = {
+            # Open MPI's "han" would choose by message size and node; "tuned" obeys.
+            "OMPI_MCA_coll": "^han",
+            "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
+            "OMPI_MCA_coll_tuned_allreduce_algorithm": OPEN_MPI_ALGORITHMS[algorithm],
+            "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": MPICH_ALGORITHMS[algorithm],
+        }
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    return {name: os.environ[name] for name in wanted}
+
+
+def connect(config: CommConfig) -> Communicator:
+    """Start MPI where a launcher started this process, else return the single-process communicator.
+
+    Raises:
+        UsageError: the launcher started several processes, but mpi4py is missing or its MPI does not see them (the
+            launcher belongs to another MPI): every rank would train alone.
+    """
+    expected = launched_size()
+    if expected is None:
+        return SingleCommunicator()
+    if importlib.util.find_spec("mpi4py") is None:
+        if expected == 1:
+            return SingleCommunicator()
+        raise UsageError(f"the launcher started {expected} processes, but mpi4py is not installed: pip install 'hpcsgd[mpi]'")
+    pin_allreduce_algorithm(config.allreduce_algorithm)
+    from mpi4py import MPI
+
+    comm = MpiCommunicator(MPI.COMM_WORLD)
+    if comm.size != expected:
+        raise UsageError(
+            f"the launcher started {expected} processes, but MPI ({comm.library}) sees {comm.size}: launcher and MPI do "
+            "not belong together; use the mpirun of that MPI, or srun --mpi=pmix (srun --mpi=list shows the kinds)"
+        )
+    return comm

@@ -1,0 +1,127 @@
+"""Sum or average a flat tensor over ranks, in place and in chunks.
+
+Chunks keep the sum in cache: for 102 MB on 2 ranks one call takes two to four times as long as chunks of 2 MB.
+GPU buffers pass through two pinned host buffers on a stream of their own, so that the copy of one chunk overlaps the
+allreduce of another.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hpcsgd.comm.communicator import Communicator
+
+
+class FlatReducer:
+    """Sums and averages flat tensors over the ranks of a communicator: the same bits on all of them."""
+
+    def __init__(self, comm: Communicator, chunk_bytes: int, *, staged: bool, cuda_aware: bool = False) -> None:
+        """
+        Args:
+            comm: the ranks.
+            chunk_bytes: size of a chunk.
+            staged: go through host buffers (tensors on a GPU that MPI cannot read).
+            cuda_aware: hand tensors on a GPU to MPI itself.
+        """
+        self.comm = comm
+        self.chunk_bytes = chunk_bytes
+        self.staged = staged
+        self.cuda_aware = cuda_aware
+        self._stages: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        self._stream: torch.cuda.Stream | None = None
+
+    def average_(self, flat: Tensor) -> None:
+        """Replace the 1-d contiguous ``flat`` by its mean over the ranks."""
+        if self.comm.size > 1:
+            finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat)))
+
+    def reduce_(self, flat: Tensor, scale: float, ready: torch.cuda.Event | None) -> torch.cuda.Event | None:
+        """Replace ``flat`` by ``scale`` times its sum over the ranks.
+
+        Args:
+            flat: 1-d, contiguous.
+            scale: 1 leaves the sum.
+            ready: when the GPU has computed ``flat``, from :func:`mark`; None on a CPU.
+
+        Returns:
+            when the result is in ``flat``, for :func:`finish_on_stream`; None: it is there.
+        """
+        chunks = flat.detach().split(max(1, self.chunk_bytes // flat.element_size()))
+        if self.staged:
+            return self._reduce_staged(chunks, scale, ready)
+        if ready is not None:
+            ready.synchronize()
+        for chunk in chunks:
+            self.comm.sum_(chunk if self.cuda_aware else chunk.numpy())
+            if scale != 1:
+                chunk.mul_(scale)
+        return None
+
+    def _reduce_staged(
+        self, chunks: tuple[Tensor, ...], scale: float, ready: torch.cuda.Event | None
+    ) -> torch.cuda.Event | None:
+        """Copy out, sum on the host and copy back, two chunks in flight."""
+        stages = self._host_stages(chunks[0])
+        if ready is not None and self._stream is None:
+            self._stream = torch.cuda.Stream(chunks[0].device)
+        with torch.cuda.stream(self._stream):
+            if ready is not None and self._stream is not None:
+                self._stream.wait_event(ready)
+            copied = _copy_out(chunks[0], stages[0])
+            for index, chunk in enumerate(chunks):
+                stage = stages[index % 2][: chunk.numel()]
+                if copied is not None:
+                    copied.synchronize()
+                if index + 1 < len(chunks):
+                    # Both copies of a stage are on one stream: this one waits for the copy back before.
+                    copied = _copy_out(chunks[index + 1], stages[(index + 1) % 2])
+                self.comm.sum_(stage.numpy())
+                if scale != 1:
+                    stage.mul_(scale)
+                chunk.copy_(stage, non_blocking=True)
+            return mark(chunks[0])
+
+    def _host_stages(self, chunk: Tensor) -> list[Tensor]:
+        """Two host buffers for chunks of this kind, made at first use and grown when needed."""
+        key = (chunk.dtype, chunk.device)
+        stages = self._stages.get(key)
+        if stages is None or stages[0].numel() < chunk.numel():
+            pinned = chunk.device.type == "cuda"
+            stages = [torch.empty(chunk.numel(), dtype=chunk.dtype, pin_memory=pinned) for _ in range(2)]
+            self._stages[key] = stages
+        return stages
+
+
+def mark(tensor: Tensor) -> torch.cuda.Event | None:
+    """An event behind all that is queued on the tensor's device so far; None on a CPU, where nothing is queued."""
+    if tensor.device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(tensor.device))
+    return event
+
+
+def finish_on_stream(tensor: Tensor, done: torch.cuda.Event | None) -> None:
+    """Let the device's current stream wait for ``done``."""
+    if done is not None:
+        torch.cuda.current_stream(tensor.device).wait_event(done)
+
+
+def _copy_out(chunk: Tensor, stage: Tensor) -> torch.cuda.Event | None:
+    """Copy a chunk to its host buffer; return what to wait for."""
+    stage[: chunk.numel()].copy_(chunk, non_blocking=True)
+    return mark(chunk)
+
+
+def probe_cuda_aware(comm: Communicator, device: torch.device) -> bool:
+    """Whether MPI really sums GPU buffers: a round trip with known values, agreed by all ranks. Collective."""
+    values = torch.full((1024,), float(comm.rank + 1), device=device)
+    expected = comm.size * (comm.size + 1) / 2
+    try:
+        torch.cuda.current_stream(device).synchronize()
+        comm.sum_(values)  # type: ignore[arg-type]
+        right = bool((values == expected).all())
+    except (RuntimeError, TypeError, ValueError, BufferError):
+        right = False
+    return all(comm.allgather_object(right))
