@@ -1,0 +1,57 @@
+"""What the training loop asks of an algorithm, and what an algorithm asks of the clock."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from hpcsgd.algorithms.schedule import Action
+
+
+class Spans(Protocol):
+    """The step timer, as seen by an algorithm."""
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to the span ``name``."""
+
+    def enter_sync(self) -> None:
+        """This rank enters a blocking synchronisation now."""
+
+    def exit_sync(self) -> None:
+        """It has left it."""
+
+
+@dataclass(frozen=True)
+class Synchronisation:
+    """What a step synchronised, and the bytes of the buffers that were reduced, on each rank."""
+
+    action: Action
+    num_bytes: int = 0
+
+
+class Algorithm(Protocol):
+    """An order of events. All methods are collective."""
+
+    def start(self) -> None:
+        """Before the first step: all replicas become rank 0's."""
+
+    def normaliser(self, step: int, num_local: int, num_global: int) -> float:
+        """What the sum of the losses of a rank's ``num_local`` samples is divided by, for ``num_global`` in all."""
+
+    def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
+        """After the backward pass of ``num_samples`` local samples: update and synchronise."""
+
+    def consensus(self) -> AbstractContextManager[nn.Module]:
+        """Inside, the replica is the one model to evaluate or save; afterwards it is itself again, bit by bit."""
+
+    def finish(self) -> None:
+        """After the last step: every replica becomes the consensus."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the replica's buffers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state that :meth:`state_dict` gave."""

@@ -1,0 +1,181 @@
+"""Synchronous, local, post-local and hierarchical local SGD: one order of events under four schedules.
+
+Goyal 2017 (synchronous SGD); Lin 2020 (local, post-local, hierarchical). The schedule says at each step whether
+gradients are averaged before the update, or parameters after it, over a block or over all ranks, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcsgd.algorithms.base import Spans, Synchronisation
+from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.schedule import Action, SyncSchedule
+from hpcsgd.algorithms.slow_momentum import SlowMomentum
+from hpcsgd.comm.gradients import GradientAllreduce
+from hpcsgd.comm.reduce import FlatReducer, mark
+from hpcsgd.config import AlgorithmConfig
+from hpcsgd.learners.replica import Replica
+from hpcsgd.optim.sgd import FlatSGD
+
+
+class LocalSGD:
+    """SGD with averaging of gradients or of parameters, as the schedule says."""
+
+    def __init__(
+        self,
+        config: AlgorithmConfig,
+        schedule: SyncSchedule,
+        replica: Replica,
+        optimizer: FlatSGD,
+        gradients: GradientAllreduce,
+        world: FlatReducer,
+        block: FlatReducer,
+        spans: Spans,
+        accumulation_steps: int = 1,
+    ) -> None:
+        """
+        Args:
+            config: the recipe's section.
+            schedule: the action of each step.
+            replica: this rank's model.
+            optimizer: its local optimizer.
+            gradients: average of the gradient over all ranks.
+            world: average of parameters over all ranks.
+            block: the same over the ranks of this rank's block.
+            spans: the clock.
+            accumulation_steps: backward passes of a step.
+        """
+        self.config = config
+        self.schedule = schedule
+        self.replica = replica
+        self.optimizer = optimizer
+        self.gradients = gradients
+        self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
+        self.spans = spans
+        self.accumulation_steps = accumulation_steps
+        self.slow: SlowMomentum | None = None
+        if config.momentum_policy == "global":
+            self.slow = SlowMomentum(replica.parameters, config.slow_momentum, config.slow_learning_rate)
+        self._equal = True  # the parameters are the same on all ranks
+
+    def start(self, step: int = 0) -> None:
+        """Give all ranks rank 0's parameters; make ready for ``step``."""
+        host = self.replica.parameters.cpu()
+        self.reducers[Action.GLOBAL].comm.broadcast_(host.numpy())
+        self.replica.parameters.copy_(host)
+        self._arm(step)
+
+    def normaliser(self, step: int, num_local: int, num_global: int) -> float:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`.
+
+        For an averaged gradient, the mean over ranks of (sum of losses / (num_global / K)) is the mean over all
+        samples, also where the ranks' batches differ (Goyal: normalise by kn). A local step takes its own mean.
+        """
+        if self.schedule(step) is Action.GRADIENT:
+            return num_global / self.reducers[Action.GLOBAL].comm.size
+        return max(num_local, 1)
+
+    def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        action = self.schedule(step)
+        num_bytes = self._gradient_step(rate) if action is Action.GRADIENT else self._local_step(rate, num_samples)
+        if action in self.reducers:
+            num_bytes = self._average(action, rate)
+        self._arm(step + 1)
+        return Synchronisation(action, num_bytes)
+
+    @contextmanager
+    def consensus(self) -> Iterator[nn.Module]:
+        """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        saved = self.replica.snapshot()
+        self._become_consensus()
+        try:
+            yield self.replica.module
+        finally:
+            self.replica.restore(saved)
+
+    def finish(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._become_consensus()
+        self._equal = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        slow = self.slow.state_dict() if self.slow is not None else None
+        return {"equal": self._equal, "optimizer": self.optimizer.state_dict(), "slow": slow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._equal = state["equal"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.slow is not None:
+            self.slow.load_state_dict(state["slow"])
+
+    def _arm(self, step: int) -> None:
+        """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one."""
+        if self.schedule(step) is Action.GRADIENT:
+            self.gradients.arm(self.accumulation_steps)
+
+    def _gradient_step(self, rate: float) -> int:
+        """Average the gradients, then update."""
+        # The wait for a GPU's collective is on the GPU's own queue: the host's clock would say nothing of it.
+        on_host = self.replica.gradients.device.type == "cpu"
+        if on_host:
+            self.spans.enter_sync()
+        num_bytes = self.gradients.finish()
+        if on_host:
+            self.spans.exit_sync()
+        self.spans.lap("gradient_allreduce")
+        self._update(rate)
+        if self.slow is not None:
+            self.slow.forget_anchor()
+        return num_bytes
+
+    def _local_step(self, rate: float, num_samples: int) -> int:
+        """Update by the own gradient; a rank without samples keeps its parameters."""
+        if self.slow is not None:
+            self.slow.remember_anchor()
+        if num_samples:
+            self._update(rate)
+        self._equal = False
+        return 0
+
+    def _update(self, rate: float) -> None:
+        self.optimizer.step(rate)
+        self.replica.zero_gradients()
+        self.spans.lap("update")
+
+    @torch.no_grad()
+    def _average(self, action: Action, rate: float) -> int:
+        """Average parameters, and what the policies say, over a block or all ranks; return the bytes reduced."""
+        replica, policy, reducer = self.replica, self.config.momentum_policy, self.reducers[action]
+        ready = mark(replica.parameters)
+        if ready is not None:
+            ready.synchronize()  # else the time of entry would be before the compute that came first
+        self.spans.enter_sync()
+        flat = replica.state if policy == "average" else replica.parameters
+        reducer.average_(flat)
+        num_bytes = flat.numel() * flat.element_size()
+        if self.config.batch_norm_policy == "average":
+            num_bytes += average_statistics_(replica, reducer)
+        self.spans.exit_sync()
+        if policy == "reset":
+            replica.momentum.zero_()
+        if self.slow is not None and action is Action.GLOBAL:
+            self.slow.apply_(rate)
+        self._equal = action is Action.GLOBAL
+        self.spans.lap("averaging")
+        return num_bytes
+
+    def _become_consensus(self) -> None:
+        """Average parameters, unless they are equal already, and BatchNorm statistics."""
+        world = self.reducers[Action.GLOBAL]
+        if not self._equal:
+            world.average_(self.replica.parameters)
+        average_statistics_(self.replica, world)

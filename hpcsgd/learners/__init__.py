@@ -1,0 +1,1 @@
+"""How many models train on a device."""

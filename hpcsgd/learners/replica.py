@@ -1,0 +1,98 @@
+"""One copy of the model, its parameters, gradients, momentum and BatchNorm statistics in flat buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hpcsgd.comm.flat import layout, move_into
+from hpcsgd.optim.sgd import decayed_parameters
+
+
+@dataclass
+class ReplicaState:
+    """A copy of what a consensus changes for a while."""
+
+    parameters: Tensor
+    statistics: Tensor
+    counts: list[int]
+
+
+class Replica:
+    """A model whose tensors are views of flat buffers.
+
+    Attributes:
+        module: the model.
+        trainable: its parameters in the order of the flat buffer: those without weight decay first, so that the last
+            gradients of a backward pass are neighbours.
+        slots: their places.
+        parameters, gradients, momentum: flat, 1-d, of equal length; parameters and momentum are the two halves of
+            ``state``, so that both can be averaged in one go.
+        decay_from: first element of a parameter with weight decay.
+        means, variances: running statistics of all BatchNorm layers, the two halves of ``statistics``.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> None:
+        """Move ``module`` to ``device`` and its tensors into flat buffers."""
+        self.module = module.to(device=device, dtype=dtype)
+        if channels_last:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decayed = decayed_parameters(module)
+        everything = [p for p in module.parameters() if p.requires_grad]
+        plain = [p for p in everything if id(p) not in decayed]
+        self.trainable = plain + [p for p in everything if id(p) in decayed]
+        self.slots, total = layout(self.trainable)
+        self.state = torch.zeros(2 * total, dtype=dtype, device=device)
+        self.parameters, self.momentum = self.state[:total], self.state[total:]
+        self.gradients = torch.zeros(total, dtype=dtype, device=device)
+        self.decay_from = self.slots[len(plain)].start if len(plain) < len(self.slots) else total
+        move_into(self.parameters, self.trainable, self.slots)
+        self._bind_gradients()
+        self._flatten_statistics(device, dtype)
+
+    def _bind_gradients(self) -> None:
+        """Make every ``grad`` a view of the flat gradient; backward adds to it in place."""
+        for parameter, slot in zip(self.trainable, self.slots, strict=True):
+            parameter.grad = slot.view(self.gradients)
+
+    def _flatten_statistics(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the BatchNorm statistics into one buffer, all means and then all variances."""
+        self.norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        means = [norm.running_mean for norm in self.norms]
+        variances = [norm.running_var for norm in self.norms]
+        owned = {id(tensor) for tensor in (*means, *variances)}
+        others = [n for n, b in self.module.named_buffers() if b.is_floating_point() and id(b) not in owned]
+        assert not others, f"buffers that are not BatchNorm statistics: {others}"
+        slots, total = layout([t for t in means if t is not None])
+        self.statistics = torch.zeros(2 * total, dtype=dtype, device=device)
+        self.means, self.variances = self.statistics[:total], self.statistics[total:]
+        for flat, tensors in ((self.means, means), (self.variances, variances)):
+            move_into(flat, [t for t in tensors if t is not None], slots)
+
+    def zero_gradients(self) -> None:
+        """Set the gradient to zero."""
+        self.gradients.zero_()
+
+    @property
+    def counts(self) -> list[int]:
+        """Batches that each BatchNorm layer has seen."""
+        return [int(n.num_batches_tracked) for n in self.norms if n.num_batches_tracked is not None]
+
+    @counts.setter
+    def counts(self, counts: list[int]) -> None:
+        for norm, count in zip(self.norms, counts, strict=True):
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.fill_(count)
+
+    def snapshot(self) -> ReplicaState:
+        """A copy of parameters and BatchNorm statistics."""
+        return ReplicaState(self.parameters.clone(), self.statistics.clone(), self.counts)
+
+    def restore(self, saved: ReplicaState) -> None:
+        """Take up :meth:`snapshot` again, to the same bits."""
+        self.parameters.copy_(saved.parameters)
+        self.statistics.copy_(saved.statistics)
+        self.counts = saved.counts

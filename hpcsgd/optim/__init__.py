@@ -1,0 +1,1 @@
+"""Learning-rate schedules and momentum SGD on flat buffers."""
