@@ -1,0 +1,138 @@
+"""The parts of a run, built in order from a configuration and a communicator."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import torch
+
+from hpcsgd.algorithms.base import Algorithm
+from hpcsgd.algorithms.local_sgd import LocalSGD
+from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.device import bind_device, core_list, set_threads
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce
+from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.topology import Topology, discover
+from hpcsgd.config import RunConfig
+from hpcsgd.data.dataset import Dataset, load_dataset
+from hpcsgd.data.loader import DeviceLoader, DeviceSplit
+from hpcsgd.learners.replica import Replica
+from hpcsgd.models import build_model
+from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.plan import Plan, make_plan
+from hpcsgd.record.timer import StepTimer
+
+
+@dataclass
+class Parts:
+    """Everything that the training loop touches, on one rank."""
+
+    config: RunConfig
+    comm: Communicator
+    places: list[Topology]
+    plan: Plan
+    loader: DeviceLoader
+    splits: dict[str, DeviceSplit]
+    replica: Replica
+    gradients: GradientAllreduce
+    world: FlatReducer
+    algorithm: Algorithm
+    timer: StepTimer
+    rank_rows: list[dict[str, object]]
+
+    @property
+    def place(self) -> Topology:
+        """This rank's place."""
+        return self.places[self.comm.rank]
+
+
+def build(config: RunConfig, comm: Communicator) -> Parts:
+    """Build all parts. Collective.
+
+    Raises:
+        UsageError: on all ranks alike, whichever of them saw the mistake.
+    """
+    places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
+    place = places[comm.rank]
+    device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
+    threads = set_threads(config.threads, comm, place)
+    dataset = agree(comm, lambda: load_dataset(config.data))
+    plan = agree(comm, lambda: make_plan(config, comm.size, len(dataset.train.labels)))
+    module = agree(comm, lambda: build_model(config.model, dataset.shape, dataset.num_classes, config.seed))
+    dtype = getattr(torch, config.dtype)
+    replica = Replica(module, device, dtype, channels_last=config.model.channels_last)
+    loader, splits = _load(config, comm, plan, dataset, device, dtype)
+    buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
+    gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
+    world = agree(comm, lambda: make_reducer(config.comm, comm, device))
+    timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
+    algorithm = LocalSGD(
+        config.algorithm,
+        plan.schedule,
+        replica,
+        FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from),
+        gradients,
+        world,
+        _block_reducer(config, comm, place, device) or world,
+        timer,
+        config.accumulation_steps,
+    )
+    return Parts(
+        config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows
+    )
+
+
+def _load(
+    config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device, dtype: torch.dtype
+) -> tuple[DeviceLoader, dict[str, DeviceSplit]]:
+    """The training loader and the splits to evaluate, on the device."""
+    channels_last = config.model.channels_last
+    loader = DeviceLoader(
+        dataset,
+        config.data,
+        seed=config.seed,
+        learner=comm.rank,
+        num_learners=plan.num_learners,
+        local_batch_size=plan.local_batch_size,
+        device=device,
+        dtype=dtype,
+        channels_last=channels_last,
+    )
+    splits = {
+        str(name): DeviceSplit(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)
+        for name in config.evaluate.splits
+    }
+    return loader, splits
+
+
+def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
+    """The reducer over this rank's block, where the algorithm has blocks."""
+    if config.algorithm.name != "hierarchical_local_sgd":
+        return None
+    return make_reducer(config.comm, comm.split(place.block), device)
+
+
+def _start_clock(
+    comm: Communicator, place: Topology, device: torch.device, device_name: str, threads: int
+) -> tuple[StepTimer, list[dict[str, object]]]:
+    """Bring all ranks to one clock, which begins now; and the rows of the log's table of ranks."""
+    offset, error = comm.clock_offset()
+    comm.barrier()
+    origin = comm.broadcast_object(time.perf_counter()) + offset
+    row: dict[str, object] = {
+        "rank": place.rank,
+        "node": place.node,
+        "node_index": place.node_index,
+        "local_rank": place.local_rank,
+        "block": place.block,
+        "device": device_name,
+        "cores": core_list(),
+        "threads": threads,
+        "pid": os.getpid(),
+        "clock_offset_seconds": offset,
+        "clock_error_seconds": error,
+    }
+    return StepTimer(device, origin), comm.allgather_object(row)

@@ -1,0 +1,142 @@
+"""The command ``hpcsgd``: parses, calls one function, prints one error.
+
+Heavy imports happen in the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcsgd import __version__
+from hpcsgd.config import CommConfig, RunConfig
+from hpcsgd.errors import UsageError
+
+EXAMPLES = """examples:
+  mpirun -n 4 hpcsgd train jobs/demo_local_sgd.yaml --algorithm.sync_period 8 --run_dir runs/x
+  hpcsgd train jobs/demo_sync_sgd.yaml --print_config
+  hpcsgd data fetch fashion_mnist
+  hpcsgd info runs/x
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code: 0, or 2 for a user's mistake."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments, rest = make_parser().parse_known_args(words)
+    try:
+        if arguments.command == "train":
+            return train(arguments, rest, words)
+        if rest:
+            raise UsageError(f"unknown arguments {' '.join(rest)}; hpcsgd {arguments.command} --help shows the valid ones")
+        return {"data": fetch, "info": info}[arguments.command](arguments)
+    except UsageError as error:
+        print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their own options; the recipe's keys are jsonargparse's."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="hpcsgd", description="Data-parallel training over MPI.", epilog=EXAMPLES, formatter_class=formatter
+    )
+    parser.add_argument("--version", action="version", version=f"hpcsgd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    trainer = commands.add_parser("train", help="train as a recipe says", add_help=False)
+    trainer.add_argument("recipe", nargs="?", metavar="RECIPE")
+    trainer.add_argument("--print_config", action="store_true")
+    trainer.add_argument("-h", "--help", action="store_true")
+    data = commands.add_parser("data", help="bring data sets")
+    fetcher = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND").add_parser(
+        "fetch", help="bring a data set and check it"
+    )
+    fetcher.add_argument("name", metavar="NAME", help="fashion_mnist, mnist, cifar10 or cifar100")
+    fetcher.add_argument("--to", metavar="DIR", type=Path, help="where to (default: the user's cache)")
+    fetcher.add_argument(
+        "--from", metavar="SOURCE", dest="source", default="auto", help="a directory, debian, web, or auto (default)"
+    )
+    describe = commands.add_parser("info", help="summarise a run")
+    describe.add_argument("run", metavar="RUN", help="a run's directory or its run.h5")
+    return parser
+
+
+def train(arguments: argparse.Namespace, overrides: list[str], words: list[str]) -> int:
+    """``hpcsgd train RECIPE [--key value ...]``."""
+    from hpcsgd.recipe import load_config, print_help, to_yaml
+
+    if arguments.help:
+        print_help()
+        return 0
+    config, mistake = RunConfig(local_batch_size=1), None
+    try:
+        config = _with_run_dir(load_config(arguments.recipe, overrides), arguments.recipe)
+    except UsageError as error:
+        mistake = error
+    if arguments.print_config:
+        if mistake is not None:
+            raise mistake
+        print(to_yaml(config), end="")
+        return 0
+    return _train_together(config, mistake, ["hpcsgd", *words])
+
+
+def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str]) -> int:
+    """Start MPI, take rank 0's configuration and train; rank 0 alone says what was wrong."""
+    from hpcsgd.comm.abort import abort_on_failure
+    from hpcsgd.comm.mpi import connect
+
+    comm = connect(config.comm if mistake is None else CommConfig())
+    try:
+        with abort_on_failure(comm):
+            config, text = comm.broadcast_object((config, str(mistake) if mistake is not None else None))
+            if text is not None:
+                raise UsageError(text)
+            from hpcsgd.train import run
+
+            result = run(config, comm, argv)
+    except UsageError:
+        if comm.rank:
+            return 2
+        raise
+    if comm.rank == 0 and result.path is not None:
+        print(f"hpcsgd: the run is in {result.path}", file=sys.stderr)
+    return 0
+
+
+def _with_run_dir(config: RunConfig, recipe: str | None) -> RunConfig:
+    """The configuration with a run directory: ``runs/NAME-TIME``, unless one is given."""
+    import dataclasses
+
+    if config.run_dir is not None:
+        return config
+    name = Path(recipe).stem if recipe else config.algorithm.name
+    return dataclasses.replace(config, run_dir=f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    """``hpcsgd data fetch NAME``."""
+    from hpcsgd.data.fetch import fetch as fetch_data
+
+    print(fetch_data(arguments.name, arguments.to, arguments.source))
+    return 0
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """``hpcsgd info RUN``."""
+    from hpcsgd.record import load_run
+    from hpcsgd.record.summary import summarise
+
+    try:
+        print(summarise(load_run(arguments.run)))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The arithmetic of a run: batches, steps, learning rate and synchronisation, from the recipe and the sizes at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcsgd.algorithms.schedule import SyncSchedule
+from hpcsgd.config import RunConfig, parse_local_start
+from hpcsgd.data.shards import steps_per_epoch
+from hpcsgd.errors import UsageError
+from hpcsgd.optim.schedule import LearningRate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that follows from its configuration, its learners and its training set.
+
+    Attributes:
+        num_learners: k, learners of all ranks.
+        num_samples: training samples.
+        local_batch_size: samples of one step of one learner.
+        global_batch_size: samples of one step of all learners.
+        steps_per_epoch: steps of an epoch.
+        total_steps: steps of the run.
+        learning_rate: rate of each step.
+        schedule: action of each step.
+        keeps_tail: the last batch of an epoch may be smaller.
+    """
+
+    num_learners: int
+    num_samples: int
+    local_batch_size: int
+    global_batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    learning_rate: LearningRate
+    schedule: SyncSchedule
+    keeps_tail: bool
+
+    def num_global(self, step: int) -> int:
+        """Samples of the step of all learners: fewer than ``global_batch_size`` only in a kept tail."""
+        full = self.global_batch_size
+        at_end = (step + 1) % self.steps_per_epoch == 0
+        tail = self.num_samples - (self.steps_per_epoch - 1) * full
+        return tail if at_end and self.keeps_tail and tail < full else full
+
+    def ends_epoch(self, step: int) -> bool:
+        """True for the last step of an epoch, and of the run."""
+        return (step + 1) % self.steps_per_epoch == 0 or step + 1 == self.total_steps
+
+    def epochs_done(self, step: int) -> float:
+        """Epochs done after the step."""
+        return (step + 1) / self.steps_per_epoch
+
+    def evaluates(self, step: int, every_epochs: int) -> bool:
+        """True if the model is evaluated after the step: every so many epochs, and at the end; 0 is never."""
+        if not every_epochs:
+            return False
+        epochs, rest = divmod(step + 1, self.steps_per_epoch)
+        return step + 1 == self.total_steps or (rest == 0 and epochs % every_epochs == 0)
+
+
+def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
+    """Work out a run of ``num_learners`` learners on ``num_samples`` training samples.
+
+    Raises:
+        UsageError: a batch that cannot be divided, more learners than samples, or a schedule that cannot be.
+    """
+    if num_learners > num_samples:
+        raise UsageError(f"{num_learners} learners cannot share {num_samples} training samples: run fewer ranks")
+    local, global_ = _batch_sizes(config, num_learners)
+    per_epoch = steps_per_epoch(num_samples, global_, config.data.tail)
+    total = config.epochs * per_epoch
+    if config.max_steps is not None:
+        total = min(total, config.max_steps)
+    rate = LearningRate(config.learning_rate, global_, per_epoch, config.epochs)
+    _check_positive_rate(config, rate, total)
+    return Plan(
+        num_learners=num_learners,
+        num_samples=num_samples,
+        local_batch_size=local,
+        global_batch_size=global_,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        learning_rate=rate,
+        schedule=_make_schedule(config, rate, per_epoch),
+        keeps_tail=config.data.tail == "keep",
+    )
+
+
+def _batch_sizes(config: RunConfig, num_learners: int) -> tuple[int, int]:
+    """Local and global batch size from the one that is given."""
+    if config.local_batch_size is not None:
+        local = config.local_batch_size
+    else:
+        assert config.global_batch_size is not None
+        local, rest = divmod(config.global_batch_size, num_learners)
+        if rest:
+            nearest = " or ".join(str(n * num_learners) for n in (local, local + 1) if n)
+            raise UsageError(
+                f"global_batch_size is {config.global_batch_size}, which {num_learners} learners cannot share evenly: "
+                f"choose {nearest}, or give local_batch_size"
+            )
+    parts = config.accumulation_steps
+    if local % parts:
+        nearest = " or ".join(str(n * parts) for n in (local // parts, local // parts + 1) if n)
+        raise UsageError(
+            f"a local batch of {local} samples cannot be cut in accumulation_steps = {parts} equal parts: "
+            f"choose a local batch of {nearest}"
+        )
+    return local, local * num_learners
+
+
+def _make_schedule(config: RunConfig, rate: LearningRate, per_epoch: int) -> SyncSchedule:
+    """The synchronisation schedule of the recipe."""
+    algorithm = config.algorithm
+    if algorithm.name == "sync_sgd":
+        return SyncSchedule(local_start=None)
+    start: int | None = 0
+    if algorithm.local_start is not None:
+        kind, number = parse_local_start(algorithm.local_start)
+        start = {"first_lr_drop": rate.first_drop, "epoch": number * per_epoch, "step": number}[kind]
+    return SyncSchedule(start, algorithm.sync_period, algorithm.block_sync_period)
+
+
+def _check_positive_rate(config: RunConfig, rate: LearningRate, total_steps: int) -> None:
+    """Some momenta divide by the learning rate; it can be 0 only at the ends."""
+    absorbed = config.optimizer.momentum > 0 and config.optimizer.momentum_form == "absorbed"
+    divides = "optimizer.momentum_form: absorbed" if absorbed else "algorithm.momentum_policy: global"
+    if (absorbed or config.algorithm.momentum_policy == "global") and min(rate(0), rate(total_steps - 1)) <= 0:
+        raise UsageError(
+            f"the learning rate becomes 0 within the run, and {divides} divides by it: give a positive "
+            "learning_rate.warmup_start, learning_rate.final_fraction, or longer learning_rate.decay_epochs"
+        )

@@ -1,0 +1,127 @@
+"""The clocks of record: training, evaluation and logging time, each the maximum over ranks.
+
+Pure arithmetic on gathered iterations; runs on rank 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.record.schema import RANK_COLUMNS, TRAINING_SPANS
+
+INDEX = {column.name: i for i, column in enumerate(RANK_COLUMNS)}
+TRAINING = [INDEX[name] for name in TRAINING_SPANS]
+
+
+@dataclass(frozen=True)
+class SharedRow:
+    """What an iteration was, the same on all ranks but for ``num_local``."""
+
+    step: int
+    epoch: int
+    learning_rate: float
+    action: int
+    sync_bytes: int
+    segment: int
+    num_local: int
+    num_global: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation that waits for the clock at its step."""
+
+    steps_done: int
+    epoch_fraction: float
+    split: str
+    loss: float
+    accuracy: float
+    num_samples: int
+
+
+@dataclass
+class EpochSums:
+    """Sums over the iterations of one epoch so far, the seconds for each rank."""
+
+    epoch: int
+    train_seconds: NDArray[np.float64]
+    evaluation_seconds: NDArray[np.float64]
+    logging_seconds: NDArray[np.float64]
+    step: int = 0
+    num_samples: int = 0
+    loss_sum: float = 0.0
+    sync_bytes: int = 0
+
+    def row(self) -> dict[str, object]:
+        """The epoch's row in the log."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "num_samples": self.num_samples,
+            "train_loss": self.loss_sum / self.num_samples if self.num_samples else float("nan"),
+            "train_seconds": float(self.train_seconds.max()),
+            "evaluation_seconds": float(self.evaluation_seconds.max()),
+            "logging_seconds": float(self.logging_seconds.max()),
+            "sync_bytes": self.sync_bytes,
+        }
+
+
+@dataclass
+class Clocks:
+    """Clocks of the run so far."""
+
+    world_size: int
+    steps_per_epoch: int
+    total_steps: int
+    sync_bytes: int = 0
+    train_seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    pending: list[Evaluation] = field(default_factory=list)
+    _epoch: EpochSums | None = None
+
+    def __post_init__(self) -> None:
+        self.train_seconds = np.zeros(self.world_size)
+
+    def advance(
+        self, shared: list[SharedRow], everyone: NDArray[np.float64]
+    ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """Take in iterations ``[rows, ranks, columns]``; give the rows of epochs and evaluations now complete."""
+        epochs, evaluations = [], []
+        for row, values in zip(shared, everyone, strict=True):
+            sums = self._epoch or EpochSums(row.epoch, *np.zeros((3, self.world_size)))
+            train = values[:, TRAINING].sum(axis=1)
+            self.train_seconds += train
+            self.sync_bytes += row.sync_bytes
+            sums.train_seconds += train
+            sums.evaluation_seconds += values[:, INDEX["evaluation_seconds"]]
+            sums.logging_seconds += values[:, INDEX["logging_seconds"]]
+            sums.num_samples += row.num_global
+            sums.loss_sum += float(np.nansum(values[:, INDEX["loss"]] * values[:, INDEX["num_samples"]]))
+            sums.sync_bytes += row.sync_bytes
+            sums.step = row.step + 1
+            ended = (row.step + 1) % self.steps_per_epoch == 0 or row.step + 1 == self.total_steps
+            if ended:
+                epochs.append(sums.row())
+            self._epoch = None if ended else sums
+            evaluations += self._due(row.step + 1)
+        return epochs, evaluations
+
+    def _due(self, steps_done: int) -> list[dict[str, object]]:
+        """Rows of the evaluations made after ``steps_done`` steps, with the clock there."""
+        due = [e for e in self.pending if e.steps_done == steps_done]
+        self.pending = [e for e in self.pending if e.steps_done != steps_done]
+        return [
+            {
+                "step": e.steps_done,
+                "epoch_fraction": e.epoch_fraction,
+                "split": e.split,
+                "loss": e.loss,
+                "accuracy": e.accuracy,
+                "num_samples": e.num_samples,
+                "train_seconds": float(self.train_seconds.max()),
+                "sync_bytes": self.sync_bytes,
+            }
+            for e in due
+        ]

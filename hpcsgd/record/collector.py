@@ -1,0 +1,160 @@
+"""From each rank's stamps to the rows of the run log.
+
+Every rank keeps its iterations; at a set cadence all of them are gathered to rank 0, which writes them and works out
+the clocks of record: the maximum over ranks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.config import LogConfig
+from hpcsgd.record.clocks import Clocks, SharedRow
+from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
+from hpcsgd.record.timer import StepTimer
+from hpcsgd.record.writer import RunLogWriter
+
+RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
+GPU_LAG = 8
+"""Iterations that a GPU may be behind: their stamps are not read yet at a gather, so that it does not wait for them."""
+
+
+@dataclass(frozen=True)
+class LastIteration:
+    """What the progress bar shows: the latest gathered iteration of this rank."""
+
+    step: int
+    loss: float
+    samples_per_second: float
+    exposed_fraction: float
+
+
+class Losses:
+    """Sums of the losses of recent iterations, copied to the host without waiting."""
+
+    def __init__(self, device: torch.device, capacity: int) -> None:
+        """Room for ``capacity`` iterations."""
+        self._host = torch.zeros(capacity, dtype=torch.float64, pin_memory=device.type == "cuda")
+
+    def put(self, step: int, loss: Tensor) -> None:
+        """Keep the scalar ``loss``, wherever it is."""
+        self._host[step % len(self._host)].copy_(loss.detach(), non_blocking=True)
+
+    def get(self, step: int) -> float:
+        """The loss of ``step``; on a GPU, only after a stamp behind it was read."""
+        return float(self._host[step % len(self._host)])
+
+
+class Collector:
+    """Gathers and writes what one rank measured."""
+
+    def __init__(
+        self,
+        config: LogConfig,
+        comm: Communicator,
+        timer: StepTimer,
+        device: torch.device,
+        writer: RunLogWriter | None,
+        clocks: Clocks,
+        select: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> None:
+        """
+        Args:
+            config: the recipe's section.
+            comm: all ranks.
+            timer: this rank's clock.
+            device: where it trains.
+            writer: the run log, on rank 0.
+            clocks: the clocks of record, kept on rank 0.
+            select: from ``[rows, ranks, columns]`` to what the log keeps along the second axis.
+        """
+        self.config = config
+        self.comm = comm
+        self.timer = timer
+        self.writer = writer
+        self.clocks = clocks
+        self.select = select
+        self.last: LastIteration | None = None
+        self._lag = GPU_LAG if device.type == "cuda" else 0
+        self._losses = Losses(device, config.flush_steps + GPU_LAG + 2)
+        self._shared: deque[SharedRow] = deque()
+        self._epoch_ended = False
+
+    def add(self, row: SharedRow, loss: Tensor, ends_epoch: bool) -> None:
+        """Keep what the step did; ``loss`` is the sum over this rank's samples."""
+        self._losses.put(row.step, loss)
+        self._shared.append(row)
+        self._epoch_ended |= ends_epoch
+
+    def gather_if_due(self) -> bool:
+        """Gather at the cadence and after each epoch; True if so. Collective."""
+        waiting = len(self.timer.finished)
+        if self._epoch_ended:
+            self.gather(waiting)
+            self._epoch_ended = False
+            return True
+        if waiting >= self.config.flush_steps + self._lag:
+            self.gather(waiting - self._lag)
+            return True
+        return False
+
+    def gather(self, count: int | None = None) -> None:
+        """Bring the ``count`` oldest iterations (unset: all) to rank 0 and write them. Collective."""
+        count = len(self.timer.finished) if count is None else count
+        if not count:
+            return
+        shared = [self._shared.popleft() for _ in range(count)]
+        own = np.array([self._resolve(row) for row in shared], np.float64)
+        self._note_last(shared, own)
+        if not self.config.enabled:
+            return
+        gathered = self.comm.gather(own)
+        if gathered is None:
+            return
+        everyone = np.ascontiguousarray(gathered.swapaxes(0, 1))
+        assert self.writer is not None
+        kept = self.select(everyone)
+        steps = np.array([row.step for row in shared], np.int64)
+        self.writer.append_iterations(
+            steps,
+            {c.name: np.array([getattr(row, c.name) for row in shared], c.dtype) for c in ITERATION_COLUMNS},
+            {c.name: kept[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
+        )
+        epochs, evaluations = self.clocks.advance(shared, everyone)
+        if epochs:
+            self.writer.append_epochs(epochs)
+        if evaluations:
+            self.writer.append_evaluations(evaluations)
+
+    def _resolve(self, row: SharedRow) -> list[float]:
+        """The values of ``RANK_COLUMNS`` of the oldest finished iteration."""
+        iteration = self.timer.finished.popleft()
+        assert iteration.step == row.step
+        values: dict[str, Any] = iteration.durations(self.timer.clock)
+        values["loss"] = self._losses.get(row.step) / row.num_local if row.num_local else float("nan")
+        values["num_samples"] = row.num_local
+        for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds"):
+            values[name] = getattr(iteration, name)
+        return [values[name] for name in RANK_NAMES]
+
+    def _note_last(self, shared: list[SharedRow], own: NDArray[np.float64]) -> None:
+        """Keep the figures of the progress bar."""
+        column = {name: own[:, i] for i, name in enumerate(RANK_NAMES)}
+        seconds = float((column["wall_seconds"] - column["evaluation_seconds"]).sum())
+        exposed = float((column["gradient_allreduce_seconds"] + column["averaging_seconds"]).sum())
+        samples = sum(row.num_global for row in shared)
+        self.last = LastIteration(
+            step=shared[-1].step,
+            loss=float(column["loss"][-1]),
+            samples_per_second=samples / seconds if seconds > 0 else float("nan"),
+            exposed_fraction=exposed / seconds if seconds > 0 else float("nan"),
+        )

@@ -1,0 +1,121 @@
+"""What stands in a run log: one table of columns, read by the writer, the reader and the documentation.
+
+``run.h5`` holds, all created up front and only ever extended:
+
+* ``/iterations``: columns ``[step]`` and ``[step, rank]``; ``step`` and ``rank`` are dimension scales.
+* ``/epochs`` and ``/evaluations``: one row an epoch, one an evaluation of a split.
+* ``/ranks``: one row a rank, written once; ``/segments``: one row a start or resume.
+* ``/status``: a scalar, see :data:`STATUS`.
+* attributes of the root: ``schema_version`` and the provenance as JSON.
+
+Times are seconds. "The run's clock" is rank 0's monotonic clock from the start of the loop; the clocks of the other
+ranks are brought to it by an offset measured at the start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+STATUS = ("running", "completed", "failed", "diverged")
+ACTIONS = ("none", "gradient", "block", "global")
+STATISTICS = ("min", "median", "max")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, NumPy type, unit ("" for none) and meaning."""
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+
+
+SPANS = (
+    Column("data_seconds", "f8", "s", "picking, moving and augmenting the batch"),
+    Column("forward_seconds", "f8", "s", "forward pass and loss"),
+    Column("backward_seconds", "f8", "s", "backward pass, with the communication hidden in it"),
+    Column("gradient_allreduce_seconds", "f8", "s", "exposed gradient allreduce: what the backward pass did not hide"),
+    Column("update_seconds", "f8", "s", "optimizer step"),
+    Column("averaging_seconds", "f8", "s", "averaging of the replicas, waiting included"),
+    Column("evaluation_seconds", "f8", "s", "evaluation of the consensus model after this iteration"),
+    Column("logging_seconds", "f8", "s", "gathering and writing the log before this iteration, and progress"),
+)
+"""The spans that make up an iteration, in order: they sum to ``wall_seconds``."""
+
+TRAINING_SPANS = tuple(c.name for c in SPANS if c.name not in ("evaluation_seconds", "logging_seconds"))
+
+ITERATION_COLUMNS = (
+    Column("epoch", "i8", "1", "epoch of the iteration, from 0"),
+    Column("learning_rate", "f8", "1", "learning rate of the update"),
+    Column("action", "u1", "1", "what was synchronised: " + ", ".join(f"{i} {a}" for i, a in enumerate(ACTIONS))),
+    Column("sync_bytes", "i8", "B", "payload of that synchronisation: bytes of the buffers reduced, on each rank"),
+    Column("segment", "i8", "1", "row of /segments that the iteration belongs to"),
+)
+"""Columns ``[step]``: the same on every rank."""
+
+RANK_COLUMNS = (
+    Column("loss", "f8", "1", "mean loss of the rank's batch before the update; NaN without samples"),
+    Column("num_samples", "i8", "1", "samples of the rank's batch"),
+    Column("start_seconds", "f8", "s", "start of the iteration on the run's clock"),
+    Column("wall_seconds", "f8", "s", "host time from the start to the end of the iteration"),
+    *SPANS,
+    Column("sync_enter_seconds", "f8", "s", "when the rank entered the synchronisation, on the run's clock; NaN: none"),
+    Column("sync_exit_seconds", "f8", "s", "when the rank left it, on the run's clock; NaN: none"),
+)
+"""Columns ``[step, rank]``."""
+
+EPOCH_COLUMNS = (
+    Column("epoch", "i8", "1", "epoch, from 0"),
+    Column("step", "i8", "1", "optimizer steps done at its end"),
+    Column("num_samples", "i8", "1", "samples trained on in the epoch, all ranks"),
+    Column("train_loss", "f8", "1", "mean of the losses of the epoch over all samples, each before its update"),
+    Column("train_seconds", "f8", "s", "training clock of the epoch: maximum over ranks"),
+    Column("evaluation_seconds", "f8", "s", "evaluation clock of the epoch: maximum over ranks"),
+    Column("logging_seconds", "f8", "s", "logging clock of the epoch: maximum over ranks"),
+    Column("sync_bytes", "i8", "B", "payload of all synchronisations of the epoch, on each rank"),
+)
+
+EVALUATION_COLUMNS = (
+    Column("step", "i8", "1", "optimizer steps done"),
+    Column("epoch_fraction", "f8", "1", "epochs done"),
+    Column("split", "S8", "", "split of the data set"),
+    Column("loss", "f8", "1", "mean loss of the consensus model over the split"),
+    Column("accuracy", "f8", "1", "fraction of the split that the consensus model gets right"),
+    Column("num_samples", "i8", "1", "samples of the split"),
+    Column("train_seconds", "f8", "s", "training clock since the start of the run: maximum over ranks"),
+    Column("sync_bytes", "i8", "B", "payload of all synchronisations since the start of the run, on each rank"),
+)
+
+RANK_TABLE = (
+    Column("rank", "i8", "1", "rank"),
+    Column("node", "S64", "", "node"),
+    Column("node_index", "i8", "1", "number of the node, in order of its first rank"),
+    Column("local_rank", "i8", "1", "place among the ranks of the node"),
+    Column("block", "i8", "1", "block of ranks of hierarchical averaging"),
+    Column("device", "S80", "", "device that the rank trains on"),
+    Column("cores", "S80", "", "cores that the process may run on"),
+    Column("threads", "i8", "1", "torch threads"),
+    Column("pid", "i8", "1", "process id"),
+    Column("clock_offset_seconds", "f8", "s", "the rank's monotonic clock minus rank 0's"),
+    Column("clock_error_seconds", "f8", "s", "largest error of that offset: half the shortest round trip"),
+)
+
+SEGMENT_COLUMNS = (
+    Column("first_step", "i8", "1", "first step of the segment"),
+    Column("world_size", "i8", "1", "ranks"),
+    Column("started", "S32", "", "UTC time of the start, ISO 8601"),
+    Column("git_commit", "S48", "", "commit of the code, '-dirty' with local changes"),
+    Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),
+)
+
+TABLES = {
+    "epochs": EPOCH_COLUMNS,
+    "evaluations": EVALUATION_COLUMNS,
+    "ranks": RANK_TABLE,
+    "segments": SEGMENT_COLUMNS,
+}
+
+INDEX = {"iterations": "step", "epochs": "epoch", "evaluations": "evaluation", "ranks": "rank", "segments": "segment"}
+"""The index column of each table: the dimension scale of its rows. A row is complete once its index is 0 or more."""

@@ -1,0 +1,110 @@
+"""The clock of the training loop: where each iteration's time goes, by laps.
+
+A lap closes the stretch since the last one and gives it to a span, so that the spans of an iteration leave no gap but
+the bookkeeping. On a GPU the stamps are CUDA events, put in its queue and read much later: nothing waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hpcsgd.record.schema import SPANS
+
+SPAN_NAMES = tuple(column.name for column in SPANS)
+
+
+class HostClock:
+    """Stamps of the host's monotonic clock."""
+
+    def stamp(self) -> float:
+        """Now, in seconds."""
+        return time.perf_counter()
+
+    def seconds(self, start: float, end: float) -> float:
+        """Seconds between two stamps."""
+        return end - start
+
+
+class CudaClock:
+    """Stamps in the GPU's queue."""
+
+    def stamp(self) -> torch.cuda.Event:
+        """The moment when the GPU will have done all that is queued so far."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        """Seconds between two stamps; waits for the later one."""
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+
+@dataclass(slots=True)
+class Iteration:
+    """The stamps of one iteration."""
+
+    step: int
+    begin: Any
+    start_seconds: float
+    laps: list[tuple[str, Any]] = field(default_factory=list)
+    sync_enter_seconds: float = float("nan")
+    sync_exit_seconds: float = float("nan")
+    end: Any = None
+
+    def durations(self, clock: HostClock | CudaClock) -> dict[str, float]:
+        """``wall_seconds`` and all spans, those that did not occur as 0."""
+        spans = dict.fromkeys(SPAN_NAMES, 0.0)
+        last = self.begin
+        for name, stamp in self.laps:
+            spans[f"{name}_seconds"] += clock.seconds(last, stamp)
+            last = stamp
+        spans["wall_seconds"] = clock.seconds(self.begin, self.end)
+        return spans
+
+
+class StepTimer:
+    """Collects the iterations' stamps."""
+
+    def __init__(self, device: torch.device, origin: float) -> None:
+        """
+        Args:
+            device: where the training runs.
+            origin: reading of this host's ``time.perf_counter()`` at the zero of the run's clock.
+        """
+        self.clock: HostClock | CudaClock = CudaClock() if device.type == "cuda" else HostClock()
+        self.origin = origin
+        self.finished: deque[Iteration] = deque()
+        self._current: Iteration | None = None
+
+    def begin(self, step: int) -> None:
+        """End the iteration before and begin that of ``step``."""
+        self.stop()
+        self._current = Iteration(step, self.clock.stamp(), time.perf_counter() - self.origin)
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to the span ``name``."""
+        assert self._current is not None
+        self._current.laps.append((name, self.clock.stamp()))
+
+    def enter_sync(self) -> None:
+        """This rank enters a blocking synchronisation now."""
+        assert self._current is not None
+        self._current.sync_enter_seconds = time.perf_counter() - self.origin
+
+    def exit_sync(self) -> None:
+        """It has left it."""
+        assert self._current is not None
+        self._current.sync_exit_seconds = time.perf_counter() - self.origin
+
+    def stop(self) -> None:
+        """End the present iteration, if there is one."""
+        if self._current is not None:
+            self._current.end = self.clock.stamp()
+            self.finished.append(self._current)
+            self._current = None

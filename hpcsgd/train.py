@@ -1,0 +1,153 @@
+"""One training run: build the parts, go through the loop, keep the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpcsgd import run_dir
+from hpcsgd.algorithms.batch_norm import recompute_statistics_
+from hpcsgd.build import Parts, build
+from hpcsgd.comm.abort import abort_on_failure
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.mpi import connect
+from hpcsgd.config import RunConfig
+from hpcsgd.evaluate import Metrics, evaluate
+from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.record.collector import Collector
+from hpcsgd.open_log import open_log
+from hpcsgd.progress import Progress
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run leaves: its directory (None without a log), and the last metrics of each split."""
+
+    path: Path | None
+    metrics: dict[str, Metrics]
+
+
+def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str] = ()) -> RunResult:
+    """Train as ``config`` says. Collective: every rank calls it with the same configuration.
+
+    Args:
+        config: the run.
+        comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
+        argv: the command, for the log's provenance.
+
+    Raises:
+        UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
+    """
+    comm = comm if comm is not None else connect(config.comm)
+    with abort_on_failure(comm):
+        parts = build(config, comm)
+        path = agree(comm, lambda: _make_directory(config, comm))
+        with open_log(parts, path, argv) as collector:
+            metrics = train(parts, collector)
+            _save(parts, path)
+        parts.gradients.close()
+        return RunResult(path, metrics)
+
+
+def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
+    """The loop; gives the last metrics of each split."""
+    plan, timer, algorithm = parts.plan, parts.timer, parts.algorithm
+    metrics: dict[str, Metrics] = {}
+    progress = Progress(parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch)
+    algorithm.start()
+    parts.replica.module.train()
+    for step in range(plan.total_steps):
+        timer.begin(step)
+        if collector.gather_if_due() and collector.last is not None:
+            progress.show(collector.last)
+        timer.lap("logging")
+        images, labels = parts.loader.batch(step)
+        timer.lap("data")
+        loss = forward_backward(parts, step, images, labels)
+        rate = plan.learning_rate(step)
+        done = algorithm.step(step, rate, len(labels))
+        row = SharedRow(step, step // plan.steps_per_epoch, rate, done.action, done.num_bytes, 0, len(labels), plan.num_global(step))
+        collector.add(row, loss, plan.ends_epoch(step))
+        if plan.evaluates(step, parts.config.evaluate.every_epochs):
+            metrics = evaluate_consensus(parts, step)
+            collector.clocks.pending += _evaluations(parts, step, metrics)
+            timer.lap("evaluation")
+            progress.say(_describe(plan.epochs_done(step), metrics), step + 1)
+    timer.stop()
+    collector.gather()
+    progress.close()
+    return metrics
+
+
+def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    """Add the gradient of this rank's batch to the flat gradient, part by part; the sum of the losses."""
+    timer = parts.timer
+    total = torch.zeros((), device=labels.device)
+    if not len(labels):
+        return total
+    normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
+    size = parts.plan.local_batch_size // parts.config.accumulation_steps
+    for part, targets in zip(images.split(size), labels.split(size), strict=True):
+        loss = F.cross_entropy(parts.replica.module(part), targets, reduction="sum")
+        timer.lap("forward")
+        (loss / normaliser).backward()
+        timer.lap("backward")
+        total = total + loss.detach()
+    return total
+
+
+@contextmanager
+def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
+    """The one model to evaluate or save after ``step``, with its BatchNorm statistics."""
+    with parts.algorithm.consensus() as module:
+        if parts.config.algorithm.batch_norm_policy == "recompute":
+            first = max(0, step + 1 - parts.config.evaluate.recompute_batches)
+            batches = (parts.loader.batch(s)[0] for s in range(first, step + 1))
+            recompute_statistics_(parts.replica, batches, parts.world)
+        yield module
+
+
+def evaluate_consensus(parts: Parts, step: int) -> dict[str, Metrics]:
+    """Metrics of the consensus model on the splits of the recipe, after ``step``."""
+    size = parts.config.evaluate.batch_size
+    with consensus_model(parts, step) as module:
+        return {name: evaluate(module, split, parts.comm, size) for name, split in parts.splits.items()}
+
+
+def _evaluations(parts: Parts, step: int, metrics: dict[str, Metrics]) -> list[Evaluation]:
+    """The log's rows of an evaluation, without its clock yet."""
+    fraction = parts.plan.epochs_done(step)
+    return [
+        Evaluation(step + 1, fraction, split, result.loss, result.accuracy, result.num_samples)
+        for split, result in metrics.items()
+    ]
+
+
+def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
+    """An evaluation in a line."""
+    results = (f"{name} loss {m.loss:.4f}, {name} accuracy {100 * m.accuracy:.2f} %" for name, m in metrics.items())
+    return f"epoch {epochs:g}: " + "; ".join(results)
+
+
+def _make_directory(config: RunConfig, comm: Communicator) -> Path | None:
+    """Rank 0 makes the run's directory, unless nothing is to be kept."""
+    if not (config.log.enabled or config.log.save_model):
+        return None
+    name = f"{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
+    return run_dir.create(path, config) if comm.rank == 0 else path
+
+
+def _save(parts: Parts, path: Path | None) -> None:
+    """Keep the final consensus model, and make it every rank's."""
+    with consensus_model(parts, parts.plan.total_steps - 1) as module:
+        if parts.config.log.save_model and path is not None and parts.comm.rank == 0:
+            run_dir.save_model(path / "model.pt", module.state_dict())
+    parts.algorithm.finish()
