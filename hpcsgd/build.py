@@ -80,9 +80,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         timer,
         config.accumulation_steps,
     )
-    return Parts(
-        config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows
-    )
+    return Parts(config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows)
 
 
 def _load(

@@ -27,12 +27,10 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code: 0, or 2 for a user's mistake."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments, rest = make_parser().parse_known_args(words)
     try:
-        if arguments.command == "train":
-            return train(arguments, rest, words)
-        if rest:
-            raise UsageError(f"unknown arguments {' '.join(rest)}; hpcsgd {arguments.command} --help shows the valid ones")
+        if words[:1] == ["train"]:
+            return train(words[1:])
+        arguments = make_parser().parse_args(words)
         return {"data": fetch, "info": info}[arguments.command](arguments)
     except UsageError as error:
         print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
@@ -47,10 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hpcsgd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    trainer = commands.add_parser("train", help="train as a recipe says", add_help=False)
-    trainer.add_argument("recipe", nargs="?", metavar="RECIPE")
-    trainer.add_argument("--print_config", action="store_true")
-    trainer.add_argument("-h", "--help", action="store_true")
+    commands.add_parser("train", help="train as a recipe says", add_help=False)
     data = commands.add_parser("data", help="bring data sets")
     fetcher = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND").add_parser(
         "fetch", help="bring a data set and check it"
@@ -65,24 +60,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(arguments: argparse.Namespace, overrides: list[str], words: list[str]) -> int:
-    """``hpcsgd train RECIPE [--key value ...]``."""
+def train(words: list[str]) -> int:
+    """``hpcsgd train [RECIPE] [--print_config] [--key value ...]``."""
     from hpcsgd.recipe import load_config, print_help, to_yaml
 
-    if arguments.help:
+    if "-h" in words or "--help" in words:
         print_help()
         return 0
+    recipe = words[0] if words and not words[0].startswith("-") else None
+    overrides = [word for word in words[recipe is not None :] if word != "--print_config"]
     config, mistake = RunConfig(local_batch_size=1), None
     try:
-        config = _with_run_dir(load_config(arguments.recipe, overrides), arguments.recipe)
+        config = _with_run_dir(load_config(recipe, overrides), recipe)
     except UsageError as error:
         mistake = error
-    if arguments.print_config:
+    if "--print_config" in words:
         if mistake is not None:
             raise mistake
         print(to_yaml(config), end="")
         return 0
-    return _train_together(config, mistake, ["hpcsgd", *words])
+    return _train_together(config, mistake, ["hpcsgd", "train", *words])
 
 
 def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str]) -> int:

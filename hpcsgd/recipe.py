@@ -27,7 +27,7 @@ def load_config(recipe: str | None, overrides: list[str]) -> RunConfig:
     _check_keys((word[2:].partition("=")[0] for word in overrides if word.startswith("--")), "the command line")
     parser = make_parser()
     try:
-        where = str(recipe)
+        where = str(recipe) if recipe is not None else "without a recipe"
         parsed = parser.parse_object(content, defaults=True)
         if overrides:
             where = "the command line" if recipe is None else f"{recipe} with the command line"
@@ -125,7 +125,8 @@ def _explain(message: str) -> str:
     flat = " ".join(message.split())
     found = re.search(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)$', flat)
     if not found or found[1] not in known_keys():
-        return flat
+        stray = re.match(r"unrecognized arguments: (.*)", flat, re.IGNORECASE)
+        return f"{stray[1]!r} is no --key value; the recipe, if any, comes first" if stray else flat
     key, value = found[1], found[2]
     kind = known_keys()[key]
     choices = [str(choice) for choice in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
@@ -139,7 +140,9 @@ def _explain(message: str) -> str:
 def _type_name(kind: Any) -> str:
     """A type as a user would say it."""
     if isinstance(kind, type) and not typing.get_args(kind):
-        return {"int": "integer", "str": "text", "bool": "true or false", "float": "number"}.get(kind.__name__, kind.__name__)
+        return {"int": "integer", "str": "text", "bool": "true or false", "float": "number"}.get(
+            kind.__name__, kind.__name__
+        )
     return str(kind).replace("typing.", "")
 
 

@@ -21,7 +21,9 @@ def create(path: Path, config: RunConfig) -> Path:
     """
     present = [name for name in FILES if (path / name).exists()]
     if present and not config.overwrite:
-        raise UsageError(f"{path} holds a run already ({', '.join(present)}): choose another run_dir, or set overwrite: true")
+        raise UsageError(
+            f"{path} holds a run already ({', '.join(present)}): choose another run_dir, or set overwrite: true"
+        )
     made = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,10 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import RunConfig
 from hpcsgd.evaluate import Metrics, evaluate
-from hpcsgd.record.clocks import Evaluation, SharedRow
-from hpcsgd.record.collector import Collector
 from hpcsgd.open_log import open_log
 from hpcsgd.progress import Progress
+from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.record.collector import Collector
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
     """The loop; gives the last metrics of each split."""
     plan, timer, algorithm = parts.plan, parts.timer, parts.algorithm
     metrics: dict[str, Metrics] = {}
-    progress = Progress(parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch)
+    progress = Progress(
+        parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch
+    )
     algorithm.start()
     parts.replica.module.train()
     for step in range(plan.total_steps):
@@ -73,7 +75,9 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
         loss = forward_backward(parts, step, images, labels)
         rate = plan.learning_rate(step)
         done = algorithm.step(step, rate, len(labels))
-        row = SharedRow(step, step // plan.steps_per_epoch, rate, done.action, done.num_bytes, 0, len(labels), plan.num_global(step))
+        row = SharedRow(
+            step, step // plan.steps_per_epoch, rate, done.action, done.num_bytes, 0, len(labels), plan.num_global(step)
+        )
         collector.add(row, loss, plan.ends_epoch(step))
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             metrics = evaluate_consensus(parts, step)

@@ -69,7 +69,9 @@ def resolve_allreduce(config: CommConfig, comm: Communicator) -> str:
     if config.allreduce == "auto":
         return "none" if comm.size == 1 else "horovod" if has_horovod else "mpi"
     if config.allreduce == "horovod" and not has_horovod:
-        raise UsageError("comm.allreduce is horovod, which is not installed: build it (see the README), or choose mpi or torch")
+        raise UsageError(
+            "comm.allreduce is horovod, which is not installed: build it (see the README), or choose mpi or torch"
+        )
     return config.allreduce
 
 

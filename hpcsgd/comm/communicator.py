@@ -122,6 +122,6 @@ def agree(comm: Communicator, function: Callable[[], T]) -> T:
     messages = comm.allgather_object(message)
     failed = [rank for rank, text in enumerate(messages) if text is not None]
     if failed:
-        where = "" if len(failed) == comm.size else f" (rank {failed[0]}; {len(failed)} of {comm.size} ranks failed)"
+        where = f" (rank {failed[0]})" if failed[0] else ""
         raise UsageError(f"{messages[failed[0]]}{where}")
     return result  # type: ignore[return-value]

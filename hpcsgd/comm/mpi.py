@@ -153,14 +153,16 @@ def connect(config: CommConfig) -> Communicator:
     if importlib.util.find_spec("mpi4py") is None:
         if expected == 1:
             return SingleCommunicator()
-        raise UsageError(f"the launcher started {expected} processes, but mpi4py is not installed: pip install 'hpcsgd[mpi]'")
+        raise UsageError(
+            f"the launcher started {expected} processes, but mpi4py is not installed: pip install 'hpcsgd[mpi]'"
+        )
     pin_allreduce_algorithm(config.allreduce_algorithm)
     from mpi4py import MPI
 
     comm = MpiCommunicator(MPI.COMM_WORLD)
     if comm.size != expected:
         raise UsageError(
-            f"the launcher started {expected} processes, but MPI ({comm.library}) sees {comm.size}: launcher and MPI do "
+            f"the launcher started {expected} processes, but MPI ({comm.library}) sees {comm.size}: they do "
             "not belong together; use the mpirun of that MPI, or srun --mpi=pmix (srun --mpi=list shows the kinds)"
         )
     return comm

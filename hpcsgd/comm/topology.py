@@ -41,7 +41,9 @@ def arrange(nodes: list[str], block_size: int | None = None) -> list[Topology]:
     names = list(dict.fromkeys(nodes))
     if block_size is not None and size % block_size:
         valid = [n for n in range(1, size + 1) if size % n == 0]
-        raise UsageError(f"algorithm.block_size is {block_size}, which does not divide {size} ranks: choose one of {valid}")
+        raise UsageError(
+            f"algorithm.block_size is {block_size}, which does not divide {size} ranks: choose one of {valid}"
+        )
     places = []
     for rank, node in enumerate(nodes):
         node_index = names.index(node)

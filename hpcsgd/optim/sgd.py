@@ -26,7 +26,9 @@ class FlatSGD:
     where momentum correction gives the ratio and without it the ratio is 1. g includes lambda w.
     """
 
-    def __init__(self, config: OptimizerConfig, parameters: Tensor, gradients: Tensor, momentum: Tensor, decay_from: int) -> None:
+    def __init__(
+        self, config: OptimizerConfig, parameters: Tensor, gradients: Tensor, momentum: Tensor, decay_from: int
+    ) -> None:
         """
         Args:
             config: the recipe's section.

@@ -1,0 +1,92 @@
+"""What a run is: dataclasses of plain values, validated when made.
+
+Every ``ValueError`` raised here names the field, the bad value and what would be valid. Nothing here imports
+torch, MPI or any other part of the package, so that a laptop can read and check a recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hpcsgd.config.check import require
+from hpcsgd.config.conduct import CommConfig, EvaluateConfig, LogConfig
+from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
+from hpcsgd.config.workload import DataConfig, ModelConfig
+
+__all__ = [
+    "AlgorithmConfig",
+    "CommConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "LearningRateConfig",
+    "LogConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "parse_local_start",
+]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        epochs: passes over the training set.
+        max_steps: stop after so many optimizer steps, whatever ``epochs`` says.
+        local_batch_size: samples of one step of one learner. Give this or ``global_batch_size``.
+        global_batch_size: samples of one step of all learners.
+        accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
+        seed: of the initial parameters, the permutations and the augmentation.
+        dtype: floating-point type of parameters and data.
+        device: ``auto`` is a GPU where there is one.
+        share_gpu: allow several ranks on one GPU.
+        threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
+        run_dir: where the run is kept; unset, ``runs/NAME-TIME``.
+        overwrite: replace a run that is already in ``run_dir``.
+        progress: what rank 0 shows: a ``bar``, ``lines`` or ``none``; ``auto`` is a bar in a terminal, else lines.
+    """
+
+    epochs: int = 1
+    max_steps: int | None = None
+    local_batch_size: int | None = None
+    global_batch_size: int | None = None
+    accumulation_steps: int = 1
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    share_gpu: bool = False
+    threads: int | None = None
+    run_dir: str | None = None
+    overwrite: bool = False
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    learning_rate: LearningRateConfig = field(default_factory=LearningRateConfig)
+    comm: CommConfig = field(default_factory=CommConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more")
+        require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "1 or more")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        for name in ("local_batch_size", "global_batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "1 or more")
+        if (self.local_batch_size is None) == (self.global_batch_size is None):
+            raise ValueError("give either local_batch_size or global_batch_size, not both and not none")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """What one section asks of another."""
+        if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":
+            raise ValueError(
+                f"algorithm.local_start is 'first_lr_drop', but learning_rate.decay is {self.learning_rate.decay!r}: "
+                "only decay: step has drops; or give local_start as epoch:N or step:N"
+            )

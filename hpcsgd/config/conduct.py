@@ -1,0 +1,83 @@
+"""How a run is conducted: communication, evaluation, the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcsgd.config.check import require
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class CommConfig:
+    """How ranks talk.
+
+    Attributes:
+        allreduce: gradient allreduce: ``horovod``, ``mpi`` (mpi4py) or ``torch`` (NCCL, or Gloo on CPUs);
+            ``auto`` is Horovod where it is installed, else ``mpi``.
+        overlap: allreduce gradients while the backward pass runs; unset, where that pays (Horovod and torch
+            always; ``mpi`` where a rank has a GPU or two cores).
+        bucket_bytes: gradients are reduced in buckets of about this size.
+        chunk_bytes: averagings go in chunks of this size.
+        cuda_aware: hand GPU buffers to MPI itself; probed by a real round trip first.
+        allreduce_algorithm: pinned before MPI starts, for equal bits from run to run; ``default`` leaves the
+            choice to the MPI library.
+    """
+
+    allreduce: Literal["auto", "horovod", "mpi", "torch"] = "auto"
+    overlap: bool | None = None
+    bucket_bytes: int = 4 << 20
+    chunk_bytes: int = 2 << 20
+    cuda_aware: bool = False
+    allreduce_algorithm: Literal["ring", "recursive_doubling", "rabenseifner", "default"] = "ring"
+
+    def __post_init__(self) -> None:
+        require(self.bucket_bytes >= 1024, "comm.bucket_bytes", self.bucket_bytes, "1024 or more")
+        require(self.chunk_bytes >= 1024, "comm.chunk_bytes", self.chunk_bytes, "1024 or more")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """When the consensus model is evaluated, and on what.
+
+    Attributes:
+        every_epochs: epochs between evaluations; the last epoch is always evaluated. 0: never.
+        splits: splits to evaluate.
+        batch_size: samples of one forward pass.
+        recompute_batches: local training batches that ``batch_norm_policy: recompute`` looks at.
+    """
+
+    every_epochs: int = 1
+    splits: tuple[Split, ...] = ("test",)
+    batch_size: int = 500
+    recompute_batches: int = 10
+
+    def __post_init__(self) -> None:
+        require(self.every_epochs >= 0, "evaluate.every_epochs", self.every_epochs, "0 or more")
+        require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "1 or more")
+        require(self.recompute_batches >= 1, "evaluate.recompute_batches", self.recompute_batches, "1 or more")
+        require(
+            len(set(self.splits)) == len(self.splits) > 0, "evaluate.splits", self.splits, "one or two different splits"
+        )
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is kept of a run.
+
+    Attributes:
+        enabled: write ``run.h5``.
+        flush_steps: iterations between two gathers to rank 0; the end of an epoch gathers too.
+        ranks: ``all`` ranks; ``node``, the first rank of each node; ``summary``, minimum, median and maximum.
+        save_model: write the final consensus model to ``model.pt``.
+    """
+
+    enabled: bool = True
+    flush_steps: int = 100
+    ranks: Literal["all", "node", "summary"] = "all"
+    save_model: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.flush_steps >= 1, "log.flush_steps", self.flush_steps, "1 or more")

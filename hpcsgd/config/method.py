@@ -1,0 +1,161 @@
+"""How it is trained: algorithm, optimizer, learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcsgd.config.check import require
+
+AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd"]
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """In which order ranks step and synchronise (Goyal 2017; Lin 2020).
+
+    Attributes:
+        name: algorithm.
+        sync_period: H, local steps between two averagings.
+        block_sync_period: H_b, block averagings between two global ones (``hierarchical_local_sgd``).
+        block_size: ranks in a block, in rank order; unset, a block is a node.
+        local_start: when local steps begin: ``first_lr_drop``, ``epoch:N`` or ``step:N``. Before, gradients are
+            averaged at every step. For ``post_local_sgd`` and ``hierarchical_local_sgd``; the latter starts at
+            once by default.
+        momentum_policy: the momentum at an averaging: ``local`` never touched (Lin), ``average`` averaged with
+            the parameters, ``reset`` set to zero, ``global`` an outer momentum on the averaged update (SlowMo).
+        slow_momentum: beta of the outer momentum.
+        slow_learning_rate: alpha of the outer momentum.
+        batch_norm_policy: BatchNorm running statistics at an averaging: ``local`` kept by each rank, ``average``
+            by the law of total variance, ``recompute`` on training data before each evaluation.
+    """
+
+    name: AlgorithmName = "sync_sgd"
+    sync_period: int = 1
+    block_sync_period: int = 1
+    block_size: int | None = None
+    local_start: str | None = None
+    momentum_policy: Literal["local", "average", "reset", "global"] = "local"
+    slow_momentum: float = 0.5
+    slow_learning_rate: float = 1.0
+    batch_norm_policy: Literal["local", "average", "recompute"] = "local"
+
+    def __post_init__(self) -> None:
+        require(self.sync_period >= 1, "algorithm.sync_period", self.sync_period, "1 or more")
+        require(self.block_sync_period >= 1, "algorithm.block_sync_period", self.block_sync_period, "1 or more")
+        require(self.block_size is None or self.block_size >= 1, "algorithm.block_size", self.block_size, "1 or more")
+        require(0 <= self.slow_momentum < 1, "algorithm.slow_momentum", self.slow_momentum, "in [0, 1)")
+        require(self.slow_learning_rate > 0, "algorithm.slow_learning_rate", self.slow_learning_rate, "positive")
+        hierarchical = self.name == "hierarchical_local_sgd"
+        if self.name == "sync_sgd":
+            require(
+                self.sync_period == 1, "algorithm.sync_period", self.sync_period, "1 for sync_sgd (or name local_sgd)"
+            )
+        if not hierarchical:
+            require(
+                self.block_sync_period == 1, "algorithm.block_sync_period", self.block_sync_period, f"1 for {self.name}"
+            )
+            require(self.block_size is None, "algorithm.block_size", self.block_size, f"unset for {self.name}")
+        if self.name in ("sync_sgd", "local_sgd"):
+            require(self.local_start is None, "algorithm.local_start", self.local_start, f"unset for {self.name}")
+        if self.name == "post_local_sgd":
+            require(self.local_start is not None, "algorithm.local_start", None, "first_lr_drop, epoch:N or step:N")
+        if self.local_start is not None:
+            parse_local_start(self.local_start)
+
+
+def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "step"], int]:
+    """Split ``first_lr_drop``, ``epoch:N`` or ``step:N`` in its kind and number (0 for ``first_lr_drop``)."""
+    if text == "first_lr_drop":
+        return "first_lr_drop", 0
+    kind, _, number = text.partition(":")
+    ok = kind in ("epoch", "step") and number.isdecimal()
+    require(ok, "algorithm.local_start", text, "first_lr_drop, epoch:N or step:N")
+    return ("epoch" if kind == "epoch" else "step"), int(number)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Momentum SGD.
+
+    Attributes:
+        momentum: mu; 0 is plain SGD.
+        nesterov: Nesterov's form of the update.
+        weight_decay: lambda, added to the gradient as lambda*w; not for BatchNorm parameters and biases.
+        momentum_form: ``reference`` keeps the learning rate outside of the momentum, ``absorbed`` inside
+            (Goyal, equations 9 and 10).
+        momentum_correction: scale the absorbed momentum by the ratio of learning rates when these change
+            (Goyal, section 3); the reference form needs none.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    momentum_form: Literal["reference", "absorbed"] = "reference"
+    momentum_correction: bool = True
+
+    def __post_init__(self) -> None:
+        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        require(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", True, "false where momentum is 0")
+
+
+@dataclass(frozen=True)
+class LearningRateConfig:
+    """The learning rate as a function of the step.
+
+    Attributes:
+        base: learning rate of one batch of ``base_batch_size``.
+        base_batch_size: the batch that ``base`` was tuned for.
+        scaling_rule: ``linear`` (base * global batch / base batch; Goyal), ``sqrt`` or ``none``.
+        warmup: ``none``; ``constant``, ``warmup_start`` and then the full rate; ``gradual``, from
+            ``warmup_start`` by a constant increment every iteration.
+        warmup_epochs: its length.
+        warmup_start: first learning rate; unset, ``base``.
+        decay: ``none``; ``step``, times ``decay_factor`` at each of ``milestones``; ``linear`` to
+            ``final_fraction`` over ``decay_epochs`` and then constant (Shallue); ``polynomial`` of ``power``;
+            ``cosine``. The warm-up does not shift it.
+        milestones: epochs of the drops.
+        decay_factor: factor of a drop.
+        decay_epochs: length of the smooth decays; unset, the whole run.
+        final_fraction: what is left of the rate at the end of a smooth decay.
+        power: exponent of ``polynomial``.
+    """
+
+    base: float = 0.1
+    base_batch_size: int = 256
+    scaling_rule: Literal["linear", "sqrt", "none"] = "linear"
+    warmup: Literal["none", "constant", "gradual"] = "none"
+    warmup_epochs: float = 5.0
+    warmup_start: float | None = None
+    decay: Literal["none", "step", "linear", "polynomial", "cosine"] = "none"
+    milestones: tuple[float, ...] = ()
+    decay_factor: float = 0.1
+    decay_epochs: float | None = None
+    final_fraction: float = 0.0
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.base > 0, "learning_rate.base", self.base, "positive")
+        require(self.base_batch_size >= 1, "learning_rate.base_batch_size", self.base_batch_size, "1 or more")
+        require(self.warmup_epochs >= 0, "learning_rate.warmup_epochs", self.warmup_epochs, "0 or more")
+        start = self.warmup_start
+        require(start is None or start >= 0, "learning_rate.warmup_start", start, "0 or more")
+        require(
+            self.decay_epochs is None or self.decay_epochs > 0,
+            "learning_rate.decay_epochs",
+            self.decay_epochs,
+            "positive",
+        )
+        require(0 < self.decay_factor < 1, "learning_rate.decay_factor", self.decay_factor, "in (0, 1)")
+        require(0 <= self.final_fraction <= 1, "learning_rate.final_fraction", self.final_fraction, "in [0, 1]")
+        require(self.power > 0, "learning_rate.power", self.power, "positive")
+        rising = all(a < b for a, b in zip((0.0, *self.milestones), self.milestones, strict=False))
+        require(rising, "learning_rate.milestones", self.milestones, "positive and rising")
+        stepwise = self.decay == "step"
+        require(
+            stepwise == bool(self.milestones),
+            "learning_rate.milestones",
+            self.milestones,
+            "given with decay: step, and only then",
+        )

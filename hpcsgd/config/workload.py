@@ -1,0 +1,79 @@
+"""What is trained: the model and the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hpcsgd.config.check import require
+
+ModelName = Literal[
+    "fully_connected",
+    "simple_cnn_base",
+    "simple_cnn_narrow",
+    "simple_cnn_wide",
+    "lenet",
+    "resnet8",
+    "resnet20",
+    "resnet32",
+    "resnet56",
+]
+DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network that every learner holds.
+
+    Attributes:
+        name: architecture.
+        widths: hidden widths of ``fully_connected``; () is a linear model. Other models ignore it.
+        zero_gamma: start the last BatchNorm scale of each residual block at 0 (Goyal, section 5.1).
+        channels_last: keep convolution weights and images in channels-last memory order.
+    """
+
+    name: ModelName = "fully_connected"
+    widths: tuple[int, ...] = (256, 256)
+    zero_gamma: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        require(all(w >= 1 for w in self.widths), "model.widths", self.widths, "positive integers")
+        residual = self.name.startswith("resnet")
+        require(residual or not self.zero_gamma, "model.zero_gamma", True, "false for a model without residual blocks")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data set, its augmentation and the rule for the tail of an epoch.
+
+    Attributes:
+        name: data set.
+        dir: directory of its files; unset, the usual places are searched.
+        flip: mirror training images with probability 1/2.
+        crop_padding: pad training images by so many zero pixels and crop back at a random place; 0 is off.
+        tail: what becomes of the last samples of an epoch that do not fill a global batch: ``drop`` leaves them
+            out (another permutation each epoch), ``wrap`` fills the batch from the start of the permutation,
+            ``keep`` makes a smaller last batch, cut as evenly as can be.
+        synthetic_shape: channels, height, width of ``synthetic`` images.
+        synthetic_classes: classes of ``synthetic``.
+        synthetic_train_samples: training samples of ``synthetic``.
+        synthetic_test_samples: test samples of ``synthetic``.
+    """
+
+    name: DatasetName = "fashion_mnist"
+    dir: str | None = None
+    flip: bool = False
+    crop_padding: int = 0
+    tail: Literal["drop", "wrap", "keep"] = "drop"
+    synthetic_shape: tuple[int, int, int] = (1, 28, 28)
+    synthetic_classes: int = 10
+    synthetic_train_samples: int = 4096
+    synthetic_test_samples: int = 1024
+
+    def __post_init__(self) -> None:
+        require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
+        require(min(self.synthetic_shape) >= 1, "data.synthetic_shape", self.synthetic_shape, "three positive sizes")
+        require(self.synthetic_classes >= 2, "data.synthetic_classes", self.synthetic_classes, "2 or more")
+        for name in ("synthetic_train_samples", "synthetic_test_samples"):
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "1 or more")

@@ -1,0 +1,149 @@
+"""Data sets as numpy arrays: read from their published files, or synthetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data import cifar
+from hpcsgd.data.idx import read_idx
+from hpcsgd.data.places import Layout, existing_file, locate
+from hpcsgd.data.synthetic import make_synthetic
+from hpcsgd.errors import UsageError
+
+_NUM_CLASSES = {"fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+_CHUNK = 1024  # images whose float64 copy is alive at once in _moments
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """Images and labels of one split.
+
+    Attributes:
+        images: [N, C, H, W], uint8 pixels (float32 where synthetic).
+        labels: [N], int64.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test split.
+
+    Attributes:
+        name: data set.
+        train: training split.
+        test: test split.
+        num_classes: classes; every label is below.
+        mean: of the training pixels as stored, by channel.
+        std: standard deviation likewise; 1 for a channel that is constant.
+    """
+
+    name: str
+    train: ArraySplit
+    test: ArraySplit
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
+    """Read or make the data set that ``config`` names.
+
+    Args:
+        config: name, directory, and the sizes of ``synthetic``.
+        seed: of ``synthetic``; the others ignore it.
+
+    Returns:
+        The whole data set in memory.
+
+    Raises:
+        UsageError: files are missing, truncated, of a wrong format, or contradict each other.
+    """
+    if config.name == "synthetic":
+        num_classes = config.synthetic_classes
+        sizes = (config.synthetic_train_samples, config.synthetic_test_samples)
+        train_arrays, test_arrays = make_synthetic(config.synthetic_shape, num_classes, *sizes, seed)
+        splits = ArraySplit(*train_arrays), ArraySplit(*test_arrays)
+    else:
+        num_classes = _NUM_CLASSES[config.name]
+        splits = read_splits(config.name, *locate(config.name, config.dir))
+    mean, std = _moments(splits[0].images)
+    return Dataset(config.name, *splits, num_classes=num_classes, mean=mean, std=std)
+
+
+def read_splits(name: str, folder: Path, layout: Layout) -> tuple[ArraySplit, ArraySplit]:
+    """Read and check the training and the test split of data set ``name`` from the files in ``folder``.
+
+    Raises:
+        UsageError: a file is truncated, of a wrong format, or contradicts another.
+    """
+    train, test = (_read_split(folder, layout, files, _NUM_CLASSES[name]) for files in (layout.train, layout.test))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise UsageError(f"{folder}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}")
+    return train, test
+
+
+def _read_split(folder: Path, layout: Layout, files: tuple[str, ...], num_classes: int) -> ArraySplit:
+    """Read and check one split."""
+    paths = [path for file in files if (path := existing_file(folder, file)) is not None]
+    assert len(paths) == len(files), "locate() finds folders with every file"
+    split = _read_idx_split(*paths) if layout.format == "idx" else _read_cifar_split(paths, layout, num_classes)
+    if len(split.labels) == 0:
+        raise UsageError(f"{paths[0]} holds no samples")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= num_classes:
+        raise UsageError(f"{paths[-1]}: labels go from {low} to {high}, expected 0 to {num_classes - 1}")
+    return split
+
+
+def _read_idx_split(images_path: Path, labels_path: Path) -> ArraySplit:
+    """One split from its two IDX files."""
+    images = read_idx(images_path, 3)
+    labels = read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise UsageError(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
+    return ArraySplit(images[:, np.newaxis], labels.astype(np.int64))
+
+
+def _read_cifar_split(paths: list[Path], layout: Layout, num_classes: int) -> ArraySplit:
+    """One split from its CIFAR batches, in order."""
+    fine = num_classes == 100
+    if layout.format == "cifar_binary":
+        batches = [cifar.read_binary(path, 2 if fine else 1) for path in paths]
+    else:
+        batches = [cifar.read_python(path, "fine_labels" if fine else "labels") for path in paths]
+    for path, (_, labels) in zip(paths, batches, strict=True):
+        # The binary version has no header: a file cut at the end of a record shows only beside its siblings.
+        if len(labels) != len(batches[0][1]):
+            raise UsageError(f"{path} has {len(labels)} samples, but {paths[0]} has {len(batches[0][1])}")
+    images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return ArraySplit(images, targets)
+
+
+def _moments(images: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel, in float64 (the sums of uint8 pixels are exact)."""
+    channels = images.shape[1]
+    total, squares = np.zeros(channels), np.zeros(channels)
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK].reshape(-1, channels, images[0, 0].size).astype(np.float64)
+        total += chunk.sum(axis=(0, 2))
+        squares += np.einsum("ncp,ncp->c", chunk, chunk)
+    count = images.size // channels
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    std[std == 0] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,75 @@
+"""The IDX file format of MNIST and Fashion-MNIST, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.errors import UsageError
+
+_UBYTE = 0x08
+
+
+def read_bytes(path: Path) -> bytearray:
+    """The whole content of ``path``, unzipped where the name ends in ``.gz``.
+
+    Raises:
+        UsageError: the file cannot be read, or its gzip stream is cut short or damaged.
+    """
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                return bytearray(stream.read())
+        return bytearray(path.read_bytes())
+    except EOFError:
+        raise UsageError(f"{path} is truncated: its gzip stream ends early. Fetch it again.") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{path} is not a sound gzip file ({error}). Fetch it again.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def parse_idx(content: bytearray, num_dims: int, source: str) -> NDArray[np.uint8]:
+    """Decode an IDX array of unsigned bytes.
+
+    The header is two zero bytes, a type byte, a byte with the number of dimensions, and each dimension as a
+    big-endian 32-bit integer.
+
+    Args:
+        content: the file's bytes; the result is a writable view of them.
+        num_dims: dimensions that the caller expects: 3 for images, 1 for labels.
+        source: the file's name, for messages.
+
+    Returns:
+        The array, uint8.
+
+    Raises:
+        UsageError: wrong magic number, type or number of dimensions, or more or fewer bytes than the header says.
+    """
+    expected = (_UBYTE << 8) | num_dims
+    if len(content) < 4:
+        raise UsageError(f"{source} is truncated: {len(content)} bytes, less than an IDX header")
+    magic = int.from_bytes(content[:4], "big")
+    if magic != expected:
+        raise UsageError(
+            f"{source} is not the IDX file expected: magic number {magic:#010x}, expected {expected:#010x}"
+        )
+    offset = 4 + 4 * num_dims
+    if len(content) < offset:
+        raise UsageError(f"{source} is truncated: {len(content)} bytes, its IDX header has {offset}")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", num_dims, 4))
+    found = len(content) - offset
+    if found != math.prod(shape):
+        what = "truncated" if found < math.prod(shape) else "too long"
+        raise UsageError(f"{source} is {what}: {found} bytes of data, its header says {math.prod(shape)} {shape}")
+    return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
+
+
+def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
+    """Read an IDX file (see ``parse_idx``)."""
+    return parse_idx(read_bytes(path), num_dims, str(path))

@@ -1,0 +1,64 @@
+"""From a ``ModelConfig`` to a network with its initial parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hpcsgd.config import ModelConfig
+from hpcsgd.errors import UsageError
+from hpcsgd.models.convolutional import lenet, simple_cnn
+from hpcsgd.models.fully_connected import fully_connected
+from hpcsgd.models.resnet import CifarResNet
+
+# filters of the two convolutions, units of the hidden layer
+_SIMPLE_CNN_SIZES = {
+    "simple_cnn_narrow": (16, 32, 512),
+    "simple_cnn_base": (32, 64, 1024),
+    "simple_cnn_wide": (64, 128, 2048),
+}
+_SMALLEST_SIDE = {"fully_connected": 1, "simple_cnn": 4, "lenet": 12, "resnet": 8}
+
+
+def build_model(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+    """Build a network whose parameters depend on ``seed`` alone; torch's global generators stay untouched.
+
+    Args:
+        config: architecture.
+        shape: channels, height, width of an image.
+        num_classes: outputs.
+        seed: of the initial parameters.
+
+    Returns:
+        The network, float32 on the CPU, in training mode: images [n, C, H, W] to logits [n, num_classes].
+
+    Raises:
+        UsageError: the images are too small for the architecture.
+    """
+    smallest = next(side for family, side in _SMALLEST_SIDE.items() if config.name.startswith(family))
+    if min(shape[1:]) < smallest:
+        raise UsageError(
+            f"model.name is {config.name!r}, which needs images of at least {smallest}x{smallest} pixels, but the data "
+            f"set has {shape[1]}x{shape[2]}: choose fully_connected or another data set"
+        )
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed: that would reseed the GPUs' generators too.
+        torch.default_generator.manual_seed(seed)
+        model = _build(config, shape, num_classes)
+    if config.channels_last:
+        for parameter in model.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def _build(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network, initialised from torch's generator."""
+    if config.name == "fully_connected":
+        return fully_connected(shape, config.widths, num_classes)
+    if config.name == "lenet":
+        return lenet(shape, num_classes)
+    if config.name in _SIMPLE_CNN_SIZES:
+        return simple_cnn(shape, *_SIMPLE_CNN_SIZES[config.name], num_classes)
+    num_layers = int(config.name.removeprefix("resnet"))
+    return CifarResNet(shape[0], (num_layers - 2) // 6, num_classes, zero_gamma=config.zero_gamma)

@@ -1,0 +1,101 @@
+"""What follows from a run's tables: spans, training time, wait and transfer, throughput. pandas in, pandas out.
+
+``iterations`` is the table of that name of a :class:`hpcsgd.record.reader.Run`: one row a step and rank.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from hpcsgd.record.reader import Run
+from hpcsgd.record.schema import SPANS, TRAINING_SPANS
+
+SPAN_NAMES = tuple(column.name for column in SPANS)
+
+
+def iteration_spans(iterations: pd.DataFrame) -> pd.DataFrame:
+    """The spans of each iteration of each rank.
+
+    Returns:
+        ``step``, ``rank`` (or ``statistic``), every span of ``SPANS`` and ``other_seconds``, the part of
+        ``wall_seconds`` that is in no span; index and rows as in ``iterations``. Seconds.
+    """
+    axis = rank_axis(iterations)
+    frame = iterations[["step", axis, *SPAN_NAMES]].copy()
+    frame["other_seconds"] = iterations["wall_seconds"] - frame[list(SPAN_NAMES)].sum(axis=1)
+    return frame
+
+
+def rank_axis(iterations: pd.DataFrame) -> str:
+    """``rank``, or ``statistic`` where the log keeps minimum, median and maximum over the ranks."""
+    return "rank" if "rank" in iterations.columns else "statistic"
+
+
+def training_seconds(iterations: pd.DataFrame) -> pd.Series:
+    """The training time of each row of ``iterations``: the sum of ``TRAINING_SPANS``, in seconds, on its index."""
+    return iterations[list(TRAINING_SPANS)].sum(axis=1).rename("train_seconds")
+
+
+def wait_and_transfer(iterations: pd.DataFrame, ranks: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Tell waiting for slower ranks from the transfer itself, in every blocking synchronisation.
+
+    All ranks of a call leave it together, and the last to enter waits for no one: the transfer is the shortest
+    duration over the ranks of the same call, and what a rank took longer, it waited. The ranks of a call are all
+    ranks, or for the action ``block`` those of one block. Where the log keeps one rank of a node, the
+    shortest is over these.
+
+    Args:
+        iterations: of a log whose second axis is ``rank``.
+        ranks: the run's table of that name; needed where an action is ``block``.
+
+    Returns:
+        One row a rank and synchronisation: ``step``, ``rank``, ``action``, ``sync_seconds`` (own duration),
+        ``wait_seconds`` and ``transfer_seconds``, which sum to it; index as in ``iterations``.
+    """
+    assert rank_axis(iterations) == "rank", "a log of statistics has no single ranks"
+    done = iterations["sync_enter_seconds"].notna() & iterations["sync_exit_seconds"].notna()
+    calls = iterations.loc[done & (iterations["action"] != "none")]
+    frame = calls[["step", "rank", "action"]].copy()
+    frame["sync_seconds"] = calls["sync_exit_seconds"] - calls["sync_enter_seconds"]
+    group = pd.Series(0, index=frame.index)
+    in_block = frame["action"] == "block"
+    if in_block.any():
+        assert ranks is not None, "synchronisations in blocks: which rank is in which block?"
+        group = frame["rank"].map(ranks.set_index("rank")["block"]).where(in_block, 0)
+    shortest = frame.groupby([frame["step"], group.rename("group")])["sync_seconds"].transform("min")
+    frame["wait_seconds"] = frame["sync_seconds"] - shortest
+    frame["transfer_seconds"] = shortest
+    return frame
+
+
+def throughput(run: Run) -> float:
+    """Samples a second of training time, all ranks together; NaN where nothing was logged.
+
+    From the epochs that are complete: their samples over their training clocks. Before the first is, from the
+    iterations: those of the ranks that the log keeps stand for all.
+    """
+    if len(run.epochs):
+        seconds = float(run.epochs["train_seconds"].sum())
+        return float(run.epochs["num_samples"].sum()) / seconds if seconds > 0 else float("nan")
+    frame = run.iterations
+    if frame.empty:
+        return float("nan")
+    kept = frame if run.rank_axis == "rank" else frame[frame["statistic"] == "median"]
+    seconds = float(training_seconds(kept).groupby(kept[run.rank_axis]).sum().max())
+    num_samples = float(kept["num_samples"].sum()) / kept[run.rank_axis].nunique() * len(run.ranks)
+    return num_samples / seconds if seconds > 0 else float("nan")
+
+
+def span_shares(iterations: pd.DataFrame) -> pd.Series:
+    """The share of each of ``TRAINING_SPANS`` in the training time of all ranks and iterations but the first.
+
+    The first iteration warms up caches and connections. Of a log of statistics, the medians over the ranks count.
+    """
+    kept = iterations
+    if rank_axis(iterations) == "statistic":
+        kept = kept[kept["statistic"] == "median"]
+    if kept["step"].nunique() > 1:
+        kept = kept[kept["step"] != kept["step"].min()]
+    totals = kept[list(TRAINING_SPANS)].sum()
+    return (totals / totals.sum() if totals.sum() > 0 else totals * np.nan).rename("share")

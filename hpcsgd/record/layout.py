@@ -1,0 +1,124 @@
+"""Makes an empty run log: every group, column, scale and attribute that it will ever have."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.record.schema import (
+    INDEX,
+    ITERATION_COLUMNS,
+    RANK_COLUMNS,
+    SCHEMA_VERSION,
+    STATISTICS,
+    STATUS,
+    TABLES,
+    Column,
+)
+
+RANK_CHUNK = 1024
+"""Ranks of one chunk of a ``[step, rank]`` column, at most."""
+
+CHUNK_BYTES = 16384
+"""Chunks of few ranks hold more rows, up to about this size: fewer chunks to look up when reading."""
+
+PAGE_BYTES = 4096
+NODE_BYTES = 2048
+"""Size from which a piece of the file starts on a page. Index nodes are larger, so each lies in one page: a write
+that is cut at a page's end leaves it either old or new."""
+
+_INDEX_MEANING = {
+    "step": "optimizer step, from 0",
+    "evaluation": "number of the evaluation, from 0",
+    "segment": "number of the segment, from 0",
+    "rank": "rank",
+    "statistic": "statistic over the ranks: 0 min, 1 median, 2 max",
+}
+
+
+def make_log(
+    path: Path,
+    *,
+    rank_axis: Literal["rank", "statistic"],
+    rank_labels: Sequence[int],
+    provenance: Mapping[str, object],
+    chunk_rows: int,
+) -> None:
+    """Make a log without rows; one that is there already is replaced.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    # Under another name until it is whole: run.h5 never exists half-made.
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        with h5py.File(
+            unfinished, "w", locking=False, alignment_threshold=NODE_BYTES, alignment_interval=PAGE_BYTES
+        ) as log:
+            log.attrs["schema_version"] = SCHEMA_VERSION
+            log.attrs["provenance"] = json.dumps(provenance)
+            log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]))
+            _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
+            for name, columns in TABLES.items():
+                _make_table(log.create_group(name), INDEX[name], columns, chunk_rows)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], width: tuple[int, ...]) -> h5py.Dataset:
+    """Make a column without rows, ``[rows]`` or ``[rows, width]``."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk(chunk)
+    # The index node of the chunks is made now, not at the first row.
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    if column.name == INDEX[group.name.strip("/")]:
+        plist.set_fill_value(np.array(-1, column.dtype))
+    else:
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((0, *width), (h5py.h5s.UNLIMITED, *width))
+    kind = h5py.h5t.py_create(np.dtype(column.dtype), logical=True)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, column.name.encode(), kind, space, plist))
+    if column.unit:
+        dataset.attrs["units"] = column.unit
+    dataset.attrs["long_name"] = column.meaning
+    return dataset
+
+
+def _make_iterations(group: h5py.Group, rank_axis: str, labels: NDArray[np.int64], chunk_rows: int) -> None:
+    """Make ``/iterations``."""
+    width = len(labels)
+    chunk_ranks = max(1, min(width, RANK_CHUNK))
+    row_chunk = (max(chunk_rows, CHUNK_BYTES // 8),)
+    rank_chunk = (max(chunk_rows, CHUNK_BYTES // (8 * chunk_ranks)), chunk_ranks)
+    step = _make_column(group, Column("step", "i8", "1", _INDEX_MEANING["step"]), row_chunk, ())
+    step.make_scale("step")
+    scale = group.create_dataset(rank_axis, data=labels)
+    scale.attrs["long_name"] = _INDEX_MEANING[rank_axis]
+    if rank_axis == "statistic":
+        scale.attrs["labels"] = list(STATISTICS)
+    scale.make_scale(rank_axis)
+    for column in ITERATION_COLUMNS:
+        _make_column(group, column, row_chunk, ()).dims[0].attach_scale(step)
+    for column in RANK_COLUMNS:
+        dataset = _make_column(group, column, rank_chunk, (width,))
+        dataset.dims[0].attach_scale(step)
+        dataset.dims[1].attach_scale(scale)
+
+
+def _make_table(group: h5py.Group, index: str, columns: Sequence[Column], chunk_rows: int) -> None:
+    """Make a table of one-dimensional columns."""
+    own = [column for column in columns if column.name == index]
+    chunk = (chunk_rows,)
+    scale = _make_column(group, own[0] if own else Column(index, "i8", "1", _INDEX_MEANING[index]), chunk, ())
+    scale.make_scale(index)
+    for column in columns:
+        if column.name != index:
+            _make_column(group, column, chunk, ()).dims[0].attach_scale(scale)

@@ -1,0 +1,216 @@
+"""The run log's reader: ``run.h5`` as pandas tables, also while the run is writing or after it was killed.
+
+Importing this module imports neither h5py nor pandas.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hpcsgd.errors import UsageError
+from hpcsgd.record.schema import (
+    ACTIONS,
+    INDEX,
+    ITERATION_COLUMNS,
+    RANK_COLUMNS,
+    SCHEMA_VERSION,
+    STATISTICS,
+    TABLES,
+)
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+FILE_NAME = "run.h5"
+ATTEMPTS = 10
+UNQUIET_READS = 3
+PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run's log.
+
+    Attributes:
+        path: its ``run.h5``.
+        config: the resolved recipe.
+        provenance: where, when and with what it ran; ``config`` is in it too.
+        status: one of ``schema.STATUS``; a killed run still says ``running``.
+        rank_axis: name of the second axis of ``iterations``.
+        iterations: one row a step and rank (or statistic: ``min``, ``median``, ``max``), ordered by both; columns
+            ``step``, ``rank`` (or ``statistic``), then all of ``ITERATION_COLUMNS`` and ``RANK_COLUMNS``; ``action``
+            as a name of ``ACTIONS``.
+        epochs: one row an epoch.
+        evaluations: one row an evaluation of a split.
+        ranks: one row a rank.
+        segments: one row a start or resume.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    status: str
+    rank_axis: Literal["rank", "statistic"]
+    iterations: pd.DataFrame
+    epochs: pd.DataFrame
+    evaluations: pd.DataFrame
+    ranks: pd.DataFrame
+    segments: pd.DataFrame
+
+
+class _ForeignFileError(Exception):
+    """The file is no run log: reading it again will not help."""
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run's log: every row that was complete when the reading began, perhaps later ones too.
+
+    Args:
+        path: the run's directory or its ``run.h5``.
+
+    Raises:
+        UsageError: there is no such file, or it is no readable run log.
+    """
+    import h5py
+
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    if not file.exists():
+        raise UsageError(f"{path}: no run log here ({file} does not exist); give a run's directory or its {FILE_NAME}")
+    num_reads = 0
+    for attempt in range(ATTEMPTS):
+        time.sleep(PAUSE_SECONDS * attempt)
+        before = _stamp(file)
+        try:
+            # What a reader can reach is settled when it opens the file; so count the rows first, then open it anew.
+            with h5py.File(file, "r", locking=False) as log:
+                num_rows = _num_rows(log)
+            with h5py.File(file, "r", locking=False) as log:
+                run = _read(file, log, num_rows)
+        except _ForeignFileError as error:
+            raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            # The run may be writing: what was read first does not fit what was read later.
+            reason = error
+            continue
+        num_reads += 1
+        if _stamp(file) == before or num_reads == UNQUIET_READS:
+            return run
+    raise UsageError(f"{file}: cannot be read as a run log: {reason}") from reason
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    """What changes when the file does."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _num_rows(log: h5py.File) -> dict[str, int]:
+    """Rows of each table so far."""
+    version = log.attrs.get("schema_version")
+    if version is None or "provenance" not in log.attrs:
+        raise _ForeignFileError("it has no schema_version and provenance")
+    if version > SCHEMA_VERSION:
+        raise _ForeignFileError(f"its schema version is {version}, this hpcsgd reads up to {SCHEMA_VERSION}")
+    return {name: len(log[name][index]) for name, index in INDEX.items()}
+
+
+def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
+    """Read an open log, up to so many rows of each table."""
+    provenance = json.loads(log.attrs["provenance"])
+    axis: Literal["rank", "statistic"] = "rank" if "rank" in log["iterations"] else "statistic"
+    return Run(
+        path=file,
+        config=provenance.get("config", {}),
+        provenance=provenance,
+        status=log["status"][()].decode(),
+        rank_axis=axis,
+        iterations=_iterations(log["iterations"], axis, num_rows["iterations"]),
+        epochs=_table(log["epochs"], "epochs", num_rows["epochs"]),
+        evaluations=_table(log["evaluations"], "evaluations", num_rows["evaluations"]),
+        ranks=_table(log["ranks"], "ranks", num_rows["ranks"]),
+        segments=_table(log["segments"], "segments", num_rows["segments"]),
+    )
+
+
+def _complete_index(group: h5py.Group, index: str, names: Iterable[str], num_rows: int) -> NDArray[np.int64]:
+    """The index of a table's complete rows: its leading values from 0 up, as far as all columns reach."""
+    import numpy as np
+
+    values: NDArray[np.int64] = group[index][:num_rows]
+    missing = np.flatnonzero(values < 0)
+    num_complete = int(missing[0]) if len(missing) else len(values)
+    return values[: min(num_complete, *(len(group[name]) for name in names))]
+
+
+def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
+    """``/iterations`` in long form: one row a step and rank."""
+    import numpy as np
+    import pandas as pd
+
+    shared = [c.name for c in ITERATION_COLUMNS]
+    per_rank = [c.name for c in RANK_COLUMNS]
+    step = _complete_index(group, INDEX["iterations"], [*shared, *per_rank], num_rows)
+    labels = group[axis][:]
+    names = np.array(STATISTICS)[labels] if axis == "statistic" else labels
+    columns: dict[str, Any] = {"step": np.repeat(step, len(labels)), axis: np.tile(names, len(step))}
+    for name in shared:
+        values = group[name][: len(step)]
+        if name == "action":
+            values = np.array(ACTIONS)[values]
+        columns[name] = np.repeat(values, len(labels))
+    for name in per_rank:
+        columns[name] = group[name][: len(step)].reshape(-1)
+    return pd.DataFrame(columns)
+
+
+def _table(group: h5py.Group, name: str, num_rows: int) -> pd.DataFrame:
+    """A table of one-dimensional columns, in the schema's order, texts decoded."""
+    import numpy as np
+    import pandas as pd
+
+    num_complete = len(_complete_index(group, INDEX[name], [c.name for c in TABLES[name]], num_rows))
+    columns = {}
+    for column in TABLES[name]:
+        values = group[column.name][:num_complete]
+        columns[column.name] = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+    return pd.DataFrame(columns)
+
+
+def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
+    """Read the runs found in files and directories.
+
+    Args:
+        paths: run logs, run directories, or directories with run directories one or more levels down.
+
+    Returns:
+        The runs, in the order of ``paths`` and by path inside a directory, each once; and one line for each log or
+        path that could not be read.
+    """
+    runs: list[Run] = []
+    problems: list[str] = []
+    seen: set[Path] = set()
+    for path in map(Path, paths):
+        direct = path.is_dir() and not (path / FILE_NAME).exists()
+        files = sorted(path.rglob(FILE_NAME)) if direct else [path]
+        if not files:
+            problems.append(f"{path}: no {FILE_NAME} in it or below")
+        for file in files:
+            real = (file / FILE_NAME if file.is_dir() else file).resolve()
+            if real in seen:
+                continue
+            seen.add(real)
+            try:
+                runs.append(load_run(file))
+            except UsageError as error:
+                problems.append(str(error))
+    return runs, problems
