@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ def load_config(recipe: str | None, overrides: list[str]) -> RunConfig:
 
     content = read_recipe(Path(recipe)) if recipe is not None else {}
     _check_keys(_dotted(content), str(recipe))
-    _check_keys((word[2:].partition("=")[0] for word in overrides if word.startswith("--")), "the command line")
+    options = [word[2:].partition("=")[0] for word in overrides if word.startswith("--")]
+    _check_keys(((key, None) for key in options), "the command line")
     parser = make_parser()
     try:
         where = str(recipe) if recipe is not None else "without a recipe"
@@ -99,25 +100,27 @@ def make_parser() -> Any:
     return parser
 
 
-def _dotted(content: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of nested mappings."""
+def _dotted(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys of nested mappings, with their values."""
     for key, value in content.items():
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key}", value
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{key}.")
 
 
-def _check_keys(keys: typing.Iterable[str], where: str) -> None:
-    """Refuse unknown keys, with the nearest known one."""
+def _check_keys(items: Iterable[tuple[str, Any]], where: str) -> None:
+    """Refuse unknown keys, with the nearest known one, and a section that is no mapping of keys."""
     known = known_keys()
-    for key in keys:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
-        # A right name in the wrong section, or without one, is nearest of all.
-        near = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]] or near
-        hint = f"did you mean {near[0]}?" if near else "hpcsgd train --help lists the keys"
-        raise UsageError(f"{where}: unknown key {key}; {hint}")
+    for key, value in items:
+        if key not in known:
+            near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
+            # A right name in the wrong section, or without one, is nearest of all.
+            near = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]] or near
+            hint = f"did you mean {near[0]}?" if near else "hpcsgd train --help lists the keys"
+            raise UsageError(f"{where}: unknown key {key}; {hint}")
+        if dataclasses.is_dataclass(known[key]) and not isinstance(value, dict):
+            inside = ", ".join(k for k in known if k.startswith(f"{key}."))
+            raise UsageError(f"{where}: {key} is a section, not a value; its keys are {inside}")
 
 
 def _explain(message: str) -> str:

@@ -79,11 +79,12 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
             step, step // plan.steps_per_epoch, rate, done.action, done.num_bytes, 0, len(labels), plan.num_global(step)
         )
         collector.add(row, loss, plan.ends_epoch(step))
+        timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             metrics = evaluate_consensus(parts, step)
             collector.clocks.pending += _evaluations(parts, step, metrics)
-            timer.lap("evaluation")
             progress.say(_describe(plan.epochs_done(step), metrics), step + 1)
+            timer.lap("evaluation")
     timer.stop()
     collector.gather()
     progress.close()

@@ -32,7 +32,7 @@ CHUNK_BYTES = 16384
 PAGE_BYTES = 4096
 NODE_BYTES = 2048
 """Size from which a piece of the file starts on a page. Index nodes are larger, so each lies in one page: a write
-that is cut at a page's end leaves it either old or new."""
+that is cut at a page's end leaves a node either old or new."""
 
 _INDEX_MEANING = {
     "step": "optimizer step, from 0",
@@ -67,7 +67,7 @@ def make_log(
             log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]))
             _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
             for name, columns in TABLES.items():
-                _make_table(log.create_group(name), INDEX[name], columns, chunk_rows)
+                _make_table(log.create_group(name), INDEX[name], columns)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], widt
     """Make a column without rows, ``[rows]`` or ``[rows, width]``."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk(chunk)
-    # The index node of the chunks is made now, not at the first row.
+    # Chunks are made when a column is extended, not when they are written.
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     if column.name == INDEX[group.name.strip("/")]:
         plist.set_fill_value(np.array(-1, column.dtype))
@@ -86,6 +86,10 @@ def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], widt
     space = h5py.h5s.create_simple((0, *width), (h5py.h5s.UNLIMITED, *width))
     kind = h5py.h5t.py_create(np.dtype(column.dtype), logical=True)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, column.name.encode(), kind, space, plist))
+    # A row that comes and goes leaves the index node of the chunks: later, headers change in nothing but the number of
+    # rows, which no cut at a page's end can halve.
+    dataset.id.set_extent((1, *width))
+    dataset.id.set_extent((0, *width))
     if column.unit:
         dataset.attrs["units"] = column.unit
     dataset.attrs["long_name"] = column.meaning
@@ -113,12 +117,16 @@ def _make_iterations(group: h5py.Group, rank_axis: str, labels: NDArray[np.int64
         dataset.dims[1].attach_scale(scale)
 
 
-def _make_table(group: h5py.Group, index: str, columns: Sequence[Column], chunk_rows: int) -> None:
-    """Make a table of one-dimensional columns."""
-    own = [column for column in columns if column.name == index]
-    chunk = (chunk_rows,)
-    scale = _make_column(group, own[0] if own else Column(index, "i8", "1", _INDEX_MEANING[index]), chunk, ())
+def _make_table(group: h5py.Group, index: str, columns: Sequence[Column]) -> None:
+    """Make a table of one-dimensional columns, a page to a chunk."""
+    columns_by_name = {column.name: column for column in columns}
+    index_column = columns_by_name.pop(index, Column(index, "i8", "1", _INDEX_MEANING.get(index, "")))
+    scale = _make_column(group, index_column, _page_of(index_column), ())
     scale.make_scale(index)
-    for column in columns:
-        if column.name != index:
-            _make_column(group, column, chunk, ()).dims[0].attach_scale(scale)
+    for column in columns_by_name.values():
+        _make_column(group, column, _page_of(column), ()).dims[0].attach_scale(scale)
+
+
+def _page_of(column: Column) -> tuple[int]:
+    """The chunk that fills a page."""
+    return (PAGE_BYTES // np.dtype(column.dtype).itemsize,)

@@ -20,6 +20,7 @@ from hpcsgd.record.schema import (
     RANK_COLUMNS,
     SCHEMA_VERSION,
     STATISTICS,
+    STATUS,
     TABLES,
 )
 
@@ -33,6 +34,8 @@ FILE_NAME = "run.h5"
 ATTEMPTS = 10
 UNQUIET_READS = 3
 PAUSE_SECONDS = 0.02
+
+_COLUMNS = {"iterations": ITERATION_COLUMNS + RANK_COLUMNS, **TABLES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +89,19 @@ def load_run(path: str | Path) -> Run:
         file = file / FILE_NAME
     if not file.exists():
         raise UsageError(f"{path}: no run log here ({file} does not exist); give a run's directory or its {FILE_NAME}")
+    if not h5py.is_hdf5(file):
+        raise UsageError(f"{file}: not a run log of hpcsgd: no HDF5 file, or one that may not be read")
     num_reads = 0
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_SECONDS * attempt)
-        before = _stamp(file)
         try:
+            before = _stamp(file)
             # What a reader can reach is settled when it opens the file; so count the rows first, then open it anew.
             with h5py.File(file, "r", locking=False) as log:
                 num_rows = _num_rows(log)
             with h5py.File(file, "r", locking=False) as log:
                 run = _read(file, log, num_rows)
+            after = _stamp(file)
         except _ForeignFileError as error:
             raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -103,7 +109,7 @@ def load_run(path: str | Path) -> Run:
             reason = error
             continue
         num_reads += 1
-        if _stamp(file) == before or num_reads == UNQUIET_READS:
+        if after == before or num_reads == UNQUIET_READS:
             return run
     raise UsageError(f"{file}: cannot be read as a run log: {reason}") from reason
 
@@ -127,12 +133,14 @@ def _num_rows(log: h5py.File) -> dict[str, int]:
 def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
     """Read an open log, up to so many rows of each table."""
     provenance = json.loads(log.attrs["provenance"])
+    status = log["status"][()].decode("utf-8", "replace")
     axis: Literal["rank", "statistic"] = "rank" if "rank" in log["iterations"] else "statistic"
     return Run(
         path=file,
         config=provenance.get("config", {}),
         provenance=provenance,
-        status=log["status"][()].decode(),
+        # A status that is half written is not yet set.
+        status=status if status in STATUS else STATUS[0],
         rank_axis=axis,
         iterations=_iterations(log["iterations"], axis, num_rows["iterations"]),
         epochs=_table(log["epochs"], "epochs", num_rows["epochs"]),
@@ -142,14 +150,14 @@ def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
     )
 
 
-def _complete_index(group: h5py.Group, index: str, names: Iterable[str], num_rows: int) -> NDArray[np.int64]:
-    """The index of a table's complete rows: its leading values from 0 up, as far as all columns reach."""
+def _complete_rows(columns: dict[str, h5py.Dataset], name: str, num_rows: int) -> int:
+    """How many rows of a table are complete: as many as have an index from 0 up, as far as all columns reach."""
     import numpy as np
 
-    values: NDArray[np.int64] = group[index][:num_rows]
-    missing = np.flatnonzero(values < 0)
-    num_complete = int(missing[0]) if len(missing) else len(values)
-    return values[: min(num_complete, *(len(group[name]) for name in names))]
+    index = INDEX[name]
+    missing = np.flatnonzero(columns[index][:num_rows] < 0)
+    num_indexed = int(missing[0]) if len(missing) else num_rows
+    return min(num_indexed, *(len(columns[c.name]) for c in _COLUMNS[name]))
 
 
 def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
@@ -157,20 +165,28 @@ def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    shared = [c.name for c in ITERATION_COLUMNS]
-    per_rank = [c.name for c in RANK_COLUMNS]
-    step = _complete_index(group, INDEX["iterations"], [*shared, *per_rank], num_rows)
-    labels = group[axis][:]
-    names = np.array(STATISTICS)[labels] if axis == "statistic" else labels
-    columns: dict[str, Any] = {"step": np.repeat(step, len(labels)), axis: np.tile(names, len(step))}
-    for name in shared:
-        values = group[name][: len(step)]
-        if name == "action":
-            values = np.array(ACTIONS)[values]
-        columns[name] = np.repeat(values, len(labels))
-    for name in per_rank:
-        columns[name] = group[name][: len(step)].reshape(-1)
+    datasets = dict(group.items())
+    count = _complete_rows(datasets, "iterations", num_rows)
+    labels = datasets[axis][:]
+    width = len(labels)
+    tiled = np.tile(labels, count)
+    columns: dict[str, Any] = {
+        "step": np.repeat(datasets["step"][:count], width),
+        axis: _names(STATISTICS, tiled) if axis == "statistic" else tiled,
+    }
+    for column in ITERATION_COLUMNS:
+        columns[column.name] = np.repeat(datasets[column.name][:count], width)
+    for column in RANK_COLUMNS:
+        columns[column.name] = datasets[column.name][:count].reshape(-1)
+    columns["action"] = _names(ACTIONS, columns["action"])
     return pd.DataFrame(columns)
+
+
+def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
+    """The name of each number, as pandas keeps texts."""
+    import pandas as pd
+
+    return pd.Series(names).take(numbers).array
 
 
 def _table(group: h5py.Group, name: str, num_rows: int) -> pd.DataFrame:
@@ -178,10 +194,11 @@ def _table(group: h5py.Group, name: str, num_rows: int) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    num_complete = len(_complete_index(group, INDEX[name], [c.name for c in TABLES[name]], num_rows))
+    datasets = dict(group.items())
+    count = _complete_rows(datasets, name, num_rows)
     columns = {}
     for column in TABLES[name]:
-        values = group[column.name][:num_complete]
+        values = datasets[column.name][:count]
         columns[column.name] = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
     return pd.DataFrame(columns)
 

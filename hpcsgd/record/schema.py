@@ -40,7 +40,12 @@ SPANS = (
     Column("update_seconds", "f8", "s", "optimizer step"),
     Column("averaging_seconds", "f8", "s", "averaging of the replicas, waiting included"),
     Column("evaluation_seconds", "f8", "s", "evaluation of the consensus model after this iteration"),
-    Column("logging_seconds", "f8", "s", "gathering and writing the log before this iteration, and progress"),
+    Column(
+        "logging_seconds",
+        "f8",
+        "s",
+        "keeping this iteration's figures; gathering and writing those before it; progress",
+    ),
 )
 """The spans that make up an iteration, in order: they sum to ``wall_seconds``."""
 

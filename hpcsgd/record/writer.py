@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.record.disk import OrderedFile
-from hpcsgd.record.layout import NODE_BYTES, PAGE_BYTES, make_log
+from hpcsgd.record.layout import PAGE_BYTES, make_log
 from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
 
 _SHARED = frozenset(column.name for column in ITERATION_COLUMNS)
@@ -54,11 +54,10 @@ class RunLogWriter:
         self.path = Path(path)
         make_log(self.path, rank_axis=rank_axis, rank_labels=rank_labels, provenance=provenance, chunk_rows=chunk_rows)
         self._disk = OrderedFile(self.path)
-        # Opened anew, HDF5 knows of no holes in the file: all that it adds, it adds at the end. No chunk cache: rows
-        # go to their place in the chunk, the rest of which is neither read nor written again.
-        self._file = h5py.File(
-            self._disk, "r+", rdcc_nbytes=0, alignment_threshold=NODE_BYTES, alignment_interval=PAGE_BYTES
-        )
+        # Opened anew, HDF5 knows of no holes in the file, and what it aligns fits in none of those that it makes: all
+        # that it adds, it adds at the end. No chunk cache: rows go to their place in the chunk, the rest of which is
+        # neither read nor written again.
+        self._file = h5py.File(self._disk, "r+", rdcc_nbytes=0, alignment_threshold=1, alignment_interval=PAGE_BYTES)
         # HDF5 closes open files after Python's end and would then call the dead OrderedFile.
         atexit.register(self.close)
         self._columns = {

@@ -1,0 +1,103 @@
+"""Recipes: what is accepted, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcsgd.config import AlgorithmConfig, LearningRateConfig, RunConfig, parse_local_start
+from hpcsgd.errors import UsageError
+from hpcsgd.recipe import known_keys, load_config, to_yaml
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.mark.parametrize("recipe", sorted(JOBS.glob("**/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_valid_and_comes_back_from_its_own_text(recipe: Path, tmp_path: Path) -> None:
+    config = load_config(str(recipe), [])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(to_yaml(config))
+    assert load_config(str(copy), []) == config
+
+
+def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("local_batch_size: 8\nepochs: 3\nlearning_rate: {base: 1e-3, scaling_rule: none}\n")
+    config = load_config(str(recipe), ["--epochs=7", "--learning_rate.base", "0.5", "--model.widths", "[3]"])
+    assert (config.epochs, config.local_batch_size, config.seed) == (7, 8, 0)
+    assert (config.learning_rate.base, config.learning_rate.scaling_rule) == (0.5, "none")
+    assert config.model.widths == (3,)
+    assert load_config(str(recipe), []).learning_rate.base == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "words"),
+    [
+        ("algoritm: {name: sync_sgd}", [], ["algoritm", "algorithm?"]),
+        ("algorithm: {sync_perod: 8}", [], ["algorithm.sync_perod", "algorithm.sync_period?"]),
+        ("sync_period: 8", [], ["sync_period", "algorithm.sync_period?"]),
+        ("", ["--run-dir", "x"], ["run-dir", "run_dir?"]),
+        ("epochs: many", [], ["epochs", "'many'", "integer"]),
+        ("", ["--epochs", "1.5"], ["epochs", "1.5", "integer"]),
+        ("", ["--epochs"], ["--epochs", "expected one argument"]),
+        ("", ["stray"], ["stray", "recipe"]),
+        ("model: {name: resnet9}", [], ["model.name", "resnet9", "resnet8?"]),
+        ("model: 3", [], ["model"]),
+        ("algorithm: {name: local_sgd, sync_period: 0}", [], ["algorithm.sync_period", "0", "1 or more"]),
+        ("algorithm: {name: sync_sgd, sync_period: 4}", [], ["algorithm.sync_period", "4", "local_sgd"]),
+        ("algorithm: {name: post_local_sgd}", [], ["algorithm.local_start", "first_lr_drop"]),
+        ("algorithm: {name: post_local_sgd, local_start: first_lr_drop}", [], ["first_lr_drop", "decay: step"]),
+        ("algorithm: {name: post_local_sgd, local_start: soon}", [], ["algorithm.local_start", "soon", "epoch:N"]),
+        ("algorithm: {name: local_sgd, block_sync_period: 2}", [], ["algorithm.block_sync_period", "local_sgd"]),
+        ("learning_rate: {decay: step}", [], ["learning_rate.milestones"]),
+        ("learning_rate: {decay: step, milestones: [3, 2]}", [], ["learning_rate.milestones", "rising"]),
+        ("optimizer: {momentum: 1.0}", [], ["optimizer.momentum", "1.0"]),
+        ("model: {zero_gamma: true}", [], ["model.zero_gamma", "residual"]),
+        ("global_batch_size: 8", [], ["local_batch_size", "global_batch_size"]),
+        ("epochs: [", [], ["YAML"]),
+        ("- 3", [], ["mapping", "list"]),
+    ],
+)
+def test_bad_recipes_are_refused_by_name(tmp_path: Path, content: str, overrides: list[str], words: list[str]) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text(content + ("" if content.startswith(("-", "epochs: [")) else "\nlocal_batch_size: 4\n"))
+    with pytest.raises(UsageError) as caught:
+        load_config(str(recipe), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_missing_recipe_is_named() -> None:
+    with pytest.raises(UsageError, match="/no/such.yaml: No such file"):
+        load_config("/no/such.yaml", [])
+
+
+def test_a_batch_size_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="either local_batch_size or global_batch_size"):
+        RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"), [("first_lr_drop", ("first_lr_drop", 0)), ("epoch:30", ("epoch", 30)), ("step:0", ("step", 0))]
+)
+def test_local_start_forms(text: str, parsed: tuple[str, int]) -> None:
+    assert parse_local_start(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["epoch", "epoch:", "epoch:-1", "epoch:1.5", "steps:3", ""])
+def test_local_start_refuses_other_forms(text: str) -> None:
+    with pytest.raises(ValueError, match="first_lr_drop, epoch:N or step:N"):
+        AlgorithmConfig(name="post_local_sgd", local_start=text)
+
+
+def test_decay_without_milestones_only_for_step() -> None:
+    with pytest.raises(ValueError, match="milestones"):
+        LearningRateConfig(decay="cosine", milestones=(3.0,))
+
+
+def test_known_keys_are_dotted() -> None:
+    keys = known_keys()
+    assert {"epochs", "algorithm", "algorithm.sync_period", "log.flush_steps"} <= set(keys)
