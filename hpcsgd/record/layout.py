@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -46,12 +46,15 @@ _INDEX_MEANING = {
 def make_log(
     path: Path,
     *,
+    ranks: Sequence[Mapping[str, object]],
     rank_axis: Literal["rank", "statistic"],
     rank_labels: Sequence[int],
     provenance: Mapping[str, object],
     chunk_rows: int,
 ) -> None:
-    """Make a log without rows; one that is there already is replaced.
+    """Make a log with no rows but those of ``/ranks``; one that is there already is replaced.
+
+    Arguments as for :class:`hpcsgd.record.writer.RunLogWriter`.
 
     Raises:
         OSError: the file cannot be made.
@@ -68,6 +71,9 @@ def make_log(
             _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
             for name, columns in TABLES.items():
                 _make_table(log.create_group(name), INDEX[name], columns)
+            for name, values in table_columns("ranks", ranks).items():
+                log["ranks"][name].resize(len(values), axis=0)
+                log["ranks"][name][:] = values
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -130,3 +136,15 @@ def _make_table(group: h5py.Group, index: str, columns: Sequence[Column]) -> Non
 def _page_of(column: Column) -> tuple[int]:
     """The chunk that fills a page."""
     return (PAGE_BYTES // np.dtype(column.dtype).itemsize,)
+
+
+def table_columns(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:
+    """The columns of rows of a table, every column of ``TABLES[name]`` given. Texts are cut off at a column's width."""
+    names = {column.name for column in TABLES[name]}
+    assert all(row.keys() == names for row in rows), (name, sorted(names), [sorted(row) for row in rows[:1]])
+    return {c.name: np.array([_encoded(row[c.name]) for row in rows], dtype=c.dtype) for c in TABLES[name]}
+
+
+def _encoded(value: object) -> object:
+    """Texts as UTF-8, other values as they are."""
+    return value.encode() if isinstance(value, str) else value

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.record.disk import OrderedFile
-from hpcsgd.record.layout import PAGE_BYTES, make_log
-from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
+from hpcsgd.record.layout import PAGE_BYTES, make_log, table_columns
+from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS
 
 _SHARED = frozenset(column.name for column in ITERATION_COLUMNS)
 _PER_RANK = frozenset(column.name for column in RANK_COLUMNS)
@@ -52,7 +52,14 @@ class RunLogWriter:
     ) -> None:
         assert rank_axis == "rank" or list(rank_labels) == list(range(len(STATISTICS))), rank_labels
         self.path = Path(path)
-        make_log(self.path, rank_axis=rank_axis, rank_labels=rank_labels, provenance=provenance, chunk_rows=chunk_rows)
+        make_log(
+            self.path,
+            ranks=ranks,
+            rank_axis=rank_axis,
+            rank_labels=rank_labels,
+            provenance=provenance,
+            chunk_rows=chunk_rows,
+        )
         self._disk = OrderedFile(self.path)
         # Opened anew, HDF5 knows of no holes in the file, and what it aligns fits in none of those that it makes: all
         # that it adds, it adds at the end. No chunk cache: rows go to their place in the chunk, the rest of which is
@@ -65,7 +72,6 @@ class RunLogWriter:
         }
         self._status = self._file["status"]
         self._num_rows = dict.fromkeys(INDEX, 0)
-        self._append_rows("ranks", ranks)
 
     def _append(self, name: str, index: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
         """Append rows to a table: its columns first, then the index that makes them count."""
@@ -108,9 +114,7 @@ class RunLogWriter:
 
     def _append_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows, given as dictionaries, to a table."""
-        names = {column.name for column in TABLES[name]}
-        assert all(row.keys() == names for row in rows), (name, sorted(names))
-        columns = {c.name: np.array([_encoded(row[c.name]) for row in rows], dtype=c.dtype) for c in TABLES[name]}
+        columns = table_columns(name, rows)
         start = self._num_rows[name]
         counter = np.arange(start, start + len(rows))
         self._append(name, columns.pop(INDEX[name], counter), columns)
@@ -148,11 +152,6 @@ class RunLogWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _encoded(value: object) -> object:
-    """Texts as UTF-8, other values as they are. A column cuts off what is longer than it."""
-    return value.encode() if isinstance(value, str) else value
 
 
 def _place(start: int, stop: int, width: tuple[int, ...]) -> tuple[h5py.h5s.SpaceID, h5py.h5s.SpaceID]:

@@ -1,0 +1,150 @@
+"""Whole data sets: contents, moments, and files that contradict each other."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data.dataset import load_dataset
+from hpcsgd.errors import UsageError
+
+Write = Callable[[Path, dict[str, bytes]], Path]
+Files = dict[str, bytes]
+
+
+def test_idx_data_set(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    write_files(tmp_path, idx_files)
+    dataset = load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+    assert dataset.name == "mnist"
+    assert dataset.shape == (1, 6, 5)
+    assert dataset.num_classes == 10
+    assert (dataset.train.images.shape, dataset.test.images.shape) == ((60, 1, 6, 5), (20, 1, 6, 5))
+    assert dataset.train.images.tobytes() == idx_files["train-images-idx3-ubyte"][16:]
+    assert dataset.test.labels.tolist() == [*range(10), *range(10)]
+    assert (dataset.train.images.dtype, dataset.train.labels.dtype) == (np.uint8, np.int64)
+    assert dataset.mean == pytest.approx([dataset.train.images.mean()], rel=1e-14)
+    assert dataset.std == pytest.approx([dataset.train.images.std()], rel=1e-12)
+
+
+def test_gzipped_and_plain_files_may_be_mixed(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    zipped = {f"{name}.gz": gzip.compress(content) for name, content in idx_files.items() if "images" in name}
+    write_files(tmp_path, zipped | {name: content for name, content in idx_files.items() if "labels" in name})
+    plain = load_dataset(DataConfig(name="fashion_mnist", dir=str(write_files(tmp_path / "plain", idx_files))))
+    mixed = load_dataset(DataConfig(name="fashion_mnist", dir=str(tmp_path)))
+    np.testing.assert_array_equal(mixed.train.images, plain.train.images)
+    assert mixed.mean == plain.mean
+
+
+def test_images_and_labels_that_do_not_match(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    idx_files["t10k-labels-idx1-ubyte"] = idx_files["train-labels-idx1-ubyte"]
+    write_files(tmp_path, idx_files)
+    with pytest.raises(UsageError, match="t10k-images-idx3-ubyte has 20 images, but .*t10k-labels.* has 60 labels"):
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+
+
+def test_a_label_out_of_range(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    idx_files["train-labels-idx1-ubyte"] = idx_files["train-labels-idx1-ubyte"][:-1] + b"\x0a"
+    write_files(tmp_path, idx_files)
+    with pytest.raises(UsageError, match="train-labels-idx1-ubyte: labels go from 0 to 10, expected 0 to 9"):
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+
+
+def test_a_truncated_file_is_named(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    idx_files["train-images-idx3-ubyte"] = idx_files["train-images-idx3-ubyte"][:-100]
+    write_files(tmp_path, idx_files)
+    with pytest.raises(
+        UsageError, match="train-images-idx3-ubyte is truncated: 1700 bytes of data, its header says 1800"
+    ):
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+
+
+def test_splits_of_different_shapes(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    content = idx_files["t10k-images-idx3-ubyte"]
+    idx_files["t10k-images-idx3-ubyte"] = content[:8] + content[12:16] + content[8:12] + content[16:]
+    write_files(tmp_path, idx_files)
+    with pytest.raises(UsageError, match=r"training images are \(1, 6, 5\), test images \(1, 5, 6\)"):
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+
+
+def test_an_empty_split(tmp_path: Path, idx_files: Files, write_files: Write) -> None:
+    for kind, size in (("images-idx3", 16), ("labels-idx1", 8)):
+        header = idx_files[f"train-{kind}-ubyte"][:size]
+        idx_files[f"train-{kind}-ubyte"] = header[:4] + bytes(4) + header[8:]
+    write_files(tmp_path, idx_files)
+    with pytest.raises(UsageError, match="train-images-idx3-ubyte holds no samples"):
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path)))
+
+
+def test_cifar10_binary_and_python_versions_are_equal(tmp_path: Path, cifar10_files: Files, write_files: Write) -> None:
+    write_files(tmp_path / "bin", cifar10_files)
+    python = {}
+    for name, content in cifar10_files.items():
+        records = np.frombuffer(content, np.uint8).reshape(4, 3073)
+        table = {b"data": records[:, 1:], b"labels": records[:, 0].tolist()}
+        python[name.removesuffix(".bin")] = pickle.dumps(table, 2)
+    write_files(tmp_path / "py" / "cifar-10-batches-py", python)
+    binary, pickled = (load_dataset(DataConfig(name="cifar10", dir=str(tmp_path / place))) for place in ("bin", "py"))
+    assert binary.shape == (3, 32, 32)
+    assert binary.train.labels.tolist() == [number % 10 for number in range(20)]
+    assert binary.test.images[1, 0, 0, :2].tolist() == [21 * 7 % 251, (21 * 7 + 1) % 251]
+    np.testing.assert_array_equal(binary.train.images, pickled.train.images)
+    np.testing.assert_array_equal(binary.test.labels, pickled.test.labels)
+    channels = binary.train.images.transpose(1, 0, 2, 3).reshape(3, -1)
+    assert binary.mean == pytest.approx(channels.mean(axis=1), rel=1e-13)
+    assert binary.std == pytest.approx(channels.std(axis=1), rel=1e-12)
+
+
+def test_cifar100_has_100_classes(tmp_path: Path, write_files: Write) -> None:
+    record = bytes([4, 99]) + bytes(3072)
+    write_files(tmp_path, {"train.bin": record * 2, "test.bin": record})
+    dataset = load_dataset(DataConfig(name="cifar100", dir=str(tmp_path)))
+    assert (dataset.num_classes, dataset.train.labels.tolist()) == (100, [99, 99])
+    assert (dataset.mean, dataset.std) == ((0.0,) * 3, (1.0,) * 3)  # constant pixels are not divided by 0
+
+
+def test_a_cifar_batch_cut_at_a_record(tmp_path: Path, cifar10_files: Files, write_files: Write) -> None:
+    cifar10_files["data_batch_3.bin"] = cifar10_files["data_batch_3.bin"][:-3073]
+    write_files(tmp_path, cifar10_files)
+    with pytest.raises(UsageError, match=r"data_batch_3\.bin has 3 samples, but .*data_batch_1\.bin has 4"):
+        load_dataset(DataConfig(name="cifar10", dir=str(tmp_path)))
+
+
+def synthetic(num_train: int = 300, num_test: int = 100, shape: tuple[int, int, int] = (2, 9, 6)) -> DataConfig:
+    return DataConfig(
+        name="synthetic",
+        synthetic_shape=shape,
+        synthetic_classes=5,
+        synthetic_train_samples=num_train,
+        synthetic_test_samples=num_test,
+    )
+
+
+def test_synthetic_depends_on_the_seed_alone() -> None:
+    first, again, other = (load_dataset(synthetic(), seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    np.testing.assert_array_equal(first.test.labels, again.test.labels)
+    assert not np.array_equal(first.train.images, other.train.images)
+    smaller = load_dataset(synthetic(num_train=200), seed=1)
+    np.testing.assert_array_equal(first.test.images, smaller.test.images)
+
+
+def test_synthetic_is_balanced_and_of_the_asked_shape() -> None:
+    dataset = load_dataset(synthetic(num_train=303))
+    assert (dataset.shape, dataset.num_classes) == ((2, 9, 6), 5)
+    assert dataset.train.images.dtype == np.float32
+    assert sorted(np.bincount(dataset.train.labels).tolist()) == [60, 60, 61, 61, 61]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (2, 3, 5)])
+def test_synthetic_can_be_learned(shape: tuple[int, int, int]) -> None:
+    dataset = load_dataset(synthetic(num_train=500, shape=shape))
+    train, test = (split.images.reshape(len(split.labels), -1) for split in (dataset.train, dataset.test))
+    centres = np.stack([train[dataset.train.labels == label].mean(axis=0) for label in range(5)])
+    distances = ((test[:, np.newaxis] - centres) ** 2).sum(axis=2)
+    assert (distances.argmin(axis=1) == dataset.test.labels).mean() > 0.9

@@ -1,0 +1,76 @@
+"""The clocks of record, against sums worked out by hand; and what the log keeps along its second axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpcsgd.open_log import summarise_ranks
+from hpcsgd.record.clocks import INDEX, Clocks, Evaluation, SharedRow
+from hpcsgd.record.schema import RANK_COLUMNS
+
+
+def row(step: int, epoch: int, sync_bytes: int = 10, num_global: int = 3) -> SharedRow:
+    return SharedRow(step, epoch, 0.1, 1, sync_bytes, 0, 2, num_global)
+
+
+def block(rows: list[list[dict[str, float]]]) -> np.ndarray:
+    """``[rows, ranks, columns]`` with the given columns and zeros."""
+    values = np.zeros((len(rows), len(rows[0]), len(RANK_COLUMNS)))
+    for i, ranks in enumerate(rows):
+        for j, columns in enumerate(ranks):
+            for name, value in columns.items():
+                values[i, j, INDEX[name]] = value
+    return values
+
+
+def seconds(forward: float, update: float, evaluation: float = 0.0, loss: float = 0.0, num_samples: int = 1):
+    return {
+        "forward_seconds": forward,
+        "update_seconds": update,
+        "evaluation_seconds": evaluation,
+        "logging_seconds": 0.5,
+        "loss": loss,
+        "num_samples": num_samples,
+    }
+
+
+def test_an_epoch_is_the_slowest_rank_and_the_mean_of_all_samples() -> None:
+    clocks = Clocks(world_size=2, steps_per_epoch=2, total_steps=3)
+    rows = [
+        [seconds(1, 2, loss=1.0, num_samples=2), seconds(2, 0.5, loss=4.0)],
+        [seconds(1, 1, 7, loss=1.0, num_samples=2), seconds(3, 1, 8, loss=np.nan, num_samples=0)],
+    ]
+    epochs, evaluations = clocks.advance([row(0, 0), row(1, 0, num_global=2)], block(rows))
+    (epoch,) = epochs
+    assert evaluations == []
+    # Rank 0 trained 3 + 2, rank 1 2.5 + 4 seconds: the maximum of the sums, not the sum of the maxima.
+    assert epoch["train_seconds"] == 6.5
+    assert epoch["evaluation_seconds"] == 8
+    assert epoch["logging_seconds"] == 1
+    assert epoch["train_loss"] == pytest.approx((2 * 1.0 + 4.0 + 2 * 1.0) / 5)
+    assert (epoch["step"], epoch["num_samples"], epoch["sync_bytes"]) == (2, 5, 20)
+
+
+def test_an_epoch_may_come_in_several_gathers_and_end_early() -> None:
+    clocks = Clocks(world_size=1, steps_per_epoch=4, total_steps=3)
+    assert clocks.advance([row(0, 0)], block([[seconds(1, 0)]]))[0] == []
+    assert clocks.advance([row(1, 0)], block([[seconds(1, 0)]]))[0] == []
+    (epoch,) = clocks.advance([row(2, 0)], block([[seconds(1, 0)]]))[0]
+    assert (epoch["step"], epoch["train_seconds"]) == (3, 3)
+
+
+def test_an_evaluation_waits_for_the_clock_at_its_step() -> None:
+    clocks = Clocks(world_size=2, steps_per_epoch=10, total_steps=10)
+    clocks.pending.append(Evaluation(2, 0.2, "test", 0.7, 0.5, 30))
+    assert clocks.advance([row(0, 0)], block([[seconds(1, 0), seconds(2, 0)]]))[1] == []
+    (evaluation,) = clocks.advance([row(1, 0), row(2, 0)], block([[seconds(4, 0), seconds(2, 0)]] * 2))[1]
+    assert evaluation["train_seconds"] == 5  # rank 0: 1 + 4; the third iteration is not in it
+    assert evaluation["sync_bytes"] == 20
+    assert (evaluation["split"], evaluation["accuracy"]) == ("test", 0.5)
+    assert clocks.pending == []
+
+
+def test_summary_is_minimum_median_and_maximum() -> None:
+    everyone = np.array([3.0, 1.0, 2.0, 10.0]).reshape(1, 4, 1)
+    assert summarise_ranks(everyone)[0, :, 0].tolist() == [1.0, 2.5, 10.0]

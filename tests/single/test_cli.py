@@ -1,0 +1,103 @@
+"""The command in one process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hpcsgd.cli import main
+from hpcsgd.progress import Progress, is_terminal
+from hpcsgd.record.collector import LastIteration
+
+RECIPE = str(Path(__file__).parents[2] / "jobs" / "demo_local_sgd.yaml")
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("train", "data", "info", "mpirun"))
+
+
+def test_train_help_lists_every_key_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--algorithm.sync_period" in shown and "local steps between two averagings" in shown
+
+
+def test_print_config_is_the_resolved_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", RECIPE, "--print_config", "--algorithm.sync_period", "8", "--run_dir", "x"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["algorithm"]["sync_period"] == 8
+    assert shown["run_dir"] == "x"
+    assert shown["learning_rate"]["base"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "/no/such.yaml"], "cannot read the recipe"),
+        (["train", RECIPE, "--algorithm.sync_perod", "8"], "algorithm.sync_period?"),
+        (["train", RECIPE, "--print_config", "--epochs", "0"], "epochs is 0"),
+        (["train"], "local_batch_size or global_batch_size"),
+        (["info", "/no/such/run"], "no run log here"),
+        (["data", "fetch", "fashion_mnits"], "fashion_mnist"),
+    ],
+)
+def test_mistakes_give_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("hpcsgd: ") and said in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_a_run_and_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data.name=synthetic", "--data.synthetic_train_samples=64", "--model.widths=[4]", "--epochs=2"]
+    run_dir = str(tmp_path / "run")
+    assert main(["train", RECIPE, *words, "--global_batch_size=16", "--learning_rate.decay=none",
+                 "--learning_rate.milestones=[]", "--run_dir", run_dir, "--progress", "lines"]) == 0  # fmt: skip
+    said = capsys.readouterr().err
+    assert "step 8/8: epoch 2: test loss" in said and run_dir in said
+    assert main(["info", run_dir]) == 0
+    shown = capsys.readouterr().out
+    assert "completed" in shown and "local_sgd" in shown and "8 of 8 steps" in shown
+
+
+def test_help_starts_neither_torch_nor_mpi() -> None:
+    code = "import sys; from hpcsgd.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    check = "assert not {'torch', 'mpi4py', 'h5py', 'horovod', 'pandas'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_progress_lines_show_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("lines", total_steps=200, steps_per_epoch=50)
+    progress.show(LastIteration(step=24, loss=1.25, samples_per_second=12345.6, exposed_fraction=0.125))
+    progress.show(LastIteration(step=25, loss=1.0, samples_per_second=1.0, exposed_fraction=0.0))
+    progress.say("evaluated", 50)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "step 25/200: epoch 0.50, loss 1.2500, 12,346 samples/s, exposed communication 12.5 %",
+        "step 50/200: evaluated",
+    ]
+
+
+def test_a_bar_goes_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("bar", total_steps=10, steps_per_epoch=5)
+    progress.show(LastIteration(step=9, loss=0.5, samples_per_second=10.0, exposed_fraction=0.25))
+    progress.close()
+    shown = capsys.readouterr().err
+    assert "10/10" in shown and "loss 0.5000" in shown
+
+
+def test_a_file_is_no_terminal(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        assert not is_terminal(stream)

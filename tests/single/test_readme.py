@@ -1,0 +1,88 @@
+"""README.md tells the truth: its options are those of the code, and what it names is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcsgd.config import RunConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """The text of each attribute in the docstring of a dataclass of the configuration."""
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(meaning.split()).replace("``", "`") for name, meaning in found}
+
+
+def shown(default: Any) -> str:
+    """A default as a recipe writes it; empty for unset."""
+    if default is None or default is dataclasses.MISSING:
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{default}`"
+
+
+def option_rows(cls: type = RunConfig, prefix: str = "") -> Iterator[str]:
+    """The rows of README's table of options."""
+    hints, texts = typing.get_type_hints(cls), meanings(cls)
+    for field in dataclasses.fields(cls):
+        kind, key = hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from option_rows(kind, f"{key}.")
+            continue
+        meaning = texts[field.name]
+        choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+        if not all(f"`{choice}`" in meaning for choice in choices):
+            meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+        yield f"| `{key}` | {shown(field.default)} | {meaning} |"
+
+
+def test_the_table_of_options_is_the_docstrings() -> None:
+    expected = "\n".join(["| key | default | meaning |", "|---|---|---|", *option_rows()])
+    found = re.search(r"<!-- options:.*?-->\n(.*?)<!-- end of options -->", README, flags=re.DOTALL)
+    assert found is not None
+    assert found[1].strip() == expected, f"put this between the marks in README.md:\n\n{expected}"
+
+
+def test_every_option_has_a_meaning() -> None:
+    rows = list(option_rows())
+    assert len(rows) > 50
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"(?:jobs|analysis|hpcsgd|docs)/[\w/]+\.\w+|\.ci/[\w-]+", README)))
+)
+def test_files_that_the_readme_names_are_there(path: str) -> None:
+    assert (ROOT / path).is_file()
+
+
+def test_make_targets_that_the_readme_names_are_there() -> None:
+    targets = set(re.findall(r"^(?:\w+=\S+ )?make (?:MPI=\S+ )?([a-z]+)", README, flags=re.MULTILINE))
+    assert {"demo", "test", "setup"} <= targets
+    makefile = (ROOT / "Makefile").read_text()
+    assert [target for target in sorted(targets) if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)] == []
+
+
+def test_keys_that_the_readme_uses_are_options() -> None:
+    keys = {row.split("`")[1] for row in option_rows()}
+    prose = README.partition("<!-- options")[0]
+    used = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?) ", prose)) - {"print_config", "from", "no", "oversubscribe"}
+    used |= set(re.findall(r"`((?:comm|data|algorithm|log|model)\.[a-z_]+)", prose)) - {"model.pt"}
+    assert used
+    assert sorted(key for key in used if key not in keys) == []

@@ -1,0 +1,116 @@
+"""Whole runs in one process: log, model, evaluation, and bit-equal repetition."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpcsgd.comm.communicator import SingleCommunicator
+from hpcsgd.config import (
+    AlgorithmConfig,
+    DataConfig,
+    EvaluateConfig,
+    LogConfig,
+    ModelConfig,
+    RunConfig,
+)
+from hpcsgd.data.dataset import load_dataset
+from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.evaluate import evaluate
+from hpcsgd.models import build_model
+from hpcsgd.record import load_run
+from hpcsgd.train import run
+
+DATA = DataConfig(name="synthetic", synthetic_shape=(1, 6, 6), synthetic_train_samples=130, synthetic_test_samples=37)
+SMALL = {"data": DATA, "model": ModelConfig(widths=(16,)), "local_batch_size": 10, "progress": "none", "threads": 1}
+
+
+def small(path: Path, **changes: object) -> RunConfig:
+    return RunConfig(**{**SMALL, "run_dir": str(path), **changes})  # type: ignore[arg-type]
+
+
+def test_a_run_learns_and_leaves_log_recipe_and_model(tmp_path: Path) -> None:
+    result = run(small(tmp_path / "run", epochs=12), argv=["hpcsgd", "train"])
+    assert sorted(os.listdir(tmp_path / "run")) == ["model.pt", "recipe.yaml", "run.h5"]
+    log = load_run(tmp_path / "run")
+    assert log.status == "completed"
+    assert log.provenance["argv"] == ["hpcsgd", "train"]
+    assert log.iterations["step"].tolist() == list(range(12 * 13))
+    assert log.epochs["train_loss"].iloc[-1] < 0.3 * log.epochs["train_loss"].iloc[0]
+    assert log.evaluations["accuracy"].iloc[-1] == result.metrics["test"].accuracy >= 0.9
+    assert log.evaluations["num_samples"].tolist() == [37] * 12
+
+
+def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", epochs=2, algorithm=AlgorithmConfig(name="local_sgd", sync_period=7))
+    result = run(config)
+    dataset = load_dataset(DATA)
+    module = build_model(config.model, dataset.shape, dataset.num_classes, seed=99)
+    module.load_state_dict(torch.load(tmp_path / "run" / "model.pt", weights_only=True))
+    split = DeviceSplit(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
+    assert evaluate(module, split, SingleCommunicator(), 500) == result.metrics["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("fully_connected", (1, 6, 6)), ("resnet8", (3, 8, 8)), ("simple_cnn_narrow", (1, 8, 8))]
+)
+def test_a_repeated_run_has_the_same_bits(tmp_path: Path, name: str, shape: tuple[int, int, int]) -> None:
+    data = DataConfig(
+        name="synthetic", synthetic_shape=shape, synthetic_train_samples=60, flip=True, crop_padding=1, tail="keep"
+    )
+    runs = []
+    for index in range(2):
+        run(small(tmp_path / str(index), model=ModelConfig(name=name), data=data, local_batch_size=8))
+        log = load_run(tmp_path / str(index))
+        runs.append(
+            (log.iterations["loss"].tolist(), torch.load(tmp_path / str(index) / "model.pt", weights_only=True))
+        )
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(value, runs[1][1][key]) for key, value in runs[0][1].items())
+
+
+def test_logging_changes_no_bit_and_can_be_left_out(tmp_path: Path) -> None:
+    logged = run(small(tmp_path / "a", epochs=2))
+    silent = run(small(tmp_path / "b", epochs=2, log=LogConfig(enabled=False, save_model=False)))
+    assert silent.path is None and not (tmp_path / "b").exists()
+    assert silent.metrics == logged.metrics
+
+
+@pytest.mark.parametrize("flush_steps", [1, 4, 13, 1000])
+def test_every_iteration_is_kept_whatever_the_cadence(tmp_path: Path, flush_steps: int) -> None:
+    run(small(tmp_path / "run", epochs=2, max_steps=20, log=LogConfig(flush_steps=flush_steps)))
+    log = load_run(tmp_path / "run")
+    assert log.iterations["step"].tolist() == list(range(20))
+    assert log.epochs["step"].tolist() == [13, 20]
+    assert log.evaluations["step"].tolist() == [13, 20]
+    assert np.isfinite(log.iterations["loss"]).all()
+
+
+def test_summary_logs_have_three_statistics(tmp_path: Path) -> None:
+    run(small(tmp_path / "run", log=LogConfig(ranks="summary")))
+    log = load_run(tmp_path / "run")
+    assert log.rank_axis == "statistic"
+    assert len(log.iterations) == 13 * 3
+
+
+def test_without_evaluation_there_are_no_metrics(tmp_path: Path) -> None:
+    result = run(small(tmp_path / "run", evaluate=EvaluateConfig(every_epochs=0)))
+    assert result.metrics == {}
+    assert load_run(tmp_path / "run").evaluations.empty
+
+
+def test_accumulated_parts_give_the_same_training(tmp_path: Path) -> None:
+    whole = run(small(tmp_path / "a", dtype="float64"))
+    parts = run(small(tmp_path / "b", dtype="float64", accumulation_steps=5))
+    assert parts.metrics["test"].loss == pytest.approx(whole.metrics["test"].loss, rel=1e-12)
+
+
+def test_a_diverged_run_says_so(tmp_path: Path) -> None:
+    from hpcsgd.config import LearningRateConfig
+
+    run(small(tmp_path / "run", epochs=3, learning_rate=LearningRateConfig(base=1e30, scaling_rule="none")))
+    assert load_run(tmp_path / "run").status == "diverged"
