@@ -1,0 +1,249 @@
+"""The runs that a figure is drawn from: found, named, told apart, and what is missing said aloud.
+
+Every script of analysis/ starts with :func:`parser` and :func:`load`: the same arguments, the same error messages, the
+same labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hpcsgd.errors import UsageError
+from hpcsgd.record.reader import Run, find_runs
+
+ALGORITHMS = {
+    "sync_sgd": "sync. SGD",
+    "local_sgd": "local SGD",
+    "post_local_sgd": "post-local SGD",
+    "hierarchical_local_sgd": "hierarchical local SGD",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run with the names that figures and tables call it by.
+
+    Attributes:
+        run: the log.
+        name: the run's directory, with as many parents as tell it from the other runs.
+        world_size: ranks of the last segment.
+        local_batch_size: samples of one step of one learner.
+        logged_ranks: ranks that the log has rows of; 0 where it has statistics over the ranks instead.
+    """
+
+    run: Run
+    name: str
+    world_size: int
+    local_batch_size: float
+    logged_ranks: int
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one step of all learners."""
+        return round(self.local_batch_size * self.world_size)
+
+    @property
+    def summary(self) -> bool:
+        """Whether the log holds minimum, median and maximum over the ranks instead of the ranks."""
+        return self.run.rank_axis == "statistic"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.run.status == "completed"
+
+    @property
+    def label(self) -> str:
+        """Legend text: directory name; algorithm, ranks, H; the status where the run did not complete."""
+        return f"{self.name}: {self.description}"
+
+    @property
+    def description(self) -> str:
+        """Algorithm, ranks, H; the status where the run did not complete."""
+        status = "" if self.finished else f" [{self.run.status}]"
+        return f"{algorithm_text(self.run.config)}, {ranks_text(self.world_size)}{status}"
+
+    @property
+    def status(self) -> str:
+        """The log's status; one that says running may also have been killed, which no log can tell."""
+        return "still running, or killed" if self.run.status == "running" else self.run.status
+
+
+def algorithm_text(config: dict[str, Any]) -> str:
+    """The algorithm and its periods, as ``local SGD, H = 8``."""
+    algorithm = config.get("algorithm", {})
+    name = str(algorithm.get("name", "unknown algorithm"))
+    text = ALGORITHMS.get(name, name)
+    if name == "sync_sgd":
+        return text
+    text += f", H = {algorithm.get('sync_period', '?')}"
+    if name == "hierarchical_local_sgd":
+        text += f", H_b = {algorithm.get('block_sync_period', '?')}"
+    start = algorithm.get("local_start")
+    if start:
+        kind, _, number = str(start).partition(":")
+        text += " from the first drop" if kind == "first_lr_drop" else f" from {kind} {number}"
+    return text
+
+
+def ranks_text(count: int) -> str:
+    """``1 rank``, ``4 ranks``."""
+    return f"{count} rank" if count == 1 else f"{count} ranks"
+
+
+def entry(run: Run, name: str) -> Entry:
+    """Wrap a run, with its sizes taken from its log and resolved recipe."""
+    segments = run.segments
+    world_size = int(segments["world_size"].iloc[-1]) if len(segments) else max(1, len(run.ranks))
+    local = run.config.get("local_batch_size")
+    if local is None:
+        local = float(run.config.get("global_batch_size") or float("nan")) / world_size
+    summary = run.rank_axis == "statistic"
+    logged = 0 if summary else int(run.iterations["rank"].nunique())
+    return Entry(run, name, world_size, float(local), logged)
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Shortest tails of the paths that differ from one another: ``a/x`` and ``b/x``, but plain ``y``."""
+    parts = [path.resolve().parts for path in paths]
+    names = []
+    for own in parts:
+        others = [p for p in parts if p != own]
+        depth = next((d for d in range(1, len(own)) if all(p[-d:] != own[-d:] for p in others)), len(own))
+        names.append("/".join(own[-depth:]))
+    return names
+
+
+def load(paths: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    """Read all runs in ``paths``; returns them and one line for each that could not be read.
+
+    A run named twice is read once. A log without a single iteration counts as unreadable: nothing can be drawn of it.
+    """
+    found, problems = find_runs(paths)
+    problems += [f"{run.path}: no iteration in it yet ({run.status})" for run in found if run.iterations.empty]
+    runs = [run for run in found if not run.iterations.empty]
+    names = unique_names([run.path.parent for run in runs])
+    return [entry(run, name) for run, name in zip(runs, names, strict=True)], problems
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that all scripts of analysis/ share."""
+    result = argparse.ArgumentParser(prog=program, description=description)
+    result.add_argument("runs", nargs="+", metavar="RUN", help="run directory, run.h5, or a directory that holds runs")
+    result.add_argument("-o", "--output", required=True, metavar="DIR", help="where figures and tables are written")
+    return result
+
+
+def output_directory(text: str) -> Path:
+    """Make the directory for figures; ``UsageError`` where that cannot be."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {text}: cannot make this directory ({error.strerror or error})") from error
+    if not os.access(path, os.W_OK):
+        raise UsageError(f"-o {text}: no permission to write in this directory")
+    return path
+
+
+def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """One row a run: where it is, what it is, how far it came."""
+    rows = []
+    for item in entries:
+        run = item.run
+        rows.append(
+            {
+                "run": item.name,
+                "algorithm": algorithm_text(run.config),
+                "status": item.status,
+                "num_ranks": item.world_size,
+                "logged_ranks": "min, median, max" if item.summary else str(item.logged_ranks),
+                "local_batch_size": item.local_batch_size,
+                "global_batch_size": item.global_batch_size,
+                "model": run.config.get("model", {}).get("name", ""),
+                "data": run.config.get("data", {}).get("name", ""),
+                "num_steps": int(run.iterations["step"].nunique()),
+                "num_epochs": len(run.epochs),
+                "path": str(run.path.parent),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def log_notes(entries: Sequence[Entry], problems: Sequence[str]) -> list[str]:
+    """What a reader must know of the logs: unread runs, unfinished runs, ranks that were not logged."""
+    notes = [f"Not read: {line}" for line in problems]
+    for item in entries:
+        if not item.finished:
+            notes.append(f"{item.name}: {item.status}; what its log holds so far is used.")
+        if item.summary:
+            notes.append(
+                f"{item.name}: log.ranks is summary: its log has minimum, median and maximum over the ranks, no single "
+                "rank; its time of record is the largest wall time less the largest evaluation and logging times."
+            )
+        elif item.logged_ranks < item.world_size:
+            notes.append(
+                f"{item.name}: log.ranks is node: {item.logged_ranks} of {item.world_size} ranks are in its log; "
+                "maxima, minima and waits are over these."
+            )
+        if len(item.run.segments) > 1:
+            notes.append(f"{item.name}: {len(item.run.segments)} segments: it was resumed.")
+    return notes
+
+
+def caption(entries: Sequence[Entry], problems: Sequence[str]) -> str:
+    """What every figure's caption says of the logs, in short; the tables' notes say it in full."""
+    texts = []
+    unfinished = [item for item in entries if not item.finished]
+    if unfinished:
+        texts.append("[" + "], [".join(sorted({item.run.status for item in unfinished})) + "]: drawn as far as logged.")
+    texts += [f"{item.name}: statistics over the ranks only (log.ranks: summary)." for item in entries if item.summary]
+    texts += [
+        f"{item.name}: {item.logged_ranks} of {item.world_size} ranks logged."
+        for item in entries
+        if not item.summary and item.logged_ranks < item.world_size
+    ]
+    if problems:
+        texts.append("Not read (the tables say why): " + ", ".join(line.split(": ")[0] for line in problems) + ".")
+    return " ".join(texts)
+
+
+Draw = Callable[[Sequence[Entry], Sequence[str], Path], tuple[list[Path], list[str]]]
+
+
+def run_script(program: str, options: argparse.Namespace, draw: Draw) -> int:
+    """Load, draw, and say on stdout what was written and on stderr what is missing.
+
+    Args:
+        program: name of the script, for its messages.
+        options: parsed arguments of :func:`parser`.
+        draw: from runs, problems and directory to the files written and the remarks.
+
+    Returns:
+        The exit code: 0; 1 where no run could be read; 2 where the directory for figures cannot be used.
+    """
+    try:
+        directory = output_directory(options.output)
+        entries, problems = load(options.runs)
+        if not entries:
+            for line in problems:
+                print(f"{program}: {line}", file=sys.stderr)
+            print(f"{program}: error: none of the runs can be read", file=sys.stderr)
+            return 1
+        files, remarks = draw(entries, problems, directory)
+    except UsageError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    for line in remarks:
+        print(f"{program}: {line}", file=sys.stderr)
+    for path in files:
+        print(f"wrote {path}")
+    return 0

@@ -1,0 +1,171 @@
+"""Run logs made up for the tests of analysis/: every time is given, so every number can be worked by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.record.schema import ACTIONS, ITERATION_COLUMNS, RANK_COLUMNS, SPANS, TRAINING_SPANS
+from hpcsgd.record.writer import RunLogWriter
+
+SPAN_NAMES = [column.name for column in SPANS]
+
+
+@dataclass
+class FakeRun:
+    """What a made-up run did; :meth:`write` makes its log.
+
+    Attributes:
+        spans: seconds of spans, ``[steps, ranks]`` each, those of the synchronisation among them; others are 0.
+        actions: what was synchronised in each step.
+        steps_per_epoch: unset, the run is one epoch.
+        labels: ranks that the log keeps; unset, all. Or ``summary``.
+        accuracies: of the test split, one at the end of each epoch; none: no evaluation.
+    """
+
+    spans: Mapping[str, NDArray[np.float64]]
+    actions: Sequence[str]
+    algorithm: Mapping[str, Any] = field(default_factory=lambda: {"name": "sync_sgd", "sync_period": 1})
+    local_batch_size: int = 32
+    steps_per_epoch: int | None = None
+    status: str = "completed"
+    labels: Sequence[int] | str | None = None
+    blocks: Sequence[int] | None = None
+    loss: Sequence[float] | None = None
+    accuracies: Sequence[float] = ()
+    sync_bytes: int = 1000
+    config: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps and ranks."""
+        return next(iter(self.spans.values())).shape  # type: ignore[return-value]
+
+    def write(self, directory: Path) -> Path:
+        """Write ``run.h5`` in ``directory``, which is made; returns the directory."""
+        directory.mkdir(parents=True)
+        num_steps, world_size = self.shape
+        summary = self.labels == "summary"
+        labels = range(world_size) if self.labels is None else self.labels
+        with RunLogWriter(
+            directory / "run.h5",
+            ranks=[self._rank(rank) for rank in range(world_size)],
+            rank_labels=[0, 1, 2] if summary else [int(label) for label in labels],
+            rank_axis="statistic" if summary else "rank",
+            provenance={"config": self._config()},
+        ) as writer:
+            writer.append_segment(
+                {"first_step": 0, "world_size": world_size, "started": "", "git_commit": "", "job": ""}
+            )
+            if num_steps:
+                steps = np.arange(num_steps)
+                writer.append_iterations(steps, self._shared(), self._select(self._per_rank()))
+            writer.append_epochs([self._epoch(i) for i in range(num_steps // self._epoch_steps)])
+            writer.append_evaluations([self._evaluation(i, value) for i, value in enumerate(self.accuracies)])
+            writer.set_status(self.status)
+        return directory
+
+    @property
+    def _epoch_steps(self) -> int:
+        return self.steps_per_epoch or max(1, self.shape[0])
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "local_batch_size": self.local_batch_size,
+            "global_batch_size": None,
+            "algorithm": dict(self.algorithm),
+            "model": {"name": "fully_connected", "widths": [16]},
+            "data": {"name": "synthetic"},
+            "comm": {"allreduce": "mpi"},
+            **self.config,
+        }
+
+    def _rank(self, rank: int) -> dict[str, object]:
+        block = self.blocks[rank] if self.blocks else 0
+        texts = {"node": f"n{block}", "device": self.device, "cores": "0"}
+        numbers = {"node_index": block, "local_rank": rank, "threads": 1, "pid": 1000 + rank}
+        clocks = {"clock_offset_seconds": 0.0, "clock_error_seconds": 0.0}
+        return {"rank": rank, "block": block, **texts, **numbers, **clocks}
+
+    def _shared(self) -> dict[str, NDArray[Any]]:
+        num_steps = self.shape[0]
+        action = np.array([ACTIONS.index(name) for name in self.actions])
+        columns = {
+            "epoch": np.arange(num_steps) // self._epoch_steps,
+            "learning_rate": np.full(num_steps, 0.1),
+            "action": action,
+            "sync_bytes": np.where(action > 0, self.sync_bytes, 0),
+            "segment": np.zeros(num_steps, int),
+        }
+        assert columns.keys() == {c.name for c in ITERATION_COLUMNS}
+        return columns
+
+    def _per_rank(self) -> dict[str, NDArray[Any]]:
+        zeros = np.zeros(self.shape)
+        spans = {name: np.asarray(self.spans.get(name, zeros), float) for name in SPAN_NAMES}
+        wall = np.sum(list(spans.values()), axis=0)
+        start = np.cumsum(wall, axis=0) - wall
+        acted = np.array([name != "none" for name in self.actions])[:, None]
+        gradient = np.array([name == "gradient" for name in self.actions])[:, None]
+        duration = np.where(gradient, spans["gradient_allreduce_seconds"], spans["averaging_seconds"])
+        enter = np.where(acted, start + wall - duration, np.nan)
+        loss = np.linspace(2.0, 1.0, self.shape[0]) if self.loss is None else np.asarray(self.loss)
+        columns = {
+            "loss": loss[:, None] + zeros,
+            "num_samples": np.full(self.shape, self.local_batch_size),
+            "start_seconds": start,
+            "wall_seconds": wall,
+            **spans,
+            "sync_enter_seconds": enter,
+            "sync_exit_seconds": enter + duration,
+        }
+        assert columns.keys() == {c.name for c in RANK_COLUMNS}
+        return columns
+
+    def _select(self, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What the log keeps of the ranks."""
+        if self.labels == "summary":
+            return {name: np.stack([v.min(1), np.median(v, axis=1), v.max(1)], axis=1) for name, v in columns.items()}
+        return columns if self.labels is None else {n: v[:, list(self.labels)] for n, v in columns.items()}  # type: ignore[arg-type]
+
+    def _training(self) -> NDArray[np.float64]:
+        columns = self._per_rank()
+        return np.asarray(sum(columns[name] for name in TRAINING_SPANS))
+
+    def _epoch(self, epoch: int) -> dict[str, object]:
+        rows = slice(epoch * self._epoch_steps, (epoch + 1) * self._epoch_steps)
+        columns = self._per_rank()
+        return {
+            "epoch": epoch,
+            "step": rows.stop,
+            "num_samples": self._epoch_steps * self.shape[1] * self.local_batch_size,
+            "train_loss": float(columns["loss"][rows].mean()),
+            "train_seconds": float(self._training()[rows].sum(axis=0).max()),
+            "evaluation_seconds": float(columns["evaluation_seconds"][rows].sum(axis=0).max()),
+            "logging_seconds": float(columns["logging_seconds"][rows].sum(axis=0).max()),
+            "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
+        }
+
+    def _evaluation(self, epoch: int, accuracy: float) -> dict[str, object]:
+        stop = (epoch + 1) * self._epoch_steps
+        return {
+            "step": stop,
+            "epoch_fraction": epoch + 1.0,
+            "split": "test",
+            "loss": 2.0 - accuracy,
+            "accuracy": accuracy,
+            "num_samples": 100,
+            "train_seconds": float(self._training()[:stop].sum(axis=0).max()),
+            "sync_bytes": int(self._shared()["sync_bytes"][:stop].sum()),
+        }
+
+
+def constant(seconds: float, num_steps: int, world_size: int) -> NDArray[np.float64]:
+    """The same seconds in every step on every rank."""
+    return np.full((num_steps, world_size), float(seconds))
