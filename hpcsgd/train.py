@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -113,9 +114,10 @@ def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
     """The one model to evaluate or save after ``step``, with its BatchNorm statistics."""
     with parts.algorithm.consensus() as module:
         if parts.config.algorithm.batch_norm_policy == "recompute":
-            first = max(0, step + 1 - parts.config.evaluate.recompute_batches)
-            batches = (parts.loader.batch(s)[0] for s in range(first, step + 1))
-            recompute_statistics_(parts.replica, batches, parts.world)
+            # A small tail may leave a rank without samples: all ranks pass over it.
+            full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
+            latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
+            recompute_statistics_(parts.replica, (parts.loader.batch(s)[0] for s in latest), parts.world)
         yield module
 
 

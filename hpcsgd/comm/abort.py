@@ -20,7 +20,7 @@ def abort_on_failure(comm: Communicator) -> Iterator[None]:
     ``UsageError`` passes: it is raised by all ranks together. So does any exception in a job of one rank. Threads
     that the body starts are covered too.
     """
-    faulthandler.enable(sys.__stderr__)
+    faulthandler.enable(2)
     if comm.size == 1:
         yield
         return

@@ -42,7 +42,9 @@ def make_gradient_allreduce(
     if name == "none":
         return NoAllreduce(buckets)
     if name == "mpi":
-        overlap = config.overlap if config.overlap is not None else thread_pays(place, device)
+        overlap = (
+            config.overlap if config.overlap is not None else all(comm.allgather_object(thread_pays(place, device)))
+        )
         own = comm.duplicate() if overlap else comm
         return MpiGradients(buckets, make_reducer(config, own, device), overlap=overlap)
     overlap = config.overlap is not False
@@ -57,12 +59,12 @@ def make_gradient_allreduce(
 
 
 def resolve_allreduce(config: CommConfig, comm: Communicator) -> str:
-    """``horovod``, ``mpi``, ``torch``, or ``none`` for one process that nothing was asked of.
+    """``horovod``, ``mpi``, ``torch``, or ``none`` for one process that nothing was asked of. Collective.
 
     Raises:
-        UsageError: Horovod is asked for and not installed.
+        UsageError: Horovod is asked for and not installed on every rank.
     """
-    has_horovod = importlib.util.find_spec("horovod") is not None
+    has_horovod = all(comm.allgather_object(importlib.util.find_spec("horovod") is not None))
     if not isinstance(comm, MpiCommunicator):
         # Without MPI there is one rank, or a communicator that a test or a caller brought.
         return "none" if comm.size == 1 else "mpi"
@@ -76,5 +78,8 @@ def resolve_allreduce(config: CommConfig, comm: Communicator) -> str:
 
 
 def thread_pays(place: Topology, device: torch.device) -> bool:
-    """Whether a communication thread has something to run on: a GPU does the compute, or each rank has two cores."""
+    """Whether a communication thread has something to run on: a GPU does the compute, or each rank has two cores.
+
+    Nodes of different sizes give different answers.
+    """
     return device.type == "cuda" or len(os.sched_getaffinity(0)) >= 2 * place.local_size

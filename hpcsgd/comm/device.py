@@ -28,11 +28,15 @@ def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bo
         the device and its name for the log.
 
     Raises:
-        UsageError: ``cuda`` without a GPU, or two ranks on one GPU unasked.
+        UsageError: on all ranks: ``cuda`` where some rank sees no GPU, ``auto`` where some do and some do not, or two
+            ranks on one GPU unasked.
     """
     count = torch.cuda.device_count() if kind != "cpu" else 0
-    if kind == "cuda" and count == 0:
-        raise UsageError("device is cuda, but this rank sees no GPU: check CUDA_VISIBLE_DEVICES, or choose device: cpu")
+    blind = [rank for rank, number in enumerate(comm.allgather_object(count)) if not number]
+    if kind == "cuda" and blind or kind == "auto" and 0 < len(blind) < comm.size:
+        raise UsageError(
+            f"device is {kind}, but rank {blind[0]} sees no GPU: check CUDA_VISIBLE_DEVICES, or choose device: cpu"
+        )
     if count:
         index = place.local_rank % count
         torch.cuda.set_device(index)

@@ -47,13 +47,15 @@ class FlatReducer:
         Returns:
             when the result is in ``flat``, for :func:`finish_on_stream`; None: it is there.
         """
-        chunks = flat.detach().split(max(1, self.chunk_bytes // flat.element_size()))
+        numel = max(1, self.chunk_bytes // flat.element_size())
+        flat = flat.detach()
+        chunks = flat.split(numel) if flat.numel() > numel else (flat,)
         if self.staged:
             return self._reduce_staged(chunks, scale, ready)
         if ready is not None:
             ready.synchronize()
         for chunk in chunks:
-            self.comm.sum_(chunk if self.cuda_aware else chunk.numpy())
+            self.comm.sum_(chunk if self.cuda_aware else chunk.numpy())  # type: ignore[arg-type]
             if scale != 1:
                 chunk.mul_(scale)
         return None

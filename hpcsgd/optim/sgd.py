@@ -54,8 +54,11 @@ class FlatSGD:
             self.parameters.add_(gradient, alpha=-rate)
             return
         absorbed = config.momentum_form == "absorbed"
-        momentum.mul_(config.momentum * (self._correction(rate) if absorbed else 1.0))
-        momentum.add_(gradient, alpha=rate if absorbed else 1.0)
+        if absorbed:
+            momentum.mul_(config.momentum * self._correction(rate)).add_(gradient, alpha=rate)
+        else:
+            # mu u + g in one pass over the memory, in place of two.
+            torch.add(gradient, momentum, alpha=config.momentum, out=momentum)
         scale = 1.0 if absorbed else rate
         if config.nesterov:
             self.parameters.add_(gradient, alpha=-rate)

@@ -119,7 +119,8 @@ class OrderedFile:
         data = self._pending[start]
         if start == 0:
             return -256
-        return -data[_NODE_LEVEL] if data.startswith(_NODE_SIGNATURE) else 1
+        is_node = data.startswith(_NODE_SIGNATURE) and len(data) > _NODE_LEVEL
+        return -data[_NODE_LEVEL] if is_node else 1
 
     def _write_through(self, start: int) -> None:
         """Write one of the writes kept to the file."""

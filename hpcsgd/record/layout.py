@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from hpcsgd.record.schema import (
     Column,
 )
 
-RANK_CHUNK = 1024
+RANK_CHUNK = 512
 """Ranks of one chunk of a ``[step, rank]`` column, at most."""
 
 CHUNK_BYTES = 16384
@@ -105,10 +106,8 @@ def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], widt
 def _make_iterations(group: h5py.Group, rank_axis: str, labels: NDArray[np.int64], chunk_rows: int) -> None:
     """Make ``/iterations``."""
     width = len(labels)
-    chunk_ranks = max(1, min(width, RANK_CHUNK))
-    row_chunk = (max(chunk_rows, CHUNK_BYTES // 8),)
-    rank_chunk = (max(chunk_rows, CHUNK_BYTES // (8 * chunk_ranks)), chunk_ranks)
-    step = _make_column(group, Column("step", "i8", "1", _INDEX_MEANING["step"]), row_chunk, ())
+    step_column = Column("step", "i8", "1", _INDEX_MEANING["step"])
+    step = _make_column(group, step_column, chunk_shape(step_column, (), chunk_rows), ())
     step.make_scale("step")
     scale = group.create_dataset(rank_axis, data=labels)
     scale.attrs["long_name"] = _INDEX_MEANING[rank_axis]
@@ -116,26 +115,33 @@ def _make_iterations(group: h5py.Group, rank_axis: str, labels: NDArray[np.int64
         scale.attrs["labels"] = list(STATISTICS)
     scale.make_scale(rank_axis)
     for column in ITERATION_COLUMNS:
-        _make_column(group, column, row_chunk, ()).dims[0].attach_scale(step)
+        _make_column(group, column, chunk_shape(column, (), chunk_rows), ()).dims[0].attach_scale(step)
     for column in RANK_COLUMNS:
-        dataset = _make_column(group, column, rank_chunk, (width,))
+        dataset = _make_column(group, column, chunk_shape(column, (width,), chunk_rows), (width,))
         dataset.dims[0].attach_scale(step)
         dataset.dims[1].attach_scale(scale)
 
 
 def _make_table(group: h5py.Group, index: str, columns: Sequence[Column]) -> None:
-    """Make a table of one-dimensional columns, a page to a chunk."""
+    """Make a table of one-dimensional columns, in chunks as small as may be."""
     columns_by_name = {column.name: column for column in columns}
     index_column = columns_by_name.pop(index, Column(index, "i8", "1", _INDEX_MEANING.get(index, "")))
-    scale = _make_column(group, index_column, _page_of(index_column), ())
+    scale = _make_column(group, index_column, chunk_shape(index_column, (), 1, 1), ())
     scale.make_scale(index)
     for column in columns_by_name.values():
-        _make_column(group, column, _page_of(column), ()).dims[0].attach_scale(scale)
+        _make_column(group, column, chunk_shape(column, (), 1, 1), ()).dims[0].attach_scale(scale)
 
 
-def _page_of(column: Column) -> tuple[int]:
-    """The chunk that fills a page."""
-    return (PAGE_BYTES // np.dtype(column.dtype).itemsize,)
+def chunk_shape(column: Column, width: tuple[int, ...], num_rows: int, num_bytes: int = CHUNK_BYTES) -> tuple[int, ...]:
+    """The shape of a column's chunks: of at least so many rows and about so many bytes, and a whole number of pages.
+
+    Chunks that end amid a page leave holes, and HDF5 looks through all of them at each chunk that it adds.
+    """
+    tail = tuple(min(ranks, RANK_CHUNK) for ranks in width)
+    row_bytes = np.dtype(column.dtype).itemsize * math.prod(tail)
+    page_rows = PAGE_BYTES // math.gcd(PAGE_BYTES, row_bytes)
+    wanted = max(num_rows, num_bytes // row_bytes)
+    return (-(-wanted // page_rows) * page_rows, *tail)
 
 
 def table_columns(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:

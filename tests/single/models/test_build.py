@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcsgd.config import ModelConfig, ModelName
+from hpcsgd.config import ModelConfig
+from hpcsgd.config.workload import ModelName
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model
 
