@@ -64,8 +64,8 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str]) -> Iterator[C
         raise
     finally:
         if writer is not None:
-            writer.set_status(status)
-            writer.close()
+            with writer:
+                writer.set_status(status)
 
 
 def selection(parts: Parts) -> tuple[Literal["rank", "statistic"], list[int], Select]:

@@ -24,7 +24,7 @@ from hpcsgd.record.schema import (
     Column,
 )
 
-RANK_CHUNK = 512
+RANK_CHUNK = 1024
 """Ranks of one chunk of a ``[step, rank]`` column, at most."""
 
 CHUNK_BYTES = 16384

@@ -1,0 +1,143 @@
+"""The summary of runs that are done, running, empty or kept as statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpcsgd.record.reader import load_run
+from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS
+from hpcsgd.record.summary import quantity, seconds, summarise
+from hpcsgd.record.writer import RunLogWriter
+from tests.single.record import log_samples
+
+PROVENANCE = {
+    "argv": ["hpcsgd", "train", "jobs/demo_local_sgd.yaml", "--epochs", "2"],
+    "config": {
+        "epochs": 2,
+        "model": {"name": "lenet"},
+        "data": {"name": "mnist"},
+        "algorithm": {"name": "local_sgd", "sync_period": 2, "local_start": None},
+    },
+    "local_batch_size": 32,
+    "global_batch_size": 64,
+    "total_steps": 8,
+    "gradient_allreduce": "mpi",
+}
+
+
+def make_writer(directory: Path, axis: Any = "rank", provenance: dict[str, Any] = PROVENANCE) -> RunLogWriter:
+    ranks = log_samples.table_rows("ranks", 0, 2)
+    for row in ranks:
+        row.update(node="n1", device="cpu")
+    labels = [0, 1] if axis == "rank" else [0, 1, 2]
+    return RunLogWriter(directory / "run.h5", ranks=ranks, rank_labels=labels, rank_axis=axis, provenance=provenance)
+
+
+def append_steps(writer: RunLogWriter, num_steps: int, width: int) -> None:
+    """Steps of 4 ms forward and 4 backward; every second has an averaging of 4 ms, of which rank 0 waits 1 ms."""
+    synchronised = np.arange(num_steps) % 2 == 1
+    shared = {c.name: np.zeros(num_steps, c.dtype) for c in ITERATION_COLUMNS}
+    shared["action"][synchronised] = 3
+    shared["sync_bytes"][synchronised] = 10**6
+    per_rank = {c.name: np.zeros((num_steps, width), c.dtype) for c in RANK_COLUMNS}
+    per_rank["num_samples"][:] = 32
+    per_rank["forward_seconds"][:] = 0.004
+    per_rank["backward_seconds"][:] = 0.004
+    per_rank["averaging_seconds"][synchronised] = 0.004
+    per_rank["sync_exit_seconds"][:] = np.where(synchronised, 0.004, np.nan)[:, None]
+    per_rank["sync_enter_seconds"][:] = np.where(synchronised, 0.001, np.nan)[:, None]
+    per_rank["sync_enter_seconds"][synchronised, 0] = 0.0
+    writer.append_iterations(np.arange(num_steps), shared, per_rank)
+
+
+def evaluation(step: int, epoch: float, accuracy: float) -> dict[str, Any]:
+    row = log_samples.table_rows("evaluations", 0, 1)[0]
+    return row | {"step": step, "epoch_fraction": epoch, "split": "test", "loss": 0.5, "accuracy": accuracy}
+
+
+def epoch(number: int) -> dict[str, Any]:
+    row = log_samples.table_rows("epochs", number, 1)[0]
+    times = {"train_seconds": 0.04, "evaluation_seconds": 1.0, "logging_seconds": 0.5}
+    return row | {"num_samples": 256, **times}
+
+
+def lines_of(directory: Path) -> dict[str, str]:
+    return {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in summarise(load_run(directory)).splitlines()}
+
+
+def test_a_run_that_is_done(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        append_steps(writer, 8, 2)
+        writer.append_epochs([epoch(0), epoch(1)])
+        writer.append_evaluations([evaluation(4, 1.0, 0.9), evaluation(8, 2.0, 0.875)])
+        writer.set_status("completed")
+    lines = lines_of(tmp_path)
+    assert lines.pop("file").endswith("kB, run.h5")
+    assert lines == {
+        "run": str(tmp_path),
+        "status": "completed",
+        "recipe": "demo_local_sgd: local_sgd, sync_period 2; lenet on mnist",
+        "ranks": "2 ranks on 1 node; 2 on cpu; allreduce mpi",
+        "batch": "32 a learner, 64 all together",
+        "progress": "8 of 8 steps, 2 of 2 epochs",
+        "test accuracy": "best 0.9000 at epoch 1, last 0.8750 (loss 0.5000) at epoch 2",
+        "clocks": "training 0.1 s, evaluation 2.0 s, logging 1.0 s",
+        "throughput": "6,400 samples/s of training time",
+        "iteration": "median 10 ms of training time",
+        "spans": "data 0.0%, forward 38.9%, backward 38.9%, gradient_allreduce 0.0%, update 0.0%, averaging 22.2%",
+        "synchronisations": "4 global; global: median wait 500 µs, transfer 3 ms",
+        "communicated": "4.0 MB a rank (payload)",
+    }
+
+
+def test_a_run_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    append_steps(writer, 3, 2)
+    lines = lines_of(tmp_path)
+    writer.close()
+    assert lines["status"] == "running, or killed"
+    assert lines["progress"] == "3 of 8 steps, 0 of 2 epochs"
+    assert lines["clocks"].endswith("(no epoch is complete yet)")
+    assert lines["throughput"] == "6,857 samples/s of training time"
+    assert "test accuracy" not in lines
+
+
+def test_a_run_without_an_iteration_or_much_provenance(tmp_path: Path) -> None:
+    make_writer(tmp_path, provenance={}).close()
+    lines = lines_of(tmp_path)
+    assert lines["progress"] == "0 steps, 0 epochs"
+    assert lines["recipe"].startswith("(unnamed): ?")
+    assert "throughput" not in lines
+
+
+def test_a_run_kept_as_statistics(tmp_path: Path) -> None:
+    with make_writer(tmp_path, "statistic") as writer:
+        append_steps(writer, 4, len(STATISTICS))
+    lines = lines_of(tmp_path)
+    assert lines["synchronisations"] == "2 global"
+    assert lines["communicated"] == "2.0 MB a rank (payload)"
+
+
+def test_an_evaluation_that_diverged(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        writer.append_evaluations([evaluation(4, 1.0, float("nan"))])
+        writer.set_status("diverged")
+    assert lines_of(tmp_path)["test accuracy"] == "last nan (loss 0.5000) at epoch 1"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0 µs"), (2.5e-6, "2.5 µs"), (0.0123, "12.3 ms"), (1.0, "1.00 s"), (75.0, "75.00 s")]
+)
+def test_durations(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e16, "30000.0 TB")]
+)
+def test_amounts(value: float, text: str) -> None:
+    assert quantity(value) == text
