@@ -1,0 +1,26 @@
+"""One mpirun for each world size, started when its first law is asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from tests.parallel.law_jobs import Job, run_job
+
+
+@pytest.fixture(scope="session")
+def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Job]:
+    """A function that gives the job of a world size, with all of its laws that this session selected."""
+    chosen: dict[int, list[str]] = {}
+    for item in request.session.items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and "case" in parameters.params:
+            chosen.setdefault(parameters.params["world_size"], []).append(parameters.params["case"])
+
+    @functools.cache
+    def job(world_size: int) -> Job:
+        return run_job(world_size, chosen.get(world_size, []), tmp_path_factory.mktemp(f"laws-{world_size}-"))
+
+    return job

@@ -1,0 +1,103 @@
+"""Sums and averages of flat tensors, and the order of additions of the pinned allreduce algorithm."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.reduce import FlatReducer
+from tests.parallel.laws.common import assert_bits, assert_close, num_versions, stack
+from tests.parallel.laws.registry import law
+
+LENGTHS = (1, 2, 7, 60, 301)
+
+
+def random_flat(comm: Communicator, length: int, dtype: str) -> torch.Tensor:
+    """Different values on each rank."""
+    generator = torch.Generator().manual_seed(100 * length + comm.rank)
+    return torch.randn(length, generator=generator, dtype=getattr(torch, dtype))
+
+
+@law(chunk_bytes=[1, 24, 100, 4096], dtype=["float32", "float64"])
+def chunks_of_any_size_average_rightly(comm: Communicator, chunk_bytes: int, dtype: str) -> None:
+    reducer = FlatReducer(comm, chunk_bytes, staged=False)
+    for length in LENGTHS:
+        flat = random_flat(comm, length, dtype)
+        mean = stack(comm, flat).double().mean(dim=0)
+        reducer.average_(flat)
+        assert num_versions(comm, flat) == 1
+        assert_close(flat.double(), mean, 1e-6 if dtype == "float32" else 1e-14)
+
+
+@law(chunk_bytes=[1, 24, 100, 4096], dtype=["float32", "float64"])
+def passing_through_host_buffers_gives_the_same_bits(comm: Communicator, chunk_bytes: int, dtype: str) -> None:
+    direct, staged = (FlatReducer(comm, chunk_bytes, staged=staged) for staged in (False, True))
+    # The long one again after short ones: the buffers are kept, and grow.
+    for length in (*LENGTHS, 3, 301):
+        flat = random_flat(comm, length, dtype)
+        first, second = flat.clone(), flat.clone()
+        direct.average_(first)
+        staged.average_(second)
+        assert_bits(second, first, f"average of {length}")
+        first, second = flat.clone(), flat.clone()
+        direct.reduce_(first, 1.0, None)
+        staged.reduce_(second, 1.0, None)
+        assert_bits(second, first, f"sum of {length}")
+
+
+@law(kind=["part", "block"])
+def only_the_given_part_and_the_given_ranks_change(comm: Communicator, kind: str) -> None:
+    flat = random_flat(comm, 50, "float64")
+    kept = flat.clone()
+    group = comm.split(comm.rank // 2) if kind == "block" else comm
+    FlatReducer(group, 64, staged=False).average_(flat[10:40])
+    mean = torch.from_numpy(np.stack(group.allgather_object(kept[10:40].numpy()))).mean(dim=0)
+    assert_close(flat[10:40], mean, 1e-14)
+    assert_bits(flat[:10], kept[:10])
+    assert_bits(flat[40:], kept[40:])
+
+
+def ring_allreduce(ranks: list[np.ndarray]) -> tuple[np.ndarray, list[int], int]:
+    """A ring's sum, the bytes that each rank sends, and the number of rounds.
+
+    Block b goes round from rank b, each rank adding its own to what came; then the sums go round once more.
+    """
+    size = len(ranks)
+    blocks = [np.array_split(values.copy(), size) for values in ranks]
+    sent = [0] * size
+    rounds = 0
+    for phase in ("add", "copy"):
+        for turn in range(size - 1):
+            rounds += 1
+            moving = []
+            for rank in range(size):
+                block = (rank - turn + (phase == "copy")) % size
+                moving.append((block, blocks[rank][block].copy()))
+                sent[rank] += blocks[rank][block].nbytes
+            for rank in range(size):
+                block, values = moving[rank - 1]
+                if phase == "add":
+                    values = values + blocks[rank][block]
+                blocks[rank][block] = values
+    sums = [np.concatenate(parts) for parts in blocks]
+    assert all((total == sums[0]).all() for total in sums)
+    return sums[0], sent, rounds
+
+
+@law(dtype=["float32", "float64"])
+def the_pinned_allreduce_is_a_ring(comm: Communicator, dtype: str) -> None:
+    # A ring's order of additions shows in the bits. So the allreduce moves 2 (p - 1) / p of the buffer a rank.
+    size, length = comm.size, 12 * 500
+    everyone = [random_flat(comm, length, dtype).numpy()] if size == 1 else None
+    everyone = everyone or comm.allgather_object(random_flat(comm, length, dtype).numpy())
+    expected, sent, rounds = ring_allreduce(everyone)
+    assert rounds == 2 * (size - 1)
+    assert sent == [2 * (size - 1) * expected.nbytes // size] * size
+    actual = everyone[comm.rank].copy()
+    comm.sum_(actual)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 if dtype == "float32" else 1e-13)
+    if "Open MPI" in comm.library:
+        assert actual.tobytes() == expected.tobytes(), "the MPI library does not use the algorithm that was asked for"
+        if size > 2:
+            assert actual.tobytes() != np.sum(everyone, axis=0).tobytes(), "the order of additions cannot be told here"

@@ -1,0 +1,57 @@
+"""Start ranks from a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TIMEOUT_SECONDS = 600
+"""Far beyond what anything here takes, for machines that are busy; reached only by a hang."""
+
+ROOT = Path(__file__).parents[2]
+SYNTHETIC = {
+    "data.name": "synthetic",
+    "data.synthetic_shape": "[1,4,4]",
+    "data.synthetic_train_samples": "240",
+    "data.synthetic_test_samples": "30",
+    "model.widths": "[8]",
+    "local_batch_size": "4",
+    "threads": "1",
+}
+"""Keys of a run that takes milliseconds a step."""
+
+
+def command(num_ranks: int, *words: str) -> list[str]:
+    """The command line that starts ``num_ranks`` times Python with ``words``."""
+    return ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(num_ranks), sys.executable, *words]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a job: as here, with MPI's leave to run as root, one thread a rank."""
+    return os.environ | {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMP_NUM_THREADS": "1",
+        **extra,
+    }
+
+
+def mpirun(num_ranks: int, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``words`` on so many ranks to its end, and give its exit code and output."""
+    return subprocess.run(
+        command(num_ranks, *words),
+        env=environment(**extra),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def train_words(run_dir: Path, **keys: str) -> list[str]:
+    """``-m hpcsgd train`` of a small synthetic run; ``keys`` are dotted, with ``__`` for the dot."""
+    values = SYNTHETIC | {key.replace("__", "."): value for key, value in keys.items()}
+    return ["-m", "hpcsgd", "train", "--run_dir", str(run_dir), *(f"--{key}={value}" for key, value in values.items())]
