@@ -1,0 +1,86 @@
+# `make demo` and `make test` do everything on a fresh Debian machine. `make help` lists the rest.
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The environment remembers the Python and the MPI that it was made for.
+PYTHON ?= $(or $(shell sed -n 1p .venv/made-for 2>/dev/null),python3)
+# Directory of an MPI installation; empty is Open MPI from its Python wheel.
+MPI ?= $(shell sed -n 3p .venv/made-for 2>/dev/null)
+HPCSGD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpcsgd
+
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(if $(MPI),$(MPI)/bin:)$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+
+# Keyed by content: a clone's file times say nothing.
+SETUP_FILES := setup.cfg pyproject.toml constraints.txt .ci/setup .ci/horovod-wheel
+STAMP := .venv/setup-$(shell (cat $(SETUP_FILES); echo "$(PYTHON) $(MPI)") | sha256sum | cut -c 1-16)
+
+DEMOS := sync_sgd local_sgd post_local_sgd
+DEMO_DIRS := $(DEMOS:%=runs/demo/%)
+DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
+FIGURES := runs/demo/figures
+
+.PHONY: help setup data demo test lint bench clean
+
+help:
+	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
+	@echo 'make test    all tests, those under mpirun too'
+	@echo 'make lint    format, style, types, shell scripts'
+	@echo 'make bench   side by side with the peers: ratios with intervals'
+	@echo 'make setup   only the virtual environment .venv (the others do it when needed)'
+	@echo 'make data    only Fashion-MNIST'
+	@echo 'make clean   remove .venv, runs/demo and what tools left'
+	@echo
+	@echo 'MPI=/path/to/mpi      a site MPI in place of the Open MPI wheel'
+	@echo 'PYTHON=python3.12     the Python of the environment (3.11 or later)'
+	@echo 'HPCSGD_CACHE=DIR      where the Horovod wheel is kept'
+
+setup: $(STAMP)
+
+$(STAMP):
+	.ci/setup "$(PYTHON)" "$(HPCSGD_CACHE)" "$(MPI)"
+	@rm -f .venv/setup-*
+	@touch $@
+
+data: | $(STAMP)
+	@# A bare Debian image has no package lists.
+	@if [ "$$(id -u)" = 0 ] && command -v apt-cache >/dev/null && ! apt-cache show dataset-fashion-mnist >/dev/null 2>&1; then apt-get update -qq || true; fi
+	$(BIN)/hpcsgd data fetch fashion_mnist
+
+runs/demo/%/model.pt: jobs/demo_%.yaml | $(STAMP) data
+	@mkdir -p runs/demo
+	@flags='-bind-to none'; if mpirun --version | grep -q 'Open MPI'; then flags='--oversubscribe --bind-to none'; fi; \
+	set -x; mpirun $$flags -n 2 $(BIN)/hpcsgd train $< --run_dir $(@D) --overwrite true
+
+$(FIGURES)/made: $(DEMO_MODELS) $(wildcard analysis/*.py) | $(STAMP)
+	$(BIN)/python analysis/timing_curves.py $(DEMO_DIRS) -o $(FIGURES)
+	$(BIN)/python analysis/learning_curves.py $(DEMO_DIRS) -o $(FIGURES)
+	@touch $@
+
+demo: $(FIGURES)/made
+	@echo; cat $(FIGURES)/learning_results.md; echo
+	@echo 'The figures (PNG, SVG) and the tables behind them (CSV, Markdown) are in $(FIGURES):'; ls $(FIGURES)/*.png
+
+test: | $(STAMP) data
+	$(BIN)/python -m pytest
+
+lint: | $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@command -v shellcheck >/dev/null || { echo 'make lint: no shellcheck: install it (Debian: apt-get install shellcheck)' >&2; exit 2; }
+	shellcheck .ci/*
+
+bench: | $(STAMP)
+	$(BIN)/python tests/bench/run.py
+
+clean:
+	rm -rf .venv runs/demo build dist *.egg-info
+	find . -type d -regex '.*/\(__pycache__\|\.\(mypy_cache\|pytest_cache\|ruff_cache\|hypothesis\)\)' -prune -exec rm -rf {} +
