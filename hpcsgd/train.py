@@ -83,7 +83,8 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             metrics = evaluate_consensus(parts, step)
-            collector.clocks.pending += _evaluations(parts, step, metrics)
+            if parts.comm.rank == 0:
+                collector.clocks.pending += _evaluations(parts, step, metrics)
             progress.say(_describe(plan.epochs_done(step), metrics), step + 1)
             timer.lap("evaluation")
     timer.stop()

@@ -133,8 +133,6 @@ class LocalSGD:
             self.spans.exit_sync()
         self.spans.lap("gradient_allreduce")
         self._update(rate)
-        if self.slow is not None:
-            self.slow.forget_anchor()
         return num_bytes
 
     def _local_step(self, rate: float, num_samples: int) -> int:

@@ -29,10 +29,6 @@ class SlowMomentum:
             self.anchor.copy_(self.parameters)
             self._anchored = True
 
-    def forget_anchor(self) -> None:
-        """The parameters have moved together: the next local step needs a new anchor."""
-        self._anchored = False
-
     def apply_(self, rate: float) -> None:
         """Turn the average, in the parameters, into the outer step from the anchor, with learning rate ``rate``."""
         self.momentum.mul_(self.beta).add_(self.anchor - self.parameters, alpha=1 / rate)

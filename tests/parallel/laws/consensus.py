@@ -105,11 +105,18 @@ def a_resumed_run_takes_up_where_it_was(comm: Communicator, name: str, policy: s
         with built(config, comm, network) as parts:
             train(parts, 0, first)
             saved = save(parts)
-            train(parts, first, first + 4)
-            expected = everything(parts)
-            with parts.algorithm.consensus():
-                consensus = everything(parts)
-        assert_bits(resume(config, comm, saved, first), torch.cat((expected, consensus)))
+            expected = four_more_steps(parts, first)
+        assert_bits(resume(config, comm, saved, first), expected)
+
+
+def four_more_steps(parts: Parts, first: int) -> torch.Tensor:
+    """The consensus before and after them, and the replica's own state."""
+    with parts.algorithm.consensus():
+        before = everything(parts)
+    train(parts, first, first + 4)
+    with parts.algorithm.consensus():
+        after = everything(parts)
+    return torch.cat((before, after, everything(parts)))
 
 
 def save(parts: Parts) -> bytes:
@@ -122,7 +129,7 @@ def save(parts: Parts) -> bytes:
 
 
 def resume(config: RunConfig, comm: Communicator, saved: bytes, first: int) -> torch.Tensor:
-    """Train four steps in new parts that take up the saved state."""
+    """What :func:`four_more_steps` gives in new parts that take up the saved state."""
     with built(config, comm, network) as parts:
         state = torch.load(io.BytesIO(saved), weights_only=False)
         parts.algorithm.start(first)
@@ -130,7 +137,4 @@ def resume(config: RunConfig, comm: Communicator, saved: bytes, first: int) -> t
         parts.replica.statistics.copy_(state["statistics"])
         parts.replica.counts = state["counts"]
         parts.algorithm.load_state_dict(state["algorithm"])
-        train(parts, first, first + 4)
-        end = everything(parts)
-        with parts.algorithm.consensus():
-            return torch.cat((end, everything(parts)))
+        return four_more_steps(parts, first)

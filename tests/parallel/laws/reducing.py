@@ -10,7 +10,7 @@ from hpcsgd.comm.reduce import FlatReducer
 from tests.parallel.laws.common import assert_bits, assert_close, num_versions, stack
 from tests.parallel.laws.registry import law
 
-LENGTHS = (1, 2, 7, 60, 301)
+LENGTHS = (1, 2, 7, 40, 151)
 
 
 def random_flat(comm: Communicator, length: int, dtype: str) -> torch.Tensor:
@@ -34,7 +34,7 @@ def chunks_of_any_size_average_rightly(comm: Communicator, chunk_bytes: int, dty
 def passing_through_host_buffers_gives_the_same_bits(comm: Communicator, chunk_bytes: int, dtype: str) -> None:
     direct, staged = (FlatReducer(comm, chunk_bytes, staged=staged) for staged in (False, True))
     # The long one again after short ones: the buffers are kept, and grow.
-    for length in (*LENGTHS, 3, 301):
+    for length in (*LENGTHS, 3, 151):
         flat = random_flat(comm, length, dtype)
         first, second = flat.clone(), flat.clone()
         direct.average_(first)

@@ -162,6 +162,15 @@ def test_consensus_moves_parameters_only_where_they_differ() -> None:
     assert comm.take() == []
 
 
+def test_consensus_after_a_block_averaging_is_still_to_be_made() -> None:
+    comm = CountingCommunicator()
+    parts = make_parts(comm, name="hierarchical_local_sgd", block_sync_period=2)
+    expected = {Action.BLOCK: sums(*chunked(TOTAL)), Action.GLOBAL: []}
+    for action, _, _ in steps(parts, 2):
+        with parts.algorithm.consensus():
+            assert comm.take() == expected[action]
+
+
 def test_finish_averages_once() -> None:
     comm = CountingCommunicator()
     parts = make_parts(comm, name="local_sgd", sync_period=5)

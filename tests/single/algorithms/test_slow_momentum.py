@@ -26,16 +26,13 @@ def test_formula_under_changing_rates(beta: float, alpha: float) -> None:
             torch.testing.assert_close(parameters, average, rtol=0, atol=1e-13)
 
 
-def test_the_anchor_is_taken_once_until_it_is_forgotten() -> None:
+def test_the_anchor_is_the_model_before_the_first_local_step() -> None:
     parameters = torch.zeros(2)
     slow = SlowMomentum(parameters, 0.0, 1.0)
     slow.remember_anchor()
     parameters.fill_(5.0)
     slow.remember_anchor()
     assert slow.anchor.tolist() == [0.0, 0.0]
-    slow.forget_anchor()
-    slow.remember_anchor()
-    assert slow.anchor.tolist() == [5.0, 5.0]
 
 
 def test_after_an_averaging_the_anchor_is_the_new_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_nothing_takes_no_place() -> None:
 
 @given(shapes, dtypes, st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_values_and_memory_order_survive(shapes: list[tuple[int, ...]], dtype: torch.dtype, random) -> None:  # type: ignore[no-untyped-def]
+def test_values_and_memory_order_survive(shapes: list[tuple[int, ...]], dtype: torch.dtype, random: Random) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = []
     for shape in shapes:
