@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.communicator import Array, Communicator
 
 
 class FlatReducer:
@@ -55,10 +55,18 @@ class FlatReducer:
         if ready is not None:
             ready.synchronize()
         for chunk in chunks:
-            self.comm.sum_(chunk if self.cuda_aware else chunk.numpy())  # type: ignore[arg-type]
-            if scale != 1:
+            if self.cuda_aware:
+                self.comm.sum_(chunk)  # type: ignore[arg-type]
                 chunk.mul_(scale)
+            else:
+                self._sum_on_host(chunk.numpy(), scale)
         return None
+
+    def _sum_on_host(self, values: Array, scale: float) -> None:
+        """Replace host ``values`` by ``scale`` times their sum, while they are in cache."""
+        self.comm.sum_(values)
+        if scale != 1:
+            values *= scale
 
     def _reduce_staged(
         self, chunks: tuple[Tensor, ...], scale: float, ready: torch.cuda.Event | None
@@ -78,9 +86,7 @@ class FlatReducer:
                 if index + 1 < len(chunks):
                     # Both copies of a stage are on one stream: this one waits for the copy back before.
                     copied = _copy_out(chunks[index + 1], stages[(index + 1) % 2])
-                self.comm.sum_(stage.numpy())
-                if scale != 1:
-                    stage.mul_(scale)
+                self._sum_on_host(stage.numpy(), scale)
                 chunk.copy_(stage, non_blocking=True)
             return mark(chunks[0])
 
