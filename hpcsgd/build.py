@@ -13,7 +13,7 @@ from hpcsgd.algorithms.local_sgd import LocalSGD
 from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
-from hpcsgd.comm.gradients import Buckets, GradientAllreduce
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
@@ -66,7 +66,9 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     replica = Replica(module, device, dtype, channels_last=config.model.channels_last)
     loader, splits = _load(config, comm, plan, dataset, device, dtype)
     buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
-    gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
+    gradients: GradientAllreduce = NoAllreduce(buckets)
+    if plan.schedule.averages_gradients:
+        gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     algorithm = LocalSGD(

@@ -118,9 +118,14 @@ class LocalSGD:
             self.slow.load_state_dict(state["slow"])
 
     def _arm(self, step: int) -> None:
-        """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one."""
+        """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
+
+        Else none will ask for it any more, and it is closed: Horovod's thread would go on to take processor time.
+        """
         if self.schedule(step) is Action.GRADIENT:
             self.gradients.arm(self.accumulation_steps)
+        else:
+            self.gradients.close()
 
     def _gradient_step(self, rate: float) -> int:
         """Average the gradients, then update."""

@@ -29,6 +29,11 @@ class SyncSchedule:
     sync_period: int = 1
     block_sync_period: int = 1
 
+    @property
+    def averages_gradients(self) -> bool:
+        """Whether any step averages gradients."""
+        return self.local_start is None or self.local_start > 0
+
     def __call__(self, step: int) -> Action:
         """The action of the step number ``step``, from 0: what follows its backward pass."""
         if self.local_start is None or step < self.local_start:

@@ -68,6 +68,7 @@ class GradientAllreduce(ABC):
         self._waiting = [0] * len(buckets.parts)
         self._launched = 0
         self._armed = False
+        self._closed = False
         self._hooks = []
         if overlap:
             for parameter, bucket in zip(buckets.parameters, buckets.bucket_of, strict=True):
@@ -94,9 +95,12 @@ class GradientAllreduce(ABC):
         return flat.numel() * flat.element_size()
 
     def close(self) -> None:
-        """Remove the hooks."""
-        for hook in self._hooks:
-            hook.remove()
+        """End it: no more hooks, threads or process groups. Collective; closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            for hook in self._hooks:
+                hook.remove()
+            self.shut_down()
 
     @abstractmethod
     def launch(self, index: int, bucket: Tensor) -> None:
@@ -105,6 +109,10 @@ class GradientAllreduce(ABC):
     @abstractmethod
     def wait(self) -> None:
         """Wait for all buckets launched."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """End what :meth:`close` has to end beside the hooks."""
 
     def _make_hook(self, bucket: int) -> Callable[[Tensor], None]:
         """The hook of a parameter of ``bucket``."""
@@ -142,3 +150,6 @@ class NoAllreduce(GradientAllreduce):
 
     def wait(self) -> None:
         """Nothing to wait for."""
+
+    def shut_down(self) -> None:
+        """Nothing to end."""

@@ -44,3 +44,7 @@ class HorovodGradients(GradientAllreduce):
         for handle in self._handles:
             self._hvd.synchronize(handle)
         self._handles.clear()
+
+    def shut_down(self) -> None:
+        """End Horovod's thread."""
+        self._hvd.shutdown()

@@ -57,9 +57,8 @@ class MpiGradients(GradientAllreduce):
                 raise done
             finish_on_stream(self.buckets.flat, done)
 
-    def close(self) -> None:
+    def shut_down(self) -> None:
         """End the thread."""
-        super().close()
         if self._thread is not None:
             self._tasks.put(None)
             self._thread.join()

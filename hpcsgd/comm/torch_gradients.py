@@ -42,9 +42,8 @@ class TorchGradients(GradientAllreduce):
             work.wait()
         self._works.clear()
 
-    def close(self) -> None:
+    def shut_down(self) -> None:
         """End the process group."""
-        super().close()
         dist.destroy_process_group()
 
 

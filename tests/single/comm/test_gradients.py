@@ -52,6 +52,7 @@ class Recorder(GradientAllreduce):
         self.launched: list[int] = []
         self.values: list[Tensor] = []
         self.waits = 0
+        self.shut_downs = 0
 
     def launch(self, index: int, bucket: Tensor) -> None:
         assert bucket.data_ptr() == self.buckets.parts[index].data_ptr()
@@ -60,6 +61,9 @@ class Recorder(GradientAllreduce):
 
     def wait(self) -> None:
         self.waits += 1
+
+    def shut_down(self) -> None:
+        self.shut_downs += 1
 
 
 class Net(nn.Module):
@@ -232,3 +236,13 @@ def test_flat_gradients_of_a_net_with_odd_sizes_are_summed_where_they_are() -> N
     for parameter, gradient in zip(parameters, expected, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_closing_twice_ends_it_once() -> None:
+    net, buckets = make_buckets()
+    recorder = Recorder(buckets)
+    recorder.arm(1)
+    recorder.close()
+    recorder.close()
+    net.backward(3, 2, 1, 0)
+    assert (recorder.shut_downs, recorder.launched) == (1, [])

@@ -1,0 +1,197 @@
+"""``make bench``: side by side with the peers, interleaved, as paired ratios with 95 % intervals.
+
+    python tests/bench/run.py [--quick] [NAMES...]
+
+A name is a benchmark or the beginning of some. Each runs under mpirun with 2 ranks; its raw times go to
+``runs/bench/NAME.csv``, the table to ``runs/bench/table.md``. A missed limit is said so, and is no failure: on a busy
+machine the intervals are wide, and the load is printed beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.float64]
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "runs" / "bench"
+RANKS = 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Variants of a benchmark, the better of ``ours`` held against the better of ``theirs``."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a worker times, and what is read from it."""
+
+    title: str
+    seconds: float
+    comparisons: tuple[Comparison, ...]
+
+
+def averaging(title: str, seconds: float, limit: float) -> Benchmark:
+    """An averaging: ours against the others."""
+    limits = {"Allreduce, division": limit, "Allreduce alone": limit}
+    others = (*limits, "call per tensor", "pack and unpack", "PeriodicModelAverager")
+    return Benchmark(title, seconds, tuple(Comparison(("ours",), (name,), limits.get(name)) for name in others))
+
+
+def sync_step(title: str, seconds: float) -> Benchmark:
+    """A synchronous step: each allreduce of ours against its peer, and the best against the best."""
+    ours, theirs = ("ours, horovod", "ours, mpi", "ours, torch"), ("DistributedOptimizer", "DDP, Gloo")
+    return Benchmark(
+        title,
+        seconds,
+        (
+            Comparison(ours[:1], theirs[:1], 1.05),
+            Comparison(ours[2:], theirs[1:], 1.05),
+            *(Comparison(ours[1:2], (peer,)) for peer in theirs),
+            Comparison(ours, theirs, 1.0),
+        ),
+    )
+
+
+LOCAL = (Comparison(("H = 16",), ("no communication",), 1.05),)
+LOGGING = (
+    Comparison(("log on",), ("log off",), 1.01),
+    Comparison(("log off again",), ("log off",)),
+)
+BENCHMARKS = {
+    "averaging_1mb": averaging("averaging 1.1 MB", 20, 1.1),
+    "averaging_102mb": averaging("averaging 102 MB", 60, 0.8),
+    "sync_small": sync_step("synchronous step, 784-256-256-10", 60),
+    "sync_large": sync_step("synchronous step, 784-1024-1024-10", 60),
+    "sync_cnn": sync_step("synchronous step, simple CNN", 90),
+    "local_small": Benchmark("local SGD, 784-256-256-10", 60, LOCAL),
+    "local_large": Benchmark("local SGD, 784-1024-1024-10", 60, LOCAL),
+    "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
+}
+QUICK = 0.15
+"""Part of the time that ``--quick`` gives."""
+
+
+def main() -> int:
+    """Run what was asked for and print the table."""
+    arguments = parse()
+    chosen = [name for name in BENCHMARKS if not arguments.names or name.startswith(tuple(arguments.names))]
+    if not chosen:
+        print(f"no benchmark begins with {arguments.names}: choose from {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "| benchmark | ours | against | ours: min, median ms | theirs: min, median ms | ratio (95 %) | limit | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    loads, failed = [], []
+    for name in chosen:
+        seconds = BENCHMARKS[name].seconds * (QUICK if arguments.quick else 1)
+        loads.append(os.getloadavg()[0])
+        print(f"{name}: {seconds:.0f} s, load {loads[-1]:.1f}", file=sys.stderr, flush=True)
+        if time_ranks(name, seconds):
+            failed.append(name)
+        else:
+            lines += table_rows(name)
+    lines += ["", f"{RANKS} ranks on {os.cpu_count()} cores; load before each: {', '.join(f'{x:.1f}' for x in loads)}"]
+    (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    for name in failed:
+        print(f"{name} failed: its error is above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAMES", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
+    return parser.parse_args()
+
+
+def time_ranks(name: str, seconds: float) -> int:
+    """Let the ranks of one benchmark write their times; the exit code."""
+    script = Path(__file__).with_name("worker.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if os.geteuid() == 0:
+        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    version = subprocess.run(["mpirun", "--version"], env=environment, capture_output=True, text=True, check=True)
+    open_mpi = "Open MPI" in version.stdout
+    binding = ["--oversubscribe", "--bind-to", "none"] if open_mpi else ["-bind-to", "none"]
+    command = ["mpirun", *binding, "-n", str(RANKS), sys.executable, str(script)]
+    return subprocess.run(
+        [*command, name, str(RESULTS / f"{name}.csv"), str(seconds)], env=environment, cwd=ROOT
+    ).returncode
+
+
+def table_rows(name: str) -> list[str]:
+    """The rows of one benchmark."""
+    benchmark, times = BENCHMARKS[name], read_times(RESULTS / f"{name}.csv")
+    rows = []
+    for comparison in benchmark.comparisons:
+        ours, theirs = best(times, comparison.ours), best(times, comparison.theirs)
+        low, middle, high = ratio(times[ours], times[theirs])
+        limit = comparison.limit
+        cells = (
+            benchmark.title,
+            f"best: {ours}" if len(comparison.ours) > 1 else ours,
+            f"best: {theirs}" if len(comparison.theirs) > 1 else theirs,
+            milliseconds(times[ours]),
+            milliseconds(times[theirs]),
+            f"{middle:.3f} ({low:.3f}–{high:.3f})",
+            "" if limit is None else f"{limit:g}",
+            "" if limit is None else verdict(low, middle, high, limit),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def read_times(path: Path) -> dict[str, Times]:
+    """Seconds a step of every variant, round by round."""
+    times: dict[str, dict[int, float]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            times.setdefault(row["variant"], {})[int(row["round"])] = float(row["seconds"]) / int(row["steps"])
+    return {name: np.array([rounds[r] for r in sorted(rounds)]) for name, rounds in times.items()}
+
+
+def best(times: dict[str, Times], names: Sequence[str]) -> str:
+    """The variant with the least median."""
+    return min(names, key=lambda name: float(np.median(times[name])))
+
+
+def ratio(ours: Times, theirs: Times, resamples: int = 4000) -> tuple[float, float, float]:
+    """The median of the rounds' ratios, between the ends of its 95 % bootstrap interval."""
+    ratios = ours / theirs
+    draws = np.random.default_rng(0).integers(len(ratios), size=(resamples, len(ratios)))
+    low, high = np.quantile(np.median(ratios[draws], axis=1), (0.025, 0.975))
+    return float(low), float(np.median(ratios)), float(high)
+
+
+def milliseconds(times: Times) -> str:
+    """Minimum and median."""
+    return f"{1e3 * times.min():.3g}, {1e3 * np.median(times):.3g}"
+
+
+def verdict(low: float, middle: float, high: float, limit: float) -> str:
+    """Whether the limit holds, and whether the interval leaves it open."""
+    word = "met" if middle <= limit else "MISSED"
+    return f"{word}, not certain" if low <= limit < high else word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Training steps: the product's own loop, and the bare scripts that it is held against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from interleave import Gate, Lane
+from torch import Tensor, nn
+
+from hpcsgd import run_dir
+from hpcsgd.build import build
+from hpcsgd.comm.mpi import MpiCommunicator
+from hpcsgd.config import (
+    AlgorithmConfig,
+    CommConfig,
+    EvaluateConfig,
+    LearningRateConfig,
+    LogConfig,
+    ModelConfig,
+    RunConfig,
+)
+from hpcsgd.data.dataset import load_dataset
+from hpcsgd.data.loader import DeviceLoader
+from hpcsgd.data.shards import epoch_permutation, learner_batch
+from hpcsgd.models import build_model
+from hpcsgd.open_log import open_log
+from hpcsgd.train import train
+
+Allreduce = Literal["auto", "horovod", "mpi", "torch"]
+BATCH = 64
+RATE = 0.02
+MOMENTUM = 0.9
+FUSION_BYTES = 128 << 20
+"""Horovod's default. Taking the variable out of the environment again makes Horovod crash at its next start."""
+
+
+def recipe(
+    model: ModelConfig, *, log: bool = False, sync_period: int | None = None, allreduce: Allreduce = "auto"
+) -> RunConfig:
+    """Synchronous SGD, or local SGD with a ``sync_period``, on Fashion-MNIST: more steps than a benchmark can take."""
+    algorithm = AlgorithmConfig() if sync_period is None else AlgorithmConfig(name="local_sgd", sync_period=sync_period)
+    return RunConfig(
+        epochs=10**6,
+        local_batch_size=BATCH,
+        device="cpu",
+        progress="none",
+        model=model,
+        algorithm=algorithm,
+        learning_rate=LearningRateConfig(base=RATE, scaling_rule="none"),
+        comm=CommConfig(allreduce=allreduce),
+        evaluate=EvaluateConfig(every_epochs=0),
+        log=LogConfig(enabled=log, save_model=False),
+    )
+
+
+class GatedLoader:
+    """The product's loader with a gate before each batch: there a lane can hold the loop."""
+
+    def __init__(self, loader: DeviceLoader, gate: Gate) -> None:
+        """Pass ``loader`` on."""
+        self._loader = loader
+        self._gate = gate
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The loader's batch."""
+        self._gate()
+        return self._loader.batch(step)
+
+
+class Horovod:
+    """Horovod's background thread, which runs beside the lanes that use it and no others.
+
+    It wakes every millisecond and speaks to the other ranks, so that all other variants would be slower beside it.
+    """
+
+    def __init__(self, comm: MpiCommunicator, fusion_bytes: int) -> None:
+        """``fusion_bytes`` is ``HOROVOD_FUSION_THRESHOLD``, which Horovod reads at its start."""
+        self._comm = comm
+        self._fusion = str(fusion_bytes)
+
+    def start(self) -> None:
+        """Start the thread on all ranks."""
+        import horovod.torch as hvd
+
+        os.environ["HOROVOD_FUSION_THRESHOLD"] = self._fusion
+        hvd.init(comm=self._comm.comm)
+
+    def stop(self) -> None:
+        """End it."""
+        import horovod.torch as hvd
+
+        hvd.shutdown()
+
+
+class Bench:
+    """Makes the lanes of one process set."""
+
+    def __init__(
+        self, comm: MpiCommunicator, directory: Path, model: ModelConfig, block: int, *, warm_steps: int = 0
+    ) -> None:
+        """
+        Args:
+            comm: all ranks.
+            directory: for run logs.
+            model: the network.
+            block: steps of a repetition.
+            warm_steps: steps before each repetition that are not timed.
+        """
+        self.comm = comm
+        self.directory = directory
+        self.model = model
+        self.block = block
+        self.warm_steps = warm_steps
+        self.lanes: list[Lane] = []
+        self.replicas: list[nn.Module] = []
+
+    def ours(self, name: str, config: RunConfig) -> None:
+        """The product's loop as it is, with its log where ``config`` has one."""
+        path = self.directory / name if config.log.enabled else None
+        if path is not None and self.comm.rank == 0:
+            run_dir.create(path, config)
+        parts = build(config, self.comm)
+
+        def loop(gate: Gate) -> None:
+            parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
+            with open_log(parts, path, []) as collector:
+                train(parts, collector)
+
+        horovod = Horovod(self.comm, 0) if parts.gradients.name == "horovod" else None
+        self._lane(name, parts.replica.module, loop, horovod)
+
+    def theirs_horovod(self) -> None:
+        """A bare script with Horovod's optimizer."""
+
+        def wrap(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+            import horovod.torch as hvd
+
+            return module, hvd.DistributedOptimizer(optimizer, module.named_parameters())
+
+        horovod = Horovod(self.comm, FUSION_BYTES)
+        horovod.start()
+        self._bare("DistributedOptimizer", wrap, horovod)
+
+    def theirs_ddp(self) -> None:
+        """A bare script with DistributedDataParallel, on the process group that a lane of ours has started."""
+
+        def wrap(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+            return nn.parallel.DistributedDataParallel(module), optimizer
+
+        self._bare("DDP, Gloo", wrap, None)
+
+    def _bare(
+        self,
+        name: str,
+        wrap: Callable[[nn.Module, torch.optim.Optimizer], tuple[nn.Module, torch.optim.Optimizer]],
+        horovod: Horovod | None,
+    ) -> None:
+        """A script of a few lines: the same model from the same seed on the same batches."""
+        dataset = load_dataset(recipe(self.model).data)
+        module = build_model(self.model, dataset.shape, dataset.num_classes, seed=0)
+        pixels, classes = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.train.labels)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
+        global_batch = BATCH * self.comm.size
+
+        def samples(epoch: int) -> Tensor:
+            """This rank's part of the epoch, ``[steps, batch]``."""
+            order = epoch_permutation(0, epoch, len(classes))
+            steps = range(len(classes) // global_batch)
+            cut = [learner_batch(order, step, self.comm.rank, self.comm.size, BATCH, "drop") for step in steps]
+            return torch.stack([torch.from_numpy(part) for part in cut])
+
+        def loop(gate: Gate) -> None:
+            model, optimizer = wrap(module, torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM))
+            model.train()
+            for epoch in count():
+                for index in samples(epoch):
+                    gate()
+                    images = (pixels.index_select(0, index).float() - mean) / std
+                    labels = classes.index_select(0, index)
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(images), labels).backward()
+                    optimizer.step()
+
+        self._lane(name, module, loop, horovod)
+
+    def _lane(self, name: str, module: nn.Module, loop: Callable[[Gate], None], horovod: Horovod | None) -> None:
+        """Add a lane."""
+        wake, sleep = (None, None) if horovod is None else (horovod.start, horovod.stop)
+        self.lanes.append(Lane(name, loop, self.block, warm_steps=self.warm_steps, wake=wake, sleep=sleep))
+        self.replicas.append(module)
+
+    def check_equal(self, steps: int = 5) -> None:
+        """Let every lane do a few steps and make sure that all of them train the same."""
+        for lane in self.lanes:
+            lane.prepare()
+            lane.advance(steps)
+            lane.rest()
+        first = dict(self.replicas[0].named_parameters())
+        for lane, module in zip(self.lanes, self.replicas, strict=True):
+            for name, parameter in module.named_parameters():
+                assert torch.allclose(parameter, first[name], rtol=1e-3, atol=1e-5), (lane.name, name)

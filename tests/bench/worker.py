@@ -1,0 +1,70 @@
+"""The ranks of one benchmark: ``mpirun -n 2 python worker.py NAME CSV SECONDS`` times its variants into a file."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from averaging import Shape, fully_connected_shapes, resnet50_shapes
+from averaging import variants as averaging_variants
+from interleave import Variant, interleave
+from training import Bench, recipe
+
+from hpcsgd.comm.abort import abort_on_failure
+from hpcsgd.comm.mpi import MpiCommunicator, connect
+from hpcsgd.config import CommConfig, ModelConfig
+
+SMALL = ModelConfig(widths=(256, 256))
+LARGE = ModelConfig(widths=(1024, 1024))
+CNN = ModelConfig(name="simple_cnn_base")
+FOREVER = 10**9
+
+SHAPES: dict[str, list[Shape]] = {
+    "averaging_1mb": fully_connected_shapes(784, 256, 256, 10),
+    "averaging_102mb": resnet50_shapes(),
+}
+SYNC = {"sync_small": (SMALL, 20), "sync_large": (LARGE, 10), "sync_cnn": (CNN, 2)}
+LOCAL = {"local_small": (SMALL, 64), "local_large": (LARGE, 16)}
+LOGGING = {"logging_small": (SMALL, 100)}
+
+
+def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
+    """The variants of the benchmark ``name``. Collective."""
+    if name in SHAPES:
+        return list(averaging_variants(comm, SHAPES[name]))
+    if name in SYNC:
+        model, block = SYNC[name]
+        bench = Bench(comm, directory, model, block, warm_steps=3)
+        bench.ours("ours, horovod", recipe(model, allreduce="horovod"))
+        bench.ours("ours, mpi", recipe(model, allreduce="mpi"))
+        bench.ours("ours, torch", recipe(model, allreduce="torch"))
+        bench.theirs_horovod()
+        bench.theirs_ddp()
+        bench.check_equal()
+    elif name in LOCAL:
+        model, block = LOCAL[name]
+        bench = Bench(comm, directory, model, block)
+        bench.ours("H = 16", recipe(model, sync_period=16))
+        bench.ours("no communication", recipe(model, sync_period=FOREVER))
+    else:
+        model, block = LOGGING[name]
+        bench = Bench(comm, directory, model, block)
+        bench.ours("log on", recipe(model, log=True, allreduce="mpi"))
+        bench.ours("log off", recipe(model, allreduce="mpi"))
+        bench.ours("log off again", recipe(model, allreduce="mpi"))
+    return list(bench.lanes)
+
+
+def main() -> None:
+    """Time one benchmark."""
+    name, path, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    comm = connect(CommConfig())
+    assert isinstance(comm, MpiCommunicator), "start it by mpirun: tests/bench/run.py does"
+    with abort_on_failure(comm), tempfile.TemporaryDirectory() as directory:
+        shared = Path(comm.broadcast_object(directory))
+        interleave(comm, make(name, comm, shared), seconds, path)
+
+
+if __name__ == "__main__":
+    main()
