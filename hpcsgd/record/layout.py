@@ -68,7 +68,7 @@ def make_log(
         ) as log:
             log.attrs["schema_version"] = SCHEMA_VERSION
             log.attrs["provenance"] = json.dumps(provenance)
-            log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]))
+            log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]), track_times=False)
             _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
             for name, columns in TABLES.items():
                 _make_table(log.create_group(name), INDEX[name], columns)
@@ -84,6 +84,8 @@ def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], widt
     """Make a column without rows, ``[rows]`` or ``[rows, width]``."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk(chunk)
+    # Else a header would change in its time of modification too.
+    plist.set_obj_track_times(False)
     # Chunks are made when a column is extended, not when they are written.
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     if column.name == INDEX[group.name.strip("/")]:
@@ -109,7 +111,7 @@ def _make_iterations(group: h5py.Group, rank_axis: str, labels: NDArray[np.int64
     step_column = Column("step", "i8", "1", _INDEX_MEANING["step"])
     step = _make_column(group, step_column, chunk_shape(step_column, (), chunk_rows), ())
     step.make_scale("step")
-    scale = group.create_dataset(rank_axis, data=labels)
+    scale = group.create_dataset(rank_axis, data=labels, track_times=False)
     scale.attrs["long_name"] = _INDEX_MEANING[rank_axis]
     if rank_axis == "statistic":
         scale.attrs["labels"] = list(STATISTICS)
