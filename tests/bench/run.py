@@ -1,6 +1,6 @@
 """``make bench``: side by side with the peers, interleaved, as paired ratios with 95 % intervals.
 
-    python tests/bench/run.py [--quick | --table] [NAMES...]
+    python tests/bench/run.py [--quick] [NAMES...]
 
 A name is a benchmark or the beginning of some. Each runs under mpirun with 2 ranks; its raw times go to
 ``runs/bench/NAME.csv``, the table to ``runs/bench/table.md``. A missed limit is said so, and is no failure: on a busy
@@ -94,14 +94,22 @@ def main() -> int:
         print(f"no benchmark begins with {arguments.names}: choose from {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     RESULTS.mkdir(parents=True, exist_ok=True)
-    failed = []
+    lines = [
+        "| benchmark | ours | against | ours: min, median ms | theirs: min, median ms | ratio (95 %) | limit | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    loads, failed = [], []
     for name in chosen:
         seconds = BENCHMARKS[name].seconds * (QUICK if arguments.quick else 1)
-        if not arguments.table and not time_ranks(name, seconds):
+        loads.append(os.getloadavg()[0])
+        print(f"{name}: {seconds:.0f} s, load {loads[-1]:.1f}", file=sys.stderr, flush=True)
+        if time_ranks(name, seconds):
             failed.append(name)
-    table = make_table([name for name in chosen if name not in failed and (RESULTS / f"{name}.csv").exists()])
-    (RESULTS / "table.md").write_text(table)
-    print(table, end="")
+        else:
+            lines += table_rows(name)
+    lines += ["", f"{RANKS} ranks on {os.cpu_count()} cores; load before each: {', '.join(f'{x:.1f}' for x in loads)}"]
+    (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
     for name in failed:
         print(f"{name} failed: its error is above", file=sys.stderr)
     return 1 if failed else 0
@@ -111,15 +119,12 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=", ".join(BENCHMARKS))
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="a short run, to see that it works")
-    kind.add_argument("--table", action="store_true", help="time nothing: the table of what was timed last")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
     return parser.parse_args()
 
 
-def time_ranks(name: str, seconds: float) -> bool:
-    """Let the ranks of one benchmark write their times; whether they could."""
-    print(f"{name}: {seconds:.0f} s, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+def time_ranks(name: str, seconds: float) -> int:
+    """Let the ranks of one benchmark write their times; the exit code."""
     script = Path(__file__).with_name("worker.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if os.geteuid() == 0:
@@ -128,22 +133,9 @@ def time_ranks(name: str, seconds: float) -> bool:
     open_mpi = "Open MPI" in version.stdout
     binding = ["--oversubscribe", "--bind-to", "none"] if open_mpi else ["-bind-to", "none"]
     command = ["mpirun", *binding, "-n", str(RANKS), sys.executable, str(script)]
-    command += [name, str(RESULTS / f"{name}.csv"), str(seconds)]
-    return subprocess.run(command, env=environment, cwd=ROOT).returncode == 0
-
-
-def make_table(names: Sequence[str]) -> str:
-    """The table of all comparisons of these benchmarks, in Markdown."""
-    lines = [
-        "| benchmark | ours | against | ours: min, median ms | theirs: min, median ms | rounds | ratio (95 %) | limit | |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name in names:
-        lines += table_rows(name)
-    note = (
-        f"{RANKS} ranks on {os.cpu_count()} cores; times of a step or call, maximum over ranks; median of the ratios."
-    )
-    return "\n".join([*lines, "", note, ""])
+    return subprocess.run(
+        [*command, name, str(RESULTS / f"{name}.csv"), str(seconds)], env=environment, cwd=ROOT
+    ).returncode
 
 
 def table_rows(name: str) -> list[str]:
@@ -160,7 +152,6 @@ def table_rows(name: str) -> list[str]:
             f"best: {theirs}" if len(comparison.theirs) > 1 else theirs,
             milliseconds(times[ours]),
             milliseconds(times[theirs]),
-            str(len(times[ours])),
             f"{middle:.3f} ({low:.3f}–{high:.3f})",
             "" if limit is None else f"{limit:g}",
             "" if limit is None else verdict(low, middle, high, limit),
