@@ -161,12 +161,13 @@ def table_rows(name: str) -> list[str]:
 
 
 def read_times(path: Path) -> dict[str, Times]:
-    """Seconds a step of every variant, round by round."""
-    times: dict[str, dict[int, float]] = {}
+    """Seconds a step of every variant, round by round; the mean where a variant has several loops."""
+    times: dict[str, dict[int, list[float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            times.setdefault(row["variant"], {})[int(row["round"])] = float(row["seconds"]) / int(row["steps"])
-    return {name: np.array([rounds[r] for r in sorted(rounds)]) for name, rounds in times.items()}
+            seconds = float(row["seconds"]) / int(row["steps"])
+            times.setdefault(row["variant"], {}).setdefault(int(row["round"]), []).append(seconds)
+    return {name: np.array([np.mean(rounds[r]) for r in sorted(rounds)]) for name, rounds in times.items()}
 
 
 def best(times: dict[str, Times], names: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ class Bench:
 
     def ours(self, name: str, config: RunConfig) -> None:
         """The product's loop as it is, with its log where ``config`` has one."""
-        path = self.directory / name if config.log.enabled else None
+        path = self.directory / f"{len(self.lanes)}" if config.log.enabled else None
         if path is not None and self.comm.rank == 0:
             run_dir.create(path, config)
         parts = build(config, self.comm)
