@@ -14,27 +14,44 @@ from pathlib import Path
 
 from hpcsgd import __version__
 from hpcsgd.config import CommConfig, RunConfig
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import JointError, UsageError
 
 EXAMPLES = """examples:
   mpirun -n 4 hpcsgd train jobs/demo_local_sgd.yaml --algorithm.sync_period 8 --run_dir runs/x
   hpcsgd train jobs/demo_sync_sgd.yaml --print_config
   hpcsgd data fetch fashion_mnist
   hpcsgd info runs/x
+  hpcsgd submit jobs/demo_local_sgd.yaml --site perlmutter --nodes 2 --account PROJECT -- --epochs 10
+  hpcsgd scale jobs/demo_sync_sgd.yaml --gpus 1,2 --launcher mpirun
 """
+
+LAUNCH = {
+    "submit": "make the sbatch script of a run: print it, check it, send it",
+    "scale": "one run for each of several numbers of GPUs, by Slurm or here",
+    "sweep": "an array of runs with all combinations of some values",
+    "status": "what became of the runs of a directory",
+    "resubmit": "send runs again that did not come to their end",
+    "doctor": "look at ranks, devices and MPI as the launcher has set them up",
+}
+"""Commands that are functions of ``hpcsgd.launch.commands``, which have parsers of their own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit code: 0, or 2 for a user's mistake."""
+    """Run the command; gives the exit code: 0, 2 for a user's mistake, 75 for a run that was asked to stop, else 1."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["train"]:
             return train(words[1:])
+        if words and words[0] in LAUNCH:
+            from hpcsgd.launch import commands
+
+            code: int = getattr(commands, words[0])(words[1:])
+            return code
         arguments = make_parser().parse_args(words)
         return {"data": fetch, "info": info}[arguments.command](arguments)
-    except UsageError as error:
+    except JointError as error:
         print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
-        return 2
+        return error.exit_code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -55,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
     fetcher.add_argument(
         "--from", metavar="SOURCE", dest="source", default="auto", help="a directory, debian, web, or auto (default)"
     )
+    for name, meaning in LAUNCH.items():
+        commands.add_parser(name, help=meaning, add_help=False)
     describe = commands.add_parser("info", help="summarise a run")
     describe.add_argument("run", metavar="RUN", help="a run's directory or its run.h5")
     return parser
@@ -96,9 +115,9 @@ def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[st
             from hpcsgd.train import run
 
             result = run(config, comm, argv)
-    except UsageError:
+    except JointError as error:
         if comm.rank:
-            return 2
+            return error.exit_code
         raise
     if comm.rank == 0 and result.path is not None:
         print(f"hpcsgd: the run is in {result.path}", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""The options that the commands of ``hpcsgd.launch`` share, and what is read from them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import NoReturn, TypedDict, get_args
+
+from hpcsgd.errors import UsageError
+from hpcsgd.launch.planned import PlannedRun
+from hpcsgd.launch.script import Stage
+from hpcsgd.launch.site import OPTIONS, Launcher, SiteProfile, load_site
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are the user's like all others: one message."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UsageError``."""
+        raise UsageError(f"{self.prog.partition(' ')[2]}: {message}; see {self.prog} --help")
+
+
+def make_parser(command: str, description: str) -> Parser:
+    """The parser of a command."""
+    return Parser(prog=f"hpcsgd {command}", description=description, allow_abbrev=False)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def add_site_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Options of the commands that make scripts."""
+    parser.epilog = "What follows -- overrides the recipe, as in hpcsgd train."
+    group = parser.add_argument_group("site and job")
+    what = "a site of slurm/sites, or a TOML file of your own"
+    group.add_argument("--site", metavar="S", required=required, help=what)
+    group.add_argument("--launcher", choices=get_args(Launcher), help="in place of the site's")
+    group.add_argument("--tasks_per_node", type=positive, metavar="N", help="in place of the site's")
+    group.add_argument("--time", metavar="T", help="time limit, as Slurm writes it")
+    for option in OPTIONS:
+        group.add_argument(f"--{option}", metavar="X", help=f"sbatch's --{option}")
+    group.add_argument("--stage", metavar="DIR", help="copy the data set from DIR to each node's own disk first")
+    action = group.add_mutually_exclusive_group()
+    action.add_argument("--submit", action="store_true", help="send it to Slurm")
+    action.add_argument("--check", action="store_true", help="ask Slurm whether it would take it; send nothing")
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """A command's own arguments, and the words after ``--``."""
+    own, rest = list(words), []
+    if "--" in own:
+        place = own.index("--")
+        own, rest = own[:place], own[place + 1 :]
+    return parser.parse_args(own), rest
+
+
+def chosen_site(arguments: argparse.Namespace) -> SiteProfile:
+    """The site, with the launcher that was asked for."""
+    site = load_site(arguments.site)
+    return dataclasses.replace(site, launcher=arguments.launcher) if arguments.launcher else site
+
+
+class JobOptions(TypedDict):
+    """Fields of :class:`~hpcsgd.launch.script.Job` that come from the command line as they are."""
+
+    time: str | None
+    options: dict[str, str]
+
+
+def job_options(arguments: argparse.Namespace) -> JobOptions:
+    """Time and options of sbatch as :class:`Job` takes them."""
+    given = {option: getattr(arguments, option) for option in OPTIONS}
+    return {"time": arguments.time, "options": {name: value for name, value in given.items() if value is not None}}
+
+
+def stage_words(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Overrides that let a run find the data that is copied to its node."""
+    return ("--data.dir=null",) if arguments.stage else ()
+
+
+def stage(arguments: argparse.Namespace, runs: Sequence[PlannedRun]) -> Stage | None:
+    """The data to copy to the nodes, if that was asked for."""
+    if not arguments.stage:
+        return None
+    names = sorted({run.config.data.name for run in runs})
+    if len(names) > 1 or names == ["synthetic"]:
+        raise UsageError(f"--stage copies one data set for all runs, but they are on {', '.join(names)}: leave it out")
+    return Stage(names[0], arguments.stage)
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """The positive numbers of ``1,2,4``."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"{option} is {text!r}: write numbers, as in 1,2,4,8")
+    return [int(word) for word in words]

@@ -1,0 +1,113 @@
+"""From a study on disk to Slurm: write its scripts, ask Slurm about them, send them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hpcsgd.errors import UsageError
+from hpcsgd.launch import slurm
+from hpcsgd.launch.study import FILE_NAME, Entry, Study, load_study, undone_on_failure
+from hpcsgd.run_dir import write_atomically
+
+
+def write_study(study: Study, scripts: dict[str, str], to_send: Sequence[Entry] = (), *, chain: bool = False) -> None:
+    """Write a study's scripts, by name, and its ``jobs.json``, and send the jobs of some of its runs.
+
+    Raises:
+        UsageError: the directory cannot be written, or sbatch refused; if nothing was sent, no new file is left.
+    """
+    with undone_on_failure(study.path) as files:
+        for name, text in scripts.items():
+            path = study.path / name
+            if not path.exists():
+                files.append(path)
+            write_atomically(path, text.encode())
+        if not (study.path / FILE_NAME).exists():
+            files.append(study.path / FILE_NAME)
+        study.save()
+        send(study, to_send, chain=chain, on_sent=files.clear)
+
+
+def send(
+    study: Study, entries: Sequence[Entry], *, chain: bool = False, on_sent: Callable[[], None] = lambda: None
+) -> Study:
+    """Send the jobs of some runs of a written study to Slurm; what was sent is in its ``jobs.json`` at once.
+
+    The runs of one array go in one job. Says on stdout what it sent.
+
+    Args:
+        study: the study.
+        entries: the runs.
+        chain: each job waits for the end of the one before.
+        on_sent: called after each job that was sent.
+
+    Raises:
+        UsageError: sbatch refused; jobs that were sent before that are named.
+    """
+    previous: str | None = None
+    for script in dict.fromkeys(entry.script for entry in entries):
+        runs = [entry for entry in entries if entry.script == script]
+        options = [f"--dependency=afterany:{previous}"] if chain and previous else []
+        tasks = sorted(entry.task for entry in runs if entry.task is not None)
+        whole = len(tasks) == sum(1 for entry in study.entries if entry.script == script)
+        if tasks and not whole:
+            limit = f"%{study.max_running}" if study.max_running else ""
+            options.append(f"--array={','.join(map(str, tasks))}{limit}")
+        try:
+            # The path as the script's own paths: from where the study was made.
+            job = slurm.submit(
+                Path(os.path.relpath(study.path.absolute() / script, study.cwd)), options, Path(study.cwd)
+            )
+        except UsageError as error:
+            already = f" (job {previous} and those before it are sent)" if previous else ""
+            raise UsageError(f"{script}: {error}{already}") from error
+        previous = job
+        study = study.with_ids({e.run: (job if e.task is None else f"{job}_{e.task}",) for e in runs})
+        study.save()
+        on_sent()
+        what = runs[0].run if len(runs) == 1 else f"{len(runs)} runs"
+        print(f"sent job {job}: {what if what != '.' else study.path}")
+    return study
+
+
+def send_text(script: str) -> None:
+    """Send a script of which nothing is kept, from here. Says on stdout what it sent.
+
+    Raises:
+        UsageError: sbatch refused.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "job.sbatch"
+        path.write_text(script)
+        print(f"sent job {slurm.submit(path)}")
+
+
+def check(scripts: Mapping[str, str]) -> None:
+    """Ask Slurm about scripts, by name, and print what it says.
+
+    Raises:
+        UsageError: it would refuse one.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in scripts.items():
+            path = Path(directory) / name
+            path.write_text(text)
+            print(f"{name}: {slurm.test_only(path)}")
+
+
+def continued(study: Study) -> Study:
+    """The study with the jobs that were sent for its runs before."""
+    before = load_study(study.path)
+    return study if before is None else study.with_ids({entry.run: entry.ids for entry in before.entries})
+
+
+def queued(entries: Sequence[Entry]) -> set[str]:
+    """The runs of which a job is still in the queue."""
+    if not any(entry.ids for entry in entries):
+        return set()
+    queue = slurm.queue() or {}
+    active = {job for job, state in queue.items() if state.state in slurm.ACTIVE}
+    return {entry.run for entry in entries if entry.ids and entry.ids[-1] in active}

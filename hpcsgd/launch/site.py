@@ -1,0 +1,198 @@
+"""How jobs are started at one site: a TOML file in ``slurm/sites``, or one of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import site as python_site
+import sysconfig
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import hpcsgd
+from hpcsgd.config.check import require
+from hpcsgd.errors import UsageError
+from hpcsgd.launch.slurm import time_seconds
+
+Launcher = Literal["srun", "mpirun", "ibrun"]
+Option = Literal["account", "partition", "qos", "constraint", "reservation"]
+OPTIONS: tuple[Option, ...] = typing.get_args(Option)
+TEMPLATE = "job.sbatch.j2"
+
+
+@dataclass(frozen=True)
+class SiteProfile:
+    """One site. Texts of ``exports``, ``container``, ``node_local`` and the launchers' options may use ``$VARIABLES``.
+
+    Attributes:
+        title: what it is.
+        tasks_per_node: ranks on a node.
+        launcher: what starts the ranks.
+        cpus_per_task: cores of a rank; unset, Slurm's default.
+        gpus_per_node: GPUs of a node; 0 where there are none.
+        gpu_visibility: a rank sees ``all`` GPUs of its node, or ``per-task`` its own one (by srun only).
+        gpu_request: how sbatch is asked for GPUs: ``gpus-per-node``, ``gres``, or ``none`` where nodes bring them.
+        whole_nodes: nodes are given whole: a job asks for all their GPUs, even if it has fewer ranks.
+        cpu_bind: srun's ``--cpu-bind``.
+        required: options that must be given, here or on the command line.
+        account, partition, qos, constraint, reservation: sbatch's options of these names.
+        time: time limit of a job, where none is given.
+        sbatch_options: more options of sbatch.
+        srun_options, mpirun_options, ibrun_options: more options of the launchers.
+        modules: environment modules to load.
+        setup: shell lines that come after them.
+        container: words that come before the command, such as ``singularity run image.sif``.
+        exports: environment variables.
+        node_local: a directory on each node's own disk, for ``--stage``.
+        signal_seconds: how long before the time limit the ranks are told to save.
+        max_restarts: how often a job that was stopped and saved goes back to the queue; 0 is never.
+    """
+
+    title: str
+    tasks_per_node: int
+    launcher: Launcher = "srun"
+    cpus_per_task: int | None = None
+    gpus_per_node: int = 0
+    gpu_visibility: Literal["all", "per-task"] = "all"
+    gpu_request: Literal["gpus-per-node", "gres", "none"] = "gpus-per-node"
+    whole_nodes: bool = False
+    cpu_bind: str | None = None
+    required: tuple[Option, ...] = ()
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+    time: str = "01:00:00"
+    sbatch_options: tuple[str, ...] = ()
+    srun_options: tuple[str, ...] = ()
+    mpirun_options: tuple[str, ...] = ("--bind-to", "none", "--map-by", "slot")
+    ibrun_options: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    container: tuple[str, ...] = ()
+    exports: dict[str, str] = field(default_factory=dict)
+    node_local: str | None = None
+    signal_seconds: int = 120
+    max_restarts: int = 20
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.tasks_per_node >= 1, "tasks_per_node", self.tasks_per_node, "1 or more")
+        require(self.cpus_per_task is None or self.cpus_per_task >= 1, "cpus_per_task", self.cpus_per_task, "1 or more")
+        enough = self.gpus_per_node == 0 or self.gpus_per_node >= self.tasks_per_node
+        require(enough, "gpus_per_node", self.gpus_per_node, f"0, or tasks_per_node = {self.tasks_per_node} or more")
+        require(self.max_restarts >= 0, "max_restarts", self.max_restarts, "0 or more")
+        limit = time_seconds(self.time)
+        require(limit is not None, "time", self.time, "a time as Slurm writes it: MINUTES, H:MM:SS or D-HH:MM:SS")
+        require(self.signal_seconds >= 1, "signal_seconds", self.signal_seconds, "1 or more")
+        for name in self.exports:
+            require(name.isidentifier() and name.isascii(), "exports", name, "names of environment variables")
+        for option in self.sbatch_options:
+            require(option.startswith("-") and option.isprintable(), "sbatch_options", option, "options of sbatch")
+
+    @property
+    def setup_lines(self) -> tuple[str, ...]:
+        """The shell lines that set the job's environment up."""
+        return (*(f"module load {name}" for name in self.modules), *self.setup)
+
+
+def slurm_directory() -> Path:
+    """Where the template and the sites are: ``slurm/`` of the checkout, else what pip installed of it.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    places = [
+        Path(hpcsgd.__file__).parents[1] / "slurm",
+        Path(sysconfig.get_path("data")) / "share" / "hpcsgd" / "slurm",
+        Path(python_site.getuserbase()) / "share" / "hpcsgd" / "slurm",
+    ]
+    for place in places:
+        if (place / TEMPLATE).is_file():
+            return place
+    raise UsageError(f"{TEMPLATE} is in none of {', '.join(map(str, places))}: run from a checkout of hpcsgd")
+
+
+def site_names() -> list[str]:
+    """The sites that come with hpcsgd."""
+    return sorted(path.stem for path in (slurm_directory() / "sites").glob("*.toml"))
+
+
+def load_site(name: str) -> SiteProfile:
+    """The site of this name, or of a TOML file: a word that ends in ``.toml`` or holds a ``/``.
+
+    Raises:
+        UsageError: there is no such site or file, or something in it is wrong.
+    """
+    if name.endswith(".toml") or os.sep in name:
+        path = Path(name)
+    else:
+        names = site_names()
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the sites are {', '.join(names)}"
+            raise UsageError(f"there is no site {name}; {hint} (or give --site a TOML file of your own)")
+        path = slurm_directory() / "sites" / f"{name}.toml"
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+        return SiteProfile(**_checked(content, path), name=path.stem)
+    except OSError as error:
+        raise UsageError(f"cannot read the site {path}: {error.strerror}") from error
+    except ValueError as error:
+        text = str(error)
+        raise UsageError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The fields of a TOML file as the profile's types.
+
+    Raises:
+        UsageError: an unknown or missing key, or a value of a wrong type.
+    """
+    kinds = typing.get_type_hints(SiteProfile)
+    del kinds["name"]
+    for key in content:
+        if key not in kinds:
+            near = difflib.get_close_matches(key.replace("-", "_"), kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(kinds)}"
+            raise UsageError(f"{path}: unknown key {key}; {hint}")
+    for field_ in dataclasses.fields(SiteProfile):
+        needed = field_.default is dataclasses.MISSING and field_.default_factory is dataclasses.MISSING
+        if needed and field_.name not in content:
+            raise UsageError(f"{path}: {field_.name} is missing")
+    return {key: _value(key, value, kinds[key], path) for key, value in content.items()}
+
+
+def _value(key: str, value: Any, kind: Any, path: Path) -> Any:
+    """``value`` as ``kind``: a plain type, a choice, one of them or nothing, a list of either, or a table of texts."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if type(None) in inside:
+        return _value(key, value, inside[0], path)
+    if origin is Literal:
+        if value in inside:
+            return value
+        near = difflib.get_close_matches(str(value), inside, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{path}: {key} is {value!r}: it must be one of {', '.join(inside)}{hint}")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(key, part, inside[0], path) for part in value)
+    if origin is dict and isinstance(value, dict):
+        # A number is as good as its text.
+        return {name: _value(f"{key}.{name}", _text(part), str, path) for name, part in value.items()}
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        if isinstance(value, str) and not value.isprintable():
+            raise UsageError(f"{path}: {key} is {value!r}: it must be one line")
+        return value
+    names = {int: "an integer", str: "a text", bool: "true or false", tuple: "a list", dict: "a table"}
+    raise UsageError(f"{path}: {key} is {value!r}: it must be {names[kind if origin is None else origin]}")
+
+
+def _text(value: Any) -> Any:
+    """An integer as its text; anything else as it is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,196 @@
+"""What became of the runs of a directory: from their logs, the jobs that were sent, and Slurm's queue."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcsgd.errors import UsageError
+from hpcsgd.launch import slurm
+from hpcsgd.launch.slurm import QueuedJob
+from hpcsgd.launch.study import Entry, Study, find_studies
+from hpcsgd.record import Run, load_run
+from hpcsgd.record.reader import FILE_NAME
+
+RESUBMITTED = ("failed", "killed", "preempted")
+"""States of a run that ``resubmit --failed`` sends again. One that diverged would diverge again; one that was
+cancelled was not wanted."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run.
+
+    Attributes:
+        path: its directory.
+        state: ``completed``, ``diverged``, ``failed``, ``preempted`` (stopped and saved, and not in the queue),
+            ``killed`` (it did not come to its end), ``cancelled``, ``running``, ``pending``, ``not sent``,
+            ``running or killed`` (Slurm cannot be asked), ``unreadable``.
+        job: its last job; empty outside of Slurm.
+        ranks, progress, accuracy: for the table.
+        note: what else there is to say.
+        study: the study that it is of, and its entry there; None where it was not sent by hpcsgd.
+    """
+
+    path: Path
+    state: str
+    job: str = ""
+    ranks: str = ""
+    progress: str = ""
+    accuracy: str = ""
+    note: str = ""
+    study: Study | None = None
+    entry: Entry | None = None
+
+
+def run_states(directory: Path) -> list[RunState]:
+    """The states of all runs in a directory and below, by path.
+
+    Raises:
+        UsageError: there is no such directory, or there are no runs in it.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"there is no directory {directory}")
+    planned = {s.run_dir(entry).resolve(): (s, entry) for s in find_studies(directory) for entry in s.entries}
+    logs = {path.parent.resolve() for path in directory.rglob(FILE_NAME)}
+    if not planned and not logs:
+        raise UsageError(f"{directory}: no runs in it or below")
+    queue = slurm.queue()
+    runs: dict[Path, Run | str | None] = {path: _load(path) for path in {*planned, *logs}}
+    jobs = {path: _last_job(runs[path], planned[path][1] if path in planned else None) for path in runs}
+    ended = slurm.finished(job for job in jobs.values() if job and (queue is None or job not in queue))
+    known: Mapping[str, QueuedJob] = {**ended, **(queue or {})}
+    states = []
+    for path in sorted(runs):
+        study, entry = planned.get(path, (None, None))
+        states.append(_state(path, runs[path], jobs[path], known, queue is not None, study, entry))
+    return states
+
+
+def _load(path: Path) -> Run | str | None:
+    """A run; None where it has no log yet; what is wrong with it where it cannot be read."""
+    if not (path / FILE_NAME).exists():
+        return None
+    try:
+        return load_run(path)
+    except UsageError as error:
+        return str(error)
+
+
+def _last_job(run: Run | str | None, entry: Entry | None) -> str:
+    """The last job of a run: that was sent for it, or that its log names."""
+    if entry is not None and entry.ids:
+        return entry.ids[-1]
+    if isinstance(run, Run) and len(run.segments):
+        return str(run.segments["job"].iloc[-1])
+    return ""
+
+
+def _state(
+    path: Path,
+    run: Run | str | None,
+    job: str,
+    known: Mapping[str, QueuedJob],
+    queue_answers: bool,
+    study: Study | None,
+    entry: Entry | None,
+) -> RunState:
+    """The state of one run."""
+    shown = _shown(path)
+    if isinstance(run, str):
+        return RunState(shown, "unreadable", job, note=run, study=study, entry=entry)
+    queued = known.get(job)
+    state, note = judge(run.status if run is not None else None, job, queued, queue_answers)
+    if state == "running or killed" and run is not None and not job:
+        state = {True: "running", False: "killed", None: state}[_alive_here(run)]
+    if run is None:
+        return RunState(shown, state, job, note=note, study=study, entry=entry)
+    return RunState(shown, state, job, str(len(run.ranks)), _progress(run), _accuracy(run), note, study, entry)
+
+
+def judge(status: str | None, job: str, queued: QueuedJob | None, queue_answers: bool) -> tuple[str, str]:
+    """A run's state and a note on it.
+
+    Args:
+        status: what its log says; None without a log.
+        job: its last job; empty outside of Slurm.
+        queued: what Slurm says of that.
+        queue_answers: Slurm could be asked.
+    """
+    if status in ("completed", "diverged"):
+        return status, ""
+    if queued is not None and queued.state in slurm.ACTIVE:
+        if queued.state in slurm.WAITING:
+            reason = queued.reason if queued.reason not in ("", "None") else ""
+            return "pending", "; ".join(word for word in (reason, "stopped and saved" if status else "") if word)
+        return "running", "" if status else "no log yet"
+    if queued is not None and queued.state == "CANCELLED":
+        return "cancelled", ""
+    ending = f"Slurm: {queued.state}" if queued is not None and queued.state != "COMPLETED" else ""
+    if status in ("failed", "preempted"):
+        return status, ending
+    if not job and status is None:
+        return "not sent", ""
+    if not job or not queue_answers:
+        return "running or killed", ending
+    if status is None:
+        return "failed", "; ".join(word for word in (ending, "it never began: see its output") if word)
+    return "killed", ending
+
+
+def _alive_here(run: Run) -> bool | None:
+    """Whether rank 0 of a local run still lives; None if it ran on another machine."""
+    if run.provenance.get("host") != platform.node() or run.ranks.empty:
+        return None
+    try:
+        os.kill(int(run.ranks["pid"].iloc[0]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _progress(run: Run) -> str:
+    """Steps done of all."""
+    done = int(run.iterations["step"].max()) + 1 if len(run.iterations) else 0
+    total = run.provenance.get("total_steps", "?")
+    starts = len(run.segments) - 1
+    return f"{done}/{total}" + (f" ({starts} resumed)" if starts > 0 else "")
+
+
+def _accuracy(run: Run) -> str:
+    """The last accuracy on the test split."""
+    rows = run.evaluations[run.evaluations["split"] == "test"]
+    return f"{100 * rows['accuracy'].iloc[-1]:.2f} %" if len(rows) else ""
+
+
+def _shown(path: Path) -> Path:
+    """A path as it is shortest to say."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def table(states: Sequence[RunState]) -> str:
+    """The states as a table, and a line that counts them."""
+    head = ("run", "state", "job", "ranks", "steps", "test accuracy", "note")
+    rows = [(str(s.path), s.state, s.job, s.ranks, s.progress, s.accuracy, s.note) for s in states]
+    return "\n".join([*columns([head, *rows]), counts(states)])
+
+
+def counts(states: Sequence[RunState]) -> str:
+    """How many runs are in which state."""
+    numbers = Counter(state.state for state in states)
+    said = ", ".join(f"{number} {state}" for state, number in numbers.most_common())
+    return f"{len(states)} run{'' if len(states) == 1 else 's'}: {said} ({time.strftime('%Y-%m-%d %H:%M:%S')})"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells, each column as wide as it must be."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,98 @@
+"""The sites: those that come with hpcsgd, and what is refused in one of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcsgd.errors import UsageError
+from hpcsgd.launch.site import load_site, site_names, slurm_directory
+
+MINIMAL = 'title = "mine"\ntasks_per_node = 4\n'
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_sites_that_come_with_hpcsgd() -> None:
+    expected = ["alps", "frontier", "generic", "juwels_booster", "local_cluster", "lumi", "perlmutter"]
+    assert site_names() == expected
+    for name in expected:
+        site = load_site(name)
+        assert site.name == name
+        assert site.exports["HDF5_USE_FILE_LOCKING"] == "FALSE"
+        assert "OMP_NUM_THREADS" in site.exports
+
+
+@pytest.mark.parametrize("name", site_names())
+def test_a_site_says_what_its_values_come_from(name: str) -> None:
+    lines = (slurm_directory() / "sites" / f"{name}.toml").read_text().splitlines()
+    comment = " ".join(line for line in lines if line.startswith("#"))
+    assert any(word in comment for word in ("come from", "Read in", "was tried there"))
+    if name not in ("generic", "local_cluster"):
+        assert "may have changed them" in comment
+
+
+def test_a_site_of_ones_own(tmp_path: Path) -> None:
+    site = load_site(written(tmp_path, MINIMAL + 'modules = ["a"]\nsetup = ["b"]\n[exports]\nX = 3\nY = "z"\n'))
+    assert site.name == "mine"
+    assert site.launcher == "srun"
+    assert site.exports == {"X": "3", "Y": "z"}
+    assert site.setup_lines == ("module load a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tasks_per_node = 4", "title is missing"),
+        (MINIMAL + "cpu_per_task = 3", "unknown key cpu_per_task; did you mean cpus_per_task?"),
+        (MINIMAL + "name = 'x'", "unknown key name"),
+        (MINIMAL + "[srun]\noptions = []", "unknown key srun"),
+        (MINIMAL + "launcher = 'srunn'", "must be one of srun, mpirun, ibrun; did you mean srun?"),
+        (MINIMAL + "required = ['accounts']", "did you mean account?"),
+        (MINIMAL + "cpus_per_task = '7'", "cpus_per_task is '7': it must be an integer"),
+        (MINIMAL + "cpus_per_task = 0", "cpus_per_task is 0: it must be 1 or more"),
+        (MINIMAL + "whole_nodes = 1", "it must be true or false"),
+        (MINIMAL + "gpus_per_node = true", "it must be an integer"),
+        (MINIMAL + "gpus_per_node = 2", "gpus_per_node is 2: it must be 0, or tasks_per_node = 4 or more"),
+        (MINIMAL + "modules = 'a'", "it must be a list"),
+        (MINIMAL + "exports = ['A=1']", "it must be a table"),
+        (MINIMAL + "[exports]\nA-B = 1", "exports is 'A-B'"),
+        (MINIMAL + "[exports]\nA = 1.5", "exports.A is 1.5: it must be a text"),
+        (MINIMAL + "time = '1h'", "time is '1h'"),
+        (MINIMAL + 'setup = ["a\\nb"]', "it must be one line"),
+        (MINIMAL + "sbatch_options = ['exclusive']", "sbatch_options is 'exclusive'"),
+        ("title = ", "mine.toml: "),
+    ],
+)
+def test_mistakes_name_the_file_and_the_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        load_site(written(tmp_path, text))
+    assert str(refused.value).startswith(f"{tmp_path / 'mine.toml'}: ")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_site_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"no site perlmuter; did you mean perlmutter\?"):
+        load_site("perlmuter")
+    with pytest.raises(UsageError, match="the sites are alps, "):
+        load_site("zzz")
+    with pytest.raises(UsageError, match="cannot read the site no/such.toml"):
+        load_site("no/such.toml")
+
+
+def test_an_installed_package_finds_what_pip_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcsgd.__file__", str(tmp_path / "lib" / "hpcsgd" / "__init__.py"))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "env") if name == "data" else "")
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "user"))
+    with pytest.raises(UsageError, match="is in none of"):
+        slurm_directory()
+    installed = tmp_path / "env" / "share" / "hpcsgd" / "slurm"
+    installed.mkdir(parents=True)
+    (installed / "job.sbatch.j2").touch()
+    assert slurm_directory() == installed

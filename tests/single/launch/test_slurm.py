@@ -1,0 +1,101 @@
+"""What is said to Slurm."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcsgd.errors import UsageError
+from hpcsgd.launch import slurm
+from hpcsgd.launch.slurm import QueuedJob
+from tests.single.launch.fakes import Fakes
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 5400),
+        ("1:30", 90),
+        ("1:30:00", 5400),
+        ("01:00:00", 3600),
+        ("2-12", 216000),
+        ("1-0:30", 88200),
+        ("1-02:03:04", 93784),
+        ("", None),
+        ("1h", None),
+        ("-5", None),
+        ("1:2:3:4", None),
+    ],
+)
+def test_times_as_slurm_writes_them(text: str, seconds: int | None) -> None:
+    assert slurm.time_seconds(text) == seconds
+
+
+def test_every_variable_of_slurm_stands_in_one_place() -> None:
+    pattern = re.compile(r"\b(?:SLURM|SRUN|SBATCH)_[A-Z_]+\b")
+    used: dict[str, set[str]] = {}
+    for path in [*(ROOT / "slurm").rglob("*.j2"), *(ROOT / "slurm").rglob("*.toml")]:
+        used[path.name] = set(pattern.findall(path.read_text()))
+    assert set.union(*used.values()) - set(slurm.VARIABLES) == set()
+    for path in (ROOT / "hpcsgd" / "launch").glob("*.py"):
+        if path.name != "slurm.py":
+            assert not pattern.findall(path.read_text()), path
+    code = (ROOT / "hpcsgd" / "launch" / "slurm.py").read_text()
+    assert {name for name in slurm.VARIABLES if code.count(name) == 1} <= set.union(*used.values())
+
+
+def test_the_queue_by_job_and_element(fakes: Fakes) -> None:
+    fakes.add("squeue", "printf '12|RUNNING|None\\n13_4|PENDING|Resources\\n9|CANCELLED|None\\n'")
+    assert slurm.queue() == {
+        "12": QueuedJob("RUNNING", "None"),
+        "13_4": QueuedJob("PENDING", "Resources"),
+        "9": QueuedJob("CANCELLED", "None"),
+    }
+    assert "--array" in fakes.calls("squeue")[0]
+
+
+@pytest.mark.parametrize("body", [None, "echo 'cannot contact slurm controller' >&2; exit 1"])
+def test_a_queue_that_does_not_answer(fakes: Fakes, body: str | None) -> None:
+    if body is not None:
+        fakes.add("squeue", body)
+    assert slurm.queue() is None
+
+
+def test_accounts_are_optional(fakes: Fakes) -> None:
+    assert slurm.finished(["12"]) == {}
+    fakes.add("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    assert slurm.finished(["12"]) == {}
+    fakes.add("sacct", "printf '12|CANCELLED by 1000|0:15\\n13_1|TIMEOUT|0:0\\n'")
+    assert slurm.finished(["13_1", "12"]) == {
+        "12": QueuedJob("CANCELLED", "0:15"),
+        "13_1": QueuedJob("TIMEOUT", "0:0"),
+    }
+    assert "--jobs=12,13_1" in fakes.calls("sacct")[-1]
+    assert slurm.finished([]) == {}
+    assert len(fakes.calls("sacct")) == 2
+
+
+def test_a_refusal_is_one_line(fakes: Fakes) -> None:
+    with pytest.raises(UsageError, match="there is no sbatch here"):
+        slurm.submit(Path("x.sbatch"))
+    fakes.add("sbatch", "printf 'sbatch: error: Batch job submission failed:\\nInvalid account\\n' >&2; exit 1")
+    with pytest.raises(UsageError) as refused:
+        slurm.submit(Path("x.sbatch"))
+    assert str(refused.value) == "sbatch refused: Batch job submission failed: Invalid account"
+
+
+def test_a_job_of_a_federation_is_its_number(fakes: Fakes) -> None:
+    fakes.add("sbatch", "echo '55;east'")
+    assert slurm.submit(Path("x.sbatch"), ["--array=1"]) == "55"
+    assert fakes.calls() == ["sbatch --parsable --array=1 x.sbatch"]
+
+
+def test_the_innermost_launcher_counts() -> None:
+    assert slurm.launcher_rank({}) is None
+    assert slurm.launcher_rank({"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "3"}) == 3
+    assert slurm.tasks_asked({"SLURM_NTASKS": "4"}) is None
+    assert slurm.tasks_asked({"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1"}) == 4
