@@ -69,6 +69,7 @@ demo: $(FIGURES)/made
 	@echo 'The figures (PNG, SVG) and the tables behind them (CSV, Markdown) are in $(FIGURES):'; ls $(FIGURES)/*.png
 
 test: | $(STAMP) data
+	@if [ "$$(id -u)" = 0 ]; then .ci/slurm; fi
 	$(BIN)/python -m pytest
 
 lint: | $(STAMP)
@@ -76,7 +77,7 @@ lint: | $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@command -v shellcheck >/dev/null || { echo 'make lint: no shellcheck: install it (Debian: apt-get install shellcheck)' >&2; exit 2; }
-	shellcheck .ci/*
+	shellcheck .ci/* slurm/examples/*.sbatch
 
 bench: | $(STAMP)
 	$(BIN)/python tests/bench/run.py

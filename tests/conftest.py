@@ -1,4 +1,4 @@
-"""What only a GPU can show is skipped where there is none; nothing else is ever skipped."""
+"""What only a GPU can show is skipped where there is none."""
 
 from __future__ import annotations
 
