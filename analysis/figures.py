@@ -58,6 +58,7 @@ SPANS = {
     "update_seconds": ("update", "#009E73"),
     "averaging_seconds": ("averaging of replicas", "#CC79A7"),
     "evaluation_seconds": ("evaluation", "#F0E442"),
+    "checkpoint_seconds": ("checkpoint", "#661100"),
     "logging_seconds": ("logging", "#000000"),
 }
 """Label and colour of every span, in the order of an iteration."""

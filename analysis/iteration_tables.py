@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hpcsgd.record.frames import training_seconds
-from hpcsgd.record.schema import ACTIONS, SPANS
+from hpcsgd.record.schema import ACTIONS, NOT_TRAINING, SPANS
 from run_logs import Entry
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -44,13 +44,14 @@ def record_iterations(item: Entry) -> pd.DataFrame:
     """One row an iteration: ``step``, ``segment``, ``action``, ``seconds`` of record, ``num_samples`` of all ranks,
     ``skip_rank`` (its number within its segment, from 0) and ``period`` (number of its synchronisation period).
 
-    A log of statistics has no single ranks: there the seconds are the largest wall time less the largest evaluation
-    and logging times. Where not all ranks are logged, the samples are those of the logged ranks times the rest.
+    A log of statistics has no single ranks: there the seconds are the largest wall time less the largest times
+    of evaluation, checkpoints and logging. Where not all ranks are logged, the samples are those of the logged ranks
+    times the rest.
     """
     frame = item.run.iterations
     if item.summary:
         top = frame[frame["statistic"] == "max"].set_index("step")
-        seconds = (top["wall_seconds"] - top["evaluation_seconds"] - top["logging_seconds"]).clip(lower=0)
+        seconds = (top["wall_seconds"] - top[list(NOT_TRAINING)].sum(axis=1)).clip(lower=0)
         samples = frame[frame["statistic"] == "median"].set_index("step")["num_samples"] * item.world_size
     else:
         seconds = training_seconds(frame).groupby(frame["step"]).max()

@@ -30,7 +30,7 @@ NAMES = {"epoch": "epoch", "step": "step", "train_seconds": "seconds", "sync_byt
 TRAINING: dict[str, Any] = {"marker": "", "linewidth": 0.8, "alpha": 0.6}
 LOG_RATIO = 4.0
 MEANINGS = {
-    "train_seconds": "The training clock is the maximum over ranks; evaluation and logging are not in it. ",
+    "train_seconds": "The training clock is the maximum over ranks, without evaluation, checkpoints and logging. ",
     "sync_bytes": "Bytes are the payload of all synchronisations so far (gradients and averagings) on each rank. ",
 }
 EVALUATION_NOTE = "Loss and accuracy are those of the consensus model on the whole split; costs are those up to it."

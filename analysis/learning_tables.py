@@ -1,7 +1,7 @@
 """Loss and accuracy along a run, at every measure of what it cost: runs in, tidy tables out.
 
-The four measures (``X_AXES``): epochs, optimizer steps, seconds of the training clock (maximum over ranks, evaluation
-and logging not in it) and bytes: the payload of all synchronisations so far on each rank.
+The four measures (``X_AXES``): epochs, optimizer steps, seconds of the training clock (maximum over ranks, evaluation,
+checkpoints and logging not in it) and bytes: the payload of all synchronisations so far on each rank.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ def log_notes(entries: Sequence[Entry], problems: Sequence[str]) -> list[str]:
         if item.summary:
             notes.append(
                 f"{item.name}: log.ranks is summary: its log has minimum, median and maximum over the ranks, no single "
-                "rank; its time of record is the largest wall time less the largest evaluation and logging times."
+                "rank; its time of record is the largest wall time less the largest times of evaluation, checkpoints "
+                "and logging."
             )
         elif item.logged_ranks < item.world_size:
             notes.append(

@@ -17,11 +17,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 import figures
+from hpcsgd.record.schema import NOT_TRAINING
 from iteration_tables import ALL_RANKS, OF_RECORD
 from run_logs import Entry
 
 MOST_BARS = 24
-TRAINING = [name for name in figures.SPANS if name not in ("evaluation_seconds", "logging_seconds")]
+TRAINING = [name for name in figures.SPANS if name not in NOT_TRAINING]
 WHISKER: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 3, "linestyle": "none", "linewidth": 1.0}
 MEDIAN_LABEL = "median, 5th to 95th percentile"
 
@@ -148,9 +149,11 @@ def upper_limit(windows: pd.DataFrame) -> tuple[float, str]:
 
 
 def per_epoch(entries: Sequence[Entry], epochs: pd.DataFrame, directory: Path, caption: str) -> list[Path]:
-    """Training, evaluation and logging clock of every epoch."""
-    clocks = {"train_seconds": "Training", "evaluation_seconds": "Evaluation", "logging_seconds": "Logging"}
-    figure, axes = figures.new_figure(1, 3, panel=(2.5, 2.5))
+    """The clocks of every epoch: training, evaluation, checkpoints where there are any, logging."""
+    clocks = {name: name.removesuffix("_seconds").capitalize() for name in ("train_seconds", *NOT_TRAINING)}
+    if not epochs["checkpoint_seconds"].any():
+        del clocks["checkpoint_seconds"]
+    figure, axes = figures.new_figure(1, len(clocks), panel=(2.5, 2.5))
     handles = []
     for ax, (name, text) in zip(axes.flat, clocks.items(), strict=True):
         factor, unit = figures.seconds_scale(epochs[name])

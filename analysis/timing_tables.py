@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hpcsgd.record.frames import training_seconds, wait_and_transfer
-from hpcsgd.record.schema import ACTIONS
+from hpcsgd.record.schema import ACTIONS, NOT_TRAINING
 from iteration_tables import kept_iterations, quantiles, record_iterations
 from run_logs import Entry
 
@@ -66,7 +66,7 @@ def epoch_table(entries: Sequence[Entry]) -> pd.DataFrame:
     for item in entries:
         epochs = item.run.epochs
         steps = epochs["step"].diff().fillna(epochs["step"]).astype(int)
-        table = epochs[["epoch", "num_samples", "train_seconds", "evaluation_seconds", "logging_seconds"]].copy()
+        table = epochs[["epoch", "num_samples", "train_seconds", *NOT_TRAINING]].copy()
         table.insert(0, "run", item.name)
         table.insert(2, "num_steps", steps)
         table["samples_per_second"] = table["num_samples"] / table["train_seconds"]

@@ -14,11 +14,13 @@ from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
+from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
+from hpcsgd.errors import JointError
 from hpcsgd.learners.replica import Replica
 from hpcsgd.models import build_model
 from hpcsgd.optim.sgd import FlatSGD
@@ -42,6 +44,19 @@ class Parts:
     algorithm: Algorithm
     timer: StepTimer
     rank_rows: list[dict[str, object]]
+
+    def close(self) -> None:
+        """End threads and process groups."""
+        self.gradients.close()
+        self.comm.watchdog.close()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        # After an exception of one rank alone, what is collective would wait for the others.
+        if kind is None or issubclass(kind, JointError):
+            self.close()
 
     @property
     def place(self) -> Topology:
@@ -81,7 +96,10 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         _block_reducer(config, comm, place, device) or world,
         timer,
         config.accumulation_steps,
+        config.faults.hash_every,
     )
+    guard = FiniteGuard(comm) if config.faults.check_finite else None
+    gradients.guard = world.guard = guard
     return Parts(config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows)
 
 

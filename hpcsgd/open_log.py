@@ -12,60 +12,89 @@ import torch
 from numpy.typing import NDArray
 
 from hpcsgd.build import Parts
+from hpcsgd.comm.communicator import agree
+from hpcsgd.errors import DivergedError, Preempted
 from hpcsgd.recipe import to_dict
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import Collector
+from hpcsgd.record.cut import continue_log
 from hpcsgd.record.provenance import collect
 from hpcsgd.record.schema import STATISTICS
 from hpcsgd.record.writer import RunLogWriter
+from hpcsgd.resume import Start
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @contextmanager
-def open_log(parts: Parts, path: Path | None, argv: Sequence[str]) -> Iterator[Collector]:
-    """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is."""
+def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start) -> Iterator[Collector]:
+    """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is. Collective."""
     config, plan, comm = parts.config, parts.plan, parts.comm
-    axis, labels, select = selection(parts)
-    writer = None
-    if path is not None and config.log.enabled and comm.rank == 0:
-        provenance = collect(list(argv), to_dict(config)) | {
-            "mpi_library": comm.library,
-            "gradient_allreduce": parts.gradients.name,
-            "gradient_overlap": parts.gradients.overlap,
-            "world_size": comm.size,
-            "num_nodes": parts.place.num_nodes,
-            "local_batch_size": plan.local_batch_size,
-            "global_batch_size": plan.global_batch_size,
-            "steps_per_epoch": plan.steps_per_epoch,
-            "total_steps": plan.total_steps,
-            "num_train_samples": plan.num_samples,
-            "num_parameters": sum(p.numel() for p in parts.replica.trainable),
-        }
-        writer = RunLogWriter(
-            path / "run.h5", ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance
-        )
-        writer.append_segment(
-            {
-                "first_step": 0,
-                "world_size": comm.size,
-                "started": provenance["started"],
-                "git_commit": provenance["git_commit"] or "",
-                "job": provenance["job"] or "",
-            }
-        )
+    _, _, select = selection(parts)
+    on_disk = path is not None and config.log.enabled and comm.rank == 0
+    writer = agree(comm, lambda: _make_writer(parts, path, argv, start) if on_disk and path is not None else None)
     clocks = Clocks(comm.size, plan.steps_per_epoch, plan.total_steps)
+    if start.clocks is not None:
+        clocks.load_state_dict(start.clocks)
+    parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
     collector = Collector(config.log, comm, parts.timer, parts.replica.parameters.device, writer, clocks, select)
+    collector.segment = comm.broadcast_object(start.log_rows.get("segments", 0))
+    collector.guard = parts.world.guard
+    status = "failed"
     try:
         yield collector
         status = "completed" if torch.isfinite(parts.replica.parameters).all() else "diverged"
-    except BaseException:
-        status = "failed"
+    except (Preempted, DivergedError) as error:
+        status = "preempted" if isinstance(error, Preempted) else "diverged"
         raise
     finally:
         if writer is not None:
             with writer:
                 writer.set_status(status)
+
+
+def _make_writer(parts: Parts, path: Path, argv: Sequence[str], start: Start) -> RunLogWriter:
+    """A new log, or the old one cut back to where the run begins, with a row for this segment."""
+    file = path / "run.h5"
+    provenance = _provenance(parts, argv)
+    axis, labels, _ = selection(parts)
+    if start.log_rows:
+        writer = continue_log(
+            file, start.log_rows, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance
+        )
+    else:
+        if start.step and file.exists():
+            # Of another number of ranks: its columns are of another width.
+            file.replace(path / f"run-before-step-{start.step}.h5")
+        writer = RunLogWriter(file, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance)
+    writer.append_segment(
+        {
+            "first_step": start.step,
+            "world_size": parts.comm.size,
+            "started": provenance["started"],
+            "git_commit": provenance["git_commit"] or "",
+            "job": provenance["job"] or "",
+        }
+    )
+    return writer
+
+
+def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
+    """Where the run comes from, and what follows from its configuration here."""
+    plan, comm = parts.plan, parts.comm
+    return collect(list(argv), to_dict(parts.config)) | {
+        "mpi_library": comm.library,
+        "gradient_allreduce": parts.gradients.name,
+        "gradient_overlap": parts.gradients.overlap,
+        "world_size": comm.size,
+        "num_nodes": parts.place.num_nodes,
+        "local_batch_size": plan.local_batch_size,
+        "global_batch_size": plan.global_batch_size,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "total_steps": plan.total_steps,
+        "num_train_samples": plan.num_samples,
+        "num_parameters": sum(p.numel() for p in parts.replica.trainable),
+    }
 
 
 def selection(parts: Parts) -> tuple[Literal["rank", "statistic"], list[int], Select]:

@@ -1,42 +1,144 @@
-"""The directory of a run: made when nothing can be wrong any more, and never half-made."""
+"""The directory of a run: made when nothing can be wrong any more, never half-made, and used by one job at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import to_yaml
+from hpcsgd.recipe import read_recipe, to_dict, to_yaml
 
-FILES = ("run.h5", "recipe.yaml", "model.pt")
+FILES = ("run.h5", "recipe.yaml", "model.pt", "checkpoints")
+LOCK = ".lock"
+
+FREE_TO_CHANGE = (
+    "resume",
+    "resume_other_size",
+    "overwrite",
+    "run_dir",
+    "max_steps",
+    "progress",
+    "threads",
+    "device",
+    "share_gpu",
+    "comm",
+    "evaluate",
+    "log",
+    "checkpoint",
+    "faults",
+)
+"""Keys that a resumed run may have other values of."""
 
 
-def create(path: Path, config: RunConfig) -> Path:
-    """Make the run's directory with its ``recipe.yaml``; a run that is there already is removed only if asked.
+class Claim:
+    """A run directory that no other job may use until :meth:`close`."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        """``descriptor``: of the locked file; None locks nothing."""
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Let others use the directory."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def claim(path: Path, config: RunConfig) -> Claim:
+    """Make the run's directory, with its ``recipe.yaml``, and keep other jobs from it.
+
+    A run that is there already is gone on with (``resume``), replaced (``overwrite``) or left alone.
 
     Raises:
-        UsageError: the directory holds a run and ``overwrite`` is false, or it cannot be written.
+        UsageError: the directory holds a run and nothing says what becomes of it; or one of another recipe; or another
+            job is using it; or it cannot be written. Nothing is left behind, and nothing there is changed.
     """
-    present = [name for name in FILES if (path / name).exists()]
-    if present and not config.overwrite:
-        raise UsageError(
-            f"{path} holds a run already ({', '.join(present)}): choose another run_dir, or set overwrite: true"
-        )
     made = [parent for parent in (path, *path.parents) if not parent.exists()]
+    claimed = Claim(None)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "recipe.yaml", to_yaml(config).encode())
-        for name in present:
-            if name != "recipe.yaml":
-                (path / name).unlink()
-    except OSError as error:
-        for directory in made:
-            if directory.exists() and not any(directory.iterdir()):
-                directory.rmdir()
+        claimed = _lock(path)
+        _prepare(path, config)
+    except (OSError, UsageError) as error:
+        claimed.close()
+        _remove(made)
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"cannot write the run directory {path}: {error.strerror}") from error
-    return path
+    return claimed
+
+
+def _lock(path: Path) -> Claim:
+    """Lock the directory; the lock's file tells others who has it."""
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 200).decode(errors="replace") or "another job"
+        os.close(descriptor)
+        raise UsageError(f"{path} is in use by {holder}: wait for it, or choose another run_dir") from error
+    job = os.environ.get("SLURM_JOB_ID")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(
+        descriptor, f"process {os.getpid()} on {socket.gethostname()}{f' (job {job})' if job else ''}".encode(), 0
+    )
+    return Claim(descriptor)
+
+
+def _prepare(path: Path, config: RunConfig) -> None:
+    """Decide what becomes of a run that is there, and write the recipe."""
+    present = [name for name in FILES if (path / name).exists()]
+    if config.resume == "auto" and "recipe.yaml" in present:
+        _check_same(path, config)
+    elif present and not config.overwrite and config.resume == "none":
+        raise UsageError(
+            f"{path} holds a run already ({', '.join(present)}): choose another run_dir, set resume: auto to go on "
+            "with it, or overwrite: true to replace it"
+        )
+    write_atomically(path / "recipe.yaml", to_yaml(config).encode())
+    if config.resume == "none":
+        for name in present:
+            if name == "checkpoints":
+                shutil.rmtree(path / name)
+            elif name != "recipe.yaml":
+                (path / name).unlink()
+
+
+def _check_same(path: Path, config: RunConfig) -> None:
+    """Refuse to go on with a run of another recipe."""
+    before, now = _flat(read_recipe(path / "recipe.yaml")), _flat(to_dict(config))
+    for key, value in now.items():
+        if key.partition(".")[0] not in FREE_TO_CHANGE and before.get(key) != value:
+            raise UsageError(
+                f"{path} holds a run with {key} {before.get(key)!r}, not {value!r}: a run is resumed with the recipe "
+                "that it began with"
+            )
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """The values of a recipe by dotted key."""
+    sections = {key: value if isinstance(value, dict) else {"": value} for key, value in content.items()}
+    return {f"{key}.{name}".rstrip("."): value for key, part in sections.items() for name, value in part.items()}
+
+
+def _remove(made: list[Path]) -> None:
+    """Remove directories that were made in vain, the innermost first."""
+    for directory in made:
+        if directory.exists():
+            (directory / LOCK).unlink(missing_ok=True)
+            if not any(directory.iterdir()):
+                directory.rmdir()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +22,14 @@ from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import RunConfig
+from hpcsgd.errors import JointError
 from hpcsgd.evaluate import Metrics, evaluate
+from hpcsgd.keeper import Keeper
 from hpcsgd.open_log import open_log
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
+from hpcsgd.resume import find_start
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,33 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
     comm = comm if comm is not None else connect(config.comm)
     with abort_on_failure(comm):
         parts = build(config, comm)
-        path = agree(comm, lambda: _make_directory(config, comm))
-        with open_log(parts, path, argv) as collector:
-            metrics = train(parts, collector)
-            _save(parts, path)
-        parts.gradients.close()
+        path = _run_path(config)
+        with parts, agree(comm, lambda: _claim(path, config, comm)):
+            if _is_complete(parts, path):
+                return RunResult(path, {})
+            start = find_start(parts, path)
+            _watch(parts, path)
+            with open_log(parts, path, argv, start) as collector:
+                keeper = Keeper(parts, path, collector)
+                metrics = train(parts, collector, keeper, start.step)
+                keeper.finish()
+                _save(parts, path)
         return RunResult(path, metrics)
 
 
-def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
-    """The loop; gives the last metrics of each split."""
+def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -> dict[str, Metrics]:
+    """The loop from ``first_step``; gives the last metrics of each split."""
     plan, timer, algorithm = parts.plan, parts.timer, parts.algorithm
     metrics: dict[str, Metrics] = {}
     progress = Progress(
         parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch
     )
-    algorithm.start()
+    algorithm.start(first_step)
     parts.replica.module.train()
-    for step in range(plan.total_steps):
+    for step in range(first_step, plan.total_steps):
         timer.begin(step)
+        keeper.before(step, first_step)
+        timer.lap("checkpoint")
         if collector.gather_if_due() and collector.last is not None:
             progress.show(collector.last)
         timer.lap("logging")
@@ -75,9 +88,17 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
         timer.lap("data")
         loss = forward_backward(parts, step, images, labels)
         rate = plan.learning_rate(step)
-        done = algorithm.step(step, rate, len(labels))
+        with at_step(step):
+            done = algorithm.step(step, rate, len(labels))
         row = SharedRow(
-            step, step // plan.steps_per_epoch, rate, done.action, done.num_bytes, 0, len(labels), plan.num_global(step)
+            step,
+            step // plan.steps_per_epoch,
+            rate,
+            done.action,
+            done.num_bytes,
+            collector.segment,
+            len(labels),
+            plan.num_global(step),
         )
         collector.add(row, loss, plan.ends_epoch(step))
         timer.lap("logging")
@@ -91,6 +112,15 @@ def train(parts: Parts, collector: Collector) -> dict[str, Metrics]:
     collector.gather()
     progress.close()
     return metrics
+
+
+@contextmanager
+def at_step(step: int) -> Iterator[None]:
+    """What goes wrong on all ranks together inside is said with its step."""
+    try:
+        yield
+    except JointError as error:
+        raise type(error)(f"step {step}: {error}") from error
 
 
 def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:
@@ -144,13 +174,33 @@ def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
     return f"epoch {epochs:g}: " + "; ".join(results)
 
 
-def _make_directory(config: RunConfig, comm: Communicator) -> Path | None:
-    """Rank 0 makes the run's directory, unless nothing is to be kept."""
+def _run_path(config: RunConfig) -> Path | None:
+    """The run's directory; None where nothing is to be kept."""
     if not (config.log.enabled or config.log.save_model):
         return None
     name = f"{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path = Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
-    return run_dir.create(path, config) if comm.rank == 0 else path
+    return Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
+
+
+def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> run_dir.Claim:
+    """Rank 0 claims the run's directory for this job."""
+    return run_dir.claim(path, config) if path is not None and comm.rank == 0 else run_dir.Claim(None)
+
+
+def _is_complete(parts: Parts, path: Path | None) -> bool:
+    """Whether a run that is to be resumed has come to its end already; says so. Collective."""
+    asked = parts.config.resume == "auto" and path is not None
+    done = parts.comm.broadcast_object(asked and path is not None and (path / "model.pt").exists())
+    if done and parts.comm.rank == 0:
+        print(f"hpcsgd: {path} is complete: there is nothing to go on with", file=sys.stderr)
+    return done
+
+
+def _watch(parts: Parts, path: Path | None) -> None:
+    """Start the watchdog, in a directory of this start alone."""
+    token = parts.comm.broadcast_object(f".watchdog-{time.time_ns():x}")
+    folder = (path if path is not None else Path(tempfile.gettempdir())) / token
+    parts.comm.watchdog.start(folder, parts.config.faults.collective_timeout_seconds)
 
 
 def _save(parts: Parts, path: Path | None) -> None:

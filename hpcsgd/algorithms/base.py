@@ -35,8 +35,8 @@ class Synchronisation:
 class Algorithm(Protocol):
     """An order of events. All methods are collective."""
 
-    def start(self) -> None:
-        """Before the first step: all replicas become rank 0's."""
+    def start(self, step: int = 0) -> None:
+        """Before ``step``, the first of this start: step 0 begins with rank 0's replica on all ranks."""
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
         """What the sum of the losses of a rank's ``num_local`` samples is divided by, for ``num_global`` in all."""

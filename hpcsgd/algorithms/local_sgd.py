@@ -18,6 +18,7 @@ from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.slow_momentum import SlowMomentum
 from hpcsgd.comm.gradients import GradientAllreduce
+from hpcsgd.comm.hashing import check_equal
 from hpcsgd.comm.reduce import FlatReducer, mark
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.replica import Replica
@@ -38,6 +39,7 @@ class LocalSGD:
         block: FlatReducer,
         spans: Spans,
         accumulation_steps: int = 1,
+        hash_every: int = 0,
     ) -> None:
         """
         Args:
@@ -50,6 +52,7 @@ class LocalSGD:
             block: the same over the ranks of this rank's block.
             spans: the clock.
             accumulation_steps: backward passes of a step.
+            hash_every: global synchronisations between two comparisons of the ranks' parameters; 0: never.
         """
         self.config = config
         self.schedule = schedule
@@ -59,16 +62,19 @@ class LocalSGD:
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
         self.spans = spans
         self.accumulation_steps = accumulation_steps
+        self.hash_every = hash_every
+        self._until_hash = hash_every
         self.slow: SlowMomentum | None = None
         if config.momentum_policy == "global":
             self.slow = SlowMomentum(replica.parameters, config.slow_momentum, config.slow_learning_rate)
         self._equal = True  # the parameters are the same on all ranks
 
     def start(self, step: int = 0) -> None:
-        """Give all ranks rank 0's parameters; make ready for ``step``."""
-        host = self.replica.parameters.cpu()
-        self.reducers[Action.GLOBAL].comm.broadcast_(host.numpy())
-        self.replica.parameters.copy_(host)
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        if step == 0:
+            host = self.replica.parameters.cpu()
+            self.reducers[Action.GLOBAL].comm.broadcast_(host.numpy())
+            self.replica.parameters.copy_(host)
         self._arm(step)
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
@@ -87,6 +93,8 @@ class LocalSGD:
         num_bytes = self._gradient_step(rate) if action is Action.GRADIENT else self._local_step(rate, num_samples)
         if action in self.reducers:
             num_bytes = self._average(action, rate)
+        if action in (Action.GRADIENT, Action.GLOBAL) and self.hash_every:
+            self._compare_replicas()
         self._arm(step + 1)
         return Synchronisation(action, num_bytes)
 
@@ -108,14 +116,27 @@ class LocalSGD:
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         slow = self.slow.state_dict() if self.slow is not None else None
-        return {"equal": self._equal, "optimizer": self.optimizer.state_dict(), "slow": slow}
+        return {
+            "equal": self._equal,
+            "until_hash": self._until_hash,
+            "optimizer": self.optimizer.state_dict(),
+            "slow": slow,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         self._equal = state["equal"]
+        self._until_hash = state["until_hash"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.slow is not None:
             self.slow.load_state_dict(state["slow"])
+
+    def _compare_replicas(self) -> None:
+        """Now and then, check that the ranks hold the same parameters after a global synchronisation."""
+        self._until_hash -= 1
+        if not self._until_hash:
+            self._until_hash = self.hash_every
+            check_equal(self.reducers[Action.GLOBAL].comm, self.replica.parameters, "the parameters")
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -133,7 +154,8 @@ class LocalSGD:
         on_host = self.replica.gradients.device.type == "cpu"
         if on_host:
             self.spans.enter_sync()
-        num_bytes = self.gradients.finish()
+        with self.reducers[Action.GLOBAL].comm.watchdog.watch("gradient allreduce"):
+            num_bytes = self.gradients.finish()
         if on_host:
             self.spans.exit_sync()
         self.spans.lap("gradient_allreduce")

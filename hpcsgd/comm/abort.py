@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import JointError
 
 
 @contextmanager
 def abort_on_failure(comm: Communicator) -> Iterator[None]:
     """Run the body; an exception or exit of this rank is printed with its rank and ends all ranks, non-zero.
 
-    ``UsageError`` passes: it is raised by all ranks together. So does any exception in a job of one rank. Threads
+    ``JointError`` passes: it is raised by all ranks together. So does any exception in a job of one rank. Threads
     that the body starts are covered too.
     """
     faulthandler.enable(2)
@@ -32,7 +32,7 @@ def abort_on_failure(comm: Communicator) -> Iterator[None]:
     previous, threading.excepthook = threading.excepthook, thread_failed
     try:
         yield
-    except UsageError:
+    except JointError:
         raise
     except BaseException as error:
         _end_job(comm, error)

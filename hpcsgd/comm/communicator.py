@@ -13,10 +13,25 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import UsageError
 
 T = TypeVar("T")
 Array = NDArray[Any]
+
+
+class Pending(Protocol):
+    """A collective under way."""
+
+    def wait(self) -> object:
+        """Wait for its end."""
+
+
+class Done:
+    """A collective that has ended already."""
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
 
 
 class Communicator(Protocol):
@@ -25,12 +40,16 @@ class Communicator(Protocol):
     rank: int
     size: int
     library: str
+    watchdog: Watchdog
 
     def sum_(self, array: Array) -> None:
         """Replace ``array`` by its sum over the ranks: the same bits on all of them."""
 
     def max_(self, array: Array) -> None:
         """Replace ``array`` by its maximum over the ranks, element by element."""
+
+    def start_max(self, array: Array) -> Pending:
+        """Begin to replace ``array`` by its maximum over the ranks; it is there after the result's ``wait``."""
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """Replace ``array`` by that of ``root``."""
@@ -67,11 +86,18 @@ class SingleCommunicator:
     size = 1
     library = "none (single process)"
 
+    def __init__(self) -> None:
+        self.watchdog = Watchdog(0, 1, self.abort)
+
     def sum_(self, array: Array) -> None:
         """The sum over one rank is the array itself."""
 
     def max_(self, array: Array) -> None:
         """The maximum over one rank is the array itself."""
+
+    def start_max(self, array: Array) -> Pending:
+        """The maximum over one rank is the array itself."""
+        return Done()
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """The one rank has it already."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from hpcsgd.comm.flat import Slot
+from hpcsgd.comm.guard import FiniteGuard
 
 
 class Buckets:
@@ -68,6 +69,7 @@ class GradientAllreduce(ABC):
         self._waiting = [0] * len(buckets.parts)
         self._launched = 0
         self._armed = False
+        self.guard: FiniteGuard | None = None
         self._closed = False
         self._hooks = []
         if overlap:
@@ -91,6 +93,10 @@ class GradientAllreduce(ABC):
         self._armed = False
         self.wait()
         flat = self.buckets.flat
+        if self.guard is not None and flat.device.type == "cpu":
+            # A GPU is not waited for at every step: there the losses tell, when they are read.
+            for part in self.buckets.parts:
+                self.guard.after(part, "the gradient is")
         flat.mul_(1.0 / self.size)
         return flat.numel() * flat.element_size()
 
@@ -128,7 +134,10 @@ class GradientAllreduce(ABC):
         return hook
 
     def _launch_next(self) -> None:
-        self.launch(self._launched, self.buckets.parts[self._launched])
+        part = self.buckets.parts[self._launched]
+        if self.guard is not None:
+            self.guard.before(part)
+        self.launch(self._launched, part)
         self._launched += 1
 
 

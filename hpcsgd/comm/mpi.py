@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.comm.communicator import Communicator, SingleCommunicator
+from hpcsgd.comm.communicator import Communicator, Pending, SingleCommunicator
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import UsageError
 
@@ -37,8 +38,8 @@ MPICH_ALGORITHMS = {
 class MpiCommunicator:
     """mpi4py's communicator behind the package's interface."""
 
-    def __init__(self, comm: Any) -> None:
-        """Wrap ``comm``, an ``mpi4py.MPI.Intracomm``."""
+    def __init__(self, comm: Any, watchdog: Watchdog | None = None) -> None:
+        """Wrap ``comm``, an ``mpi4py.MPI.Intracomm``; ``watchdog`` is that of the communicator it comes from."""
         from mpi4py import MPI
 
         self.comm = comm
@@ -46,46 +47,59 @@ class MpiCommunicator:
         self.size: int = comm.Get_size()
         self.library: str = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         self._in_place, self._max = MPI.IN_PLACE, MPI.MAX
+        self.watchdog = watchdog if watchdog is not None else Watchdog(self.rank, self.size, self.abort)
 
     def sum_(self, array: Array) -> None:
         """See :class:`Communicator`."""
-        self.comm.Allreduce(self._in_place, array)
+        with self.watchdog.watch("sum"):
+            self.comm.Allreduce(self._in_place, array)
 
     def max_(self, array: Array) -> None:
         """See :class:`Communicator`."""
-        self.comm.Allreduce(self._in_place, array, op=self._max)
+        with self.watchdog.watch("maximum"):
+            self.comm.Allreduce(self._in_place, array, op=self._max)
+
+    def start_max(self, array: Array) -> Pending:
+        """See :class:`Communicator`."""
+        request: Pending = self.comm.Iallreduce(self._in_place, array, op=self._max)
+        return request
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """See :class:`Communicator`."""
-        self.comm.Bcast(array, root=root)
+        with self.watchdog.watch("broadcast"):
+            self.comm.Bcast(array, root=root)
 
     def gather(self, array: Array, root: int = 0) -> Array | None:
         """See :class:`Communicator`."""
         gathered = np.empty((self.size, *array.shape), array.dtype) if self.rank == root else None
-        self.comm.Gather(array, gathered, root=root)
+        with self.watchdog.watch("gather"):
+            self.comm.Gather(array, gathered, root=root)
         return gathered
 
     def allgather_object(self, value: T) -> list[T]:
         """See :class:`Communicator`."""
-        values: list[T] = self.comm.allgather(value)
+        with self.watchdog.watch("allgather"):
+            values: list[T] = self.comm.allgather(value)
         return values
 
     def broadcast_object(self, value: T, root: int = 0) -> T:
         """See :class:`Communicator`."""
-        result: T = self.comm.bcast(value, root=root)
+        with self.watchdog.watch("broadcast"):
+            result: T = self.comm.bcast(value, root=root)
         return result
 
     def barrier(self) -> None:
         """See :class:`Communicator`."""
-        self.comm.Barrier()
+        with self.watchdog.watch("barrier"):
+            self.comm.Barrier()
 
     def split(self, color: int) -> Communicator:
         """See :class:`Communicator`."""
-        return MpiCommunicator(self.comm.Split(color, self.rank))
+        return MpiCommunicator(self.comm.Split(color, self.rank), self.watchdog)
 
     def duplicate(self) -> Communicator:
         """See :class:`Communicator`."""
-        return MpiCommunicator(self.comm.Dup())
+        return MpiCommunicator(self.comm.Dup(), self.watchdog)
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Array, Communicator
+from hpcsgd.comm.guard import FiniteGuard
 
 
 class FlatReducer:
@@ -28,13 +29,19 @@ class FlatReducer:
         self.chunk_bytes = chunk_bytes
         self.staged = staged
         self.cuda_aware = cuda_aware
+        self.guard: FiniteGuard | None = None
         self._stages: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         self._stream: torch.cuda.Stream | None = None
 
     def average_(self, flat: Tensor) -> None:
         """Replace the 1-d contiguous ``flat`` by its mean over the ranks."""
-        if self.comm.size > 1:
-            finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat)))
+        if self.comm.size == 1 or not flat.numel():
+            return
+        if self.guard is not None:
+            self.guard.before(flat)
+        finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat)))
+        if self.guard is not None:
+            self.guard.after(flat, "what was to be averaged is")
 
     def reduce_(self, flat: Tensor, scale: float, ready: torch.cuda.Event | None) -> torch.cuda.Event | None:
         """Replace ``flat`` by ``scale`` times its sum over the ranks.

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcsgd.config.check import require
-from hpcsgd.config.conduct import CommConfig, EvaluateConfig, LogConfig
+from hpcsgd.config.conduct import CheckpointConfig, CommConfig, EvaluateConfig, FaultConfig, LogConfig
 from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
 from hpcsgd.config.workload import DataConfig, ModelConfig
 
 __all__ = [
     "AlgorithmConfig",
+    "CheckpointConfig",
     "CommConfig",
     "DataConfig",
     "EvaluateConfig",
+    "FaultConfig",
     "LearningRateConfig",
     "LogConfig",
     "ModelConfig",
@@ -45,6 +47,9 @@ class RunConfig:
         threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
         run_dir: where the run is kept; unset, ``runs/NAME-TIME``.
         overwrite: replace a run that is already in ``run_dir``.
+        resume: ``none``; ``auto``, from the last sound checkpoint in ``run_dir`` where there is one; or the directory
+            of a checkpoint.
+        resume_other_size: allow to resume on another number of ranks, from the consensus of the checkpoint.
         progress: what rank 0 shows: a ``bar``, ``lines`` or ``none``; ``auto`` is a bar in a terminal, else lines.
     """
 
@@ -60,6 +65,8 @@ class RunConfig:
     threads: int | None = None
     run_dir: str | None = None
     overwrite: bool = False
+    resume: str = "none"
+    resume_other_size: bool = False
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -69,6 +76,8 @@ class RunConfig:
     comm: CommConfig = field(default_factory=CommConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")

@@ -81,3 +81,50 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         require(self.flush_steps >= 1, "log.flush_steps", self.flush_steps, "1 or more")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state of a run is kept, to go on from.
+
+    Attributes:
+        every_steps: steps between two checkpoints; unset, none by steps.
+        every_epochs: epochs between two checkpoints; unset, none by epochs.
+        keep: checkpoints kept, the last ones.
+        background: write while the training goes on.
+    """
+
+    every_steps: int | None = None
+    every_epochs: int | None = None
+    keep: int = 2
+    background: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "every_epochs"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"checkpoint.{name}", value, "1 or more")
+        require(self.keep >= 1, "checkpoint.keep", self.keep, "1 or more")
+
+
+@dataclass(frozen=True)
+class FaultConfig:
+    """What is watched while a run goes on.
+
+    Attributes:
+        collective_timeout_seconds: the longest that a collective may take before the job is ended, with the ranks
+            that did not come named.
+        check_finite: look at every buffer before it is reduced, and end the run where one is not finite.
+        hash_every: global synchronisations between two comparisons of the ranks' parameters, bit by bit; 0: never.
+        stop_check_steps: steps between two agreements on whether a signal asked for a stop.
+    """
+
+    collective_timeout_seconds: float = 600.0
+    check_finite: bool = True
+    hash_every: int = 100
+    stop_check_steps: int = 10
+
+    def __post_init__(self) -> None:
+        seconds = self.collective_timeout_seconds
+        require(seconds > 0, "faults.collective_timeout_seconds", seconds, "positive")
+        require(self.hash_every >= 0, "faults.hash_every", self.hash_every, "0 or more")
+        require(self.stop_check_steps >= 1, "faults.stop_check_steps", self.stop_check_steps, "1 or more")

@@ -6,6 +6,7 @@ Pure arithmetic on gathered iterations; runs on rank 0.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class EpochSums:
     epoch: int
     train_seconds: NDArray[np.float64]
     evaluation_seconds: NDArray[np.float64]
+    checkpoint_seconds: NDArray[np.float64]
     logging_seconds: NDArray[np.float64]
     step: int = 0
     num_samples: int = 0
@@ -64,6 +66,7 @@ class EpochSums:
             "train_loss": self.loss_sum / self.num_samples if self.num_samples else float("nan"),
             "train_seconds": float(self.train_seconds.max()),
             "evaluation_seconds": float(self.evaluation_seconds.max()),
+            "checkpoint_seconds": float(self.checkpoint_seconds.max()),
             "logging_seconds": float(self.logging_seconds.max()),
             "sync_bytes": self.sync_bytes,
         }
@@ -90,12 +93,13 @@ class Clocks:
         """Take in iterations ``[rows, ranks, columns]``; give the rows of epochs and evaluations now complete."""
         epochs, evaluations = [], []
         for row, values in zip(shared, everyone, strict=True):
-            sums = self._epoch or EpochSums(row.epoch, *np.zeros((3, self.world_size)))
+            sums = self._epoch or EpochSums(row.epoch, *np.zeros((4, self.world_size)))
             train = values[:, TRAINING].sum(axis=1)
             self.train_seconds += train
             self.sync_bytes += row.sync_bytes
             sums.train_seconds += train
             sums.evaluation_seconds += values[:, INDEX["evaluation_seconds"]]
+            sums.checkpoint_seconds += values[:, INDEX["checkpoint_seconds"]]
             sums.logging_seconds += values[:, INDEX["logging_seconds"]]
             sums.num_samples += row.num_global
             sums.loss_sum += float(np.nansum(values[:, INDEX["loss"]] * values[:, INDEX["num_samples"]]))
@@ -107,6 +111,23 @@ class Clocks:
             self._epoch = None if ended else sums
             evaluations += self._due(row.step + 1)
         return epochs, evaluations
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clocks as plain values, for a checkpoint; no evaluation may be pending."""
+        assert not self.pending
+        sums = None
+        if self._epoch is not None:
+            values = vars(self._epoch).items()
+            sums = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values}
+        return {"sync_bytes": self.sync_bytes, "train_seconds": self.train_seconds.tolist(), "epoch": sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the clocks that :meth:`state_dict` gave."""
+        self.sync_bytes = state["sync_bytes"]
+        self.train_seconds = np.array(state["train_seconds"])
+        sums: dict[str, Any] = state["epoch"] or {}
+        values: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in sums.items()}
+        self._epoch = EpochSums(**values) if values else None
 
     def _due(self, steps_done: int) -> list[dict[str, object]]:
         """Rows of the evaluations made after ``steps_done`` steps, with the clock there."""

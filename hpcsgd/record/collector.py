@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.config import LogConfig
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
@@ -84,6 +85,8 @@ class Collector:
         self.clocks = clocks
         self.select = select
         self.last: LastIteration | None = None
+        self.segment = 0
+        self.guard: FiniteGuard | None = None
         self._lag = GPU_LAG if device.type == "cuda" else 0
         self._losses = Losses(device, config.flush_steps + GPU_LAG + 2)
         self._shared: deque[SharedRow] = deque()
@@ -115,6 +118,10 @@ class Collector:
         shared = [self._shared.popleft() for _ in range(count)]
         own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
+        if self.guard is not None:
+            losses = own[:, RANK_NAMES.index("loss")]
+            own_samples = own[:, RANK_NAMES.index("num_samples")] > 0
+            self.guard.check_losses(bool(np.isfinite(losses[own_samples]).all()), shared[-1].step)
         if not self.config.enabled:
             return
         gathered = self.comm.gather(own)
@@ -134,6 +141,12 @@ class Collector:
             self.writer.append_epochs(epochs)
         if evaluations:
             self.writer.append_evaluations(evaluations)
+
+    def position(self) -> tuple[dict[str, Any] | None, dict[str, int]]:
+        """On rank 0, the state of the clocks and the rows of each table of the log, for a checkpoint after a gather."""
+        if self.comm.rank != 0:
+            return None, {}
+        return self.clocks.state_dict(), dict(self.writer.num_rows) if self.writer is not None else {}
 
     def _resolve(self, row: SharedRow) -> list[float]:
         """The values of ``RANK_COLUMNS`` of the oldest finished iteration."""

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def collect(argv: Sequence[str], config_text: Mapping[str, object]) -> dict[str,
     return {
         "config": dict(config_text),
         "argv": list(argv),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(Path(hpcsgd.__file__).parent),
         "job": slurm_job(os.environ),
         "versions": versions(),

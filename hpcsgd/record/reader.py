@@ -114,6 +114,26 @@ def load_run(path: str | Path) -> Run:
     raise UsageError(f"{file}: cannot be read as a run log: {reason}") from reason
 
 
+def read_status(directory: str | Path) -> str:
+    """What the log of a run says of it, one of ``schema.STATUS``; ``none`` where there is no log. The log is not read.
+
+    Raises:
+        UsageError: the log cannot be opened.
+    """
+    import h5py
+
+    file = Path(directory) / FILE_NAME
+    if not file.exists():
+        return "none"
+    try:
+        with h5py.File(file, "r", locking=False) as log:
+            status = log["status"][()].decode("utf-8", "replace")
+    except (OSError, RuntimeError, KeyError) as error:
+        raise UsageError(f"{file}: cannot be read as a run log: {error}") from error
+    # A status that is half written is not yet set.
+    return status if status in STATUS else STATUS[0]
+
+
 def _stamp(file: Path) -> tuple[int, int, int]:
     """What changes when the file does."""
     status = file.stat()

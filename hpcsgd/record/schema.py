@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
-STATUS = ("running", "completed", "failed", "diverged")
+STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
 
@@ -40,6 +40,7 @@ SPANS = (
     Column("update_seconds", "f8", "s", "optimizer step"),
     Column("averaging_seconds", "f8", "s", "averaging of the replicas, waiting included"),
     Column("evaluation_seconds", "f8", "s", "evaluation of the consensus model after this iteration"),
+    Column("checkpoint_seconds", "f8", "s", "keeping the state before this iteration, as far as it is waited for"),
     Column(
         "logging_seconds",
         "f8",
@@ -49,7 +50,10 @@ SPANS = (
 )
 """The spans that make up an iteration, in order: they sum to ``wall_seconds``."""
 
-TRAINING_SPANS = tuple(c.name for c in SPANS if c.name not in ("evaluation_seconds", "logging_seconds"))
+NOT_TRAINING = ("evaluation_seconds", "checkpoint_seconds", "logging_seconds")
+"""Spans with clocks of their own, which the training clock leaves out."""
+
+TRAINING_SPANS = tuple(c.name for c in SPANS if c.name not in NOT_TRAINING)
 
 ITERATION_COLUMNS = (
     Column("epoch", "i8", "1", "epoch of the iteration, from 0"),
@@ -78,6 +82,7 @@ EPOCH_COLUMNS = (
     Column("train_loss", "f8", "1", "mean of the losses of the epoch over all samples, each before its update"),
     Column("train_seconds", "f8", "s", "training clock of the epoch: maximum over ranks"),
     Column("evaluation_seconds", "f8", "s", "evaluation clock of the epoch: maximum over ranks"),
+    Column("checkpoint_seconds", "f8", "s", "checkpoint clock of the epoch: maximum over ranks"),
     Column("logging_seconds", "f8", "s", "logging clock of the epoch: maximum over ranks"),
     Column("sync_bytes", "i8", "B", "payload of all synchronisations of the epoch, on each rank"),
 )

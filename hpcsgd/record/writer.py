@@ -71,13 +71,13 @@ class RunLogWriter:
             name: {key: (column.id, column.shape[1:]) for key, column in self._file[name].items()} for name in INDEX
         }
         self._status = self._file["status"]
-        self._num_rows = dict.fromkeys(INDEX, 0)
+        self.num_rows = dict.fromkeys(INDEX, 0)
 
     def _append(self, name: str, index: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
         """Append rows to a table: its columns first, then the index that makes them count."""
         assert np.all(index >= 0), (name, index)
         datasets = self._columns[name]
-        start = self._num_rows[name]
+        start = self.num_rows[name]
         stop = start + len(index)
         scale, _ = datasets[INDEX[name]]
         scale.set_extent((stop,))
@@ -91,7 +91,7 @@ class RunLogWriter:
         self._commit()
         scale.write(*places[()], index)
         self._commit()
-        self._num_rows[name] = stop
+        self.num_rows[name] = stop
 
     def _commit(self) -> None:
         """Bring everything written so far into the file."""
@@ -115,7 +115,7 @@ class RunLogWriter:
     def _append_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows, given as dictionaries, to a table."""
         columns = table_columns(name, rows)
-        start = self._num_rows[name]
+        start = self.num_rows[name]
         counter = np.arange(start, start + len(rows))
         self._append(name, columns.pop(INDEX[name], counter), columns)
 

@@ -28,8 +28,10 @@ from hpcsgd.config import (
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceLoader
 from hpcsgd.data.shards import epoch_permutation, learner_batch
+from hpcsgd.keeper import Keeper
 from hpcsgd.models import build_model
 from hpcsgd.open_log import open_log
+from hpcsgd.resume import Start
 from hpcsgd.train import train
 
 Allreduce = Literal["auto", "horovod", "mpi", "torch"]
@@ -124,13 +126,13 @@ class Bench:
         """The product's loop as it is, with its log where ``config`` has one."""
         path = self.directory / f"{len(self.lanes)}" if config.log.enabled else None
         if path is not None and self.comm.rank == 0:
-            run_dir.create(path, config)
+            run_dir.claim(path, config).close()
         parts = build(config, self.comm)
 
         def loop(gate: Gate) -> None:
             parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
-            with open_log(parts, path, []) as collector:
-                train(parts, collector)
+            with open_log(parts, path, [], Start()) as collector:
+                train(parts, collector, Keeper(parts, None, collector), 0)
 
         horovod = Horovod(self.comm, 0) if parts.gradients.name == "horovod" else None
         self._lane(name, parts.replica.module, loop, horovod)

@@ -24,8 +24,10 @@ LAYERS = (
     {"algorithms"},
     {"plan"},
     {"build"},
-    {"evaluate", "open_log"},
+    {"evaluate", "resume"},
+    {"open_log", "keeper"},
     {"train"},
+    {"launch"},
     {"cli"},
     {"__main__"},
 )

@@ -20,6 +20,7 @@ from hpcsgd.config import (
 )
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.errors import DivergedError
 from hpcsgd.evaluate import evaluate
 from hpcsgd.models import build_model
 from hpcsgd.record import load_run
@@ -35,7 +36,7 @@ def small(path: Path, **changes: object) -> RunConfig:
 
 def test_a_run_learns_and_leaves_log_recipe_and_model(tmp_path: Path) -> None:
     result = run(small(tmp_path / "run", epochs=12), argv=["hpcsgd", "train"])
-    assert sorted(os.listdir(tmp_path / "run")) == ["model.pt", "recipe.yaml", "run.h5"]
+    assert sorted(os.listdir(tmp_path / "run")) == [".lock", "model.pt", "recipe.yaml", "run.h5"]
     log = load_run(tmp_path / "run")
     assert log.status == "completed"
     assert log.provenance["argv"] == ["hpcsgd", "train"]
@@ -112,5 +113,6 @@ def test_accumulated_parts_give_the_same_training(tmp_path: Path) -> None:
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     from hpcsgd.config import LearningRateConfig
 
-    run(small(tmp_path / "run", epochs=3, learning_rate=LearningRateConfig(base=1e30, scaling_rule="none")))
+    with pytest.raises(DivergedError, match="before step 13: the loss is not finite on rank 0"):
+        run(small(tmp_path / "run", epochs=3, learning_rate=LearningRateConfig(base=1e30, scaling_rule="none")))
     assert load_run(tmp_path / "run").status == "diverged"

@@ -23,6 +23,7 @@ MODULES = (
     "batch_norm",
     "consensus",
     "evaluation",
+    "resuming",
 )
 
 Law = Callable[..., None]

@@ -147,8 +147,10 @@ class FakeRun:
             "num_samples": self._epoch_steps * self.shape[1] * self.local_batch_size,
             "train_loss": float(columns["loss"][rows].mean()),
             "train_seconds": float(self._training()[rows].sum(axis=0).max()),
-            "evaluation_seconds": float(columns["evaluation_seconds"][rows].sum(axis=0).max()),
-            "logging_seconds": float(columns["logging_seconds"][rows].sum(axis=0).max()),
+            **{
+                name: float(columns[name][rows].sum(axis=0).max())
+                for name in ("evaluation_seconds", "checkpoint_seconds", "logging_seconds")
+            },
             "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
         }
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcsgd.comm.communicator import Done, Pending
+from hpcsgd.comm.watchdog import Watchdog
+
 
 @dataclass(frozen=True)
 class Call:
@@ -32,6 +35,9 @@ class CountingCommunicator:
     calls: list[Call] = field(default_factory=list)
     others: Sequence[Any] | None = None
 
+    def __post_init__(self) -> None:
+        self.watchdog = Watchdog(self.rank, self.size, self.abort)
+
     def note(self, name: str, array: np.ndarray | None = None) -> None:
         self.calls.append(Call(name, 0 if array is None else array.nbytes, self.group))
 
@@ -42,6 +48,10 @@ class CountingCommunicator:
 
     def max_(self, array: np.ndarray) -> None:
         self.note("max", array)
+
+    def start_max(self, array: np.ndarray) -> Pending:
+        self.note("start_max", array)
+        return Done()
 
     def broadcast_(self, array: np.ndarray, root: int = 0) -> None:
         self.note("broadcast", array)

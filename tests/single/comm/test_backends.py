@@ -15,6 +15,7 @@ from hpcsgd.comm.gradients import Buckets, NoAllreduce
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.mpi_gradients import MpiGradients
 from hpcsgd.comm.topology import arrange
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import UsageError
 from tests.single.comm.counting import Call, CountingCommunicator
@@ -26,6 +27,7 @@ def mpi_of(size: int, others: list[bool] | None = None) -> Communicator:
     """A communicator of mpi4py's kind, without MPI; ``others`` are the other ranks' answers."""
     comm = MpiCommunicator.__new__(MpiCommunicator)
     comm.size, comm.rank = size, 0
+    comm.watchdog = Watchdog(0, size, comm.abort)
     comm.comm = types.SimpleNamespace(allgather=lambda value: [value, *(others or [value] * (size - 1))])
     return comm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def test_everything_is_there_and_json_can_hold_it() -> None:
     assert found["config"] == {"epochs": 3}
     assert found["argv"] == ["hpcsgd", "train", "x.yaml"]
     started = datetime.fromisoformat(str(found["started"]))
-    assert timedelta(0) <= datetime.now(timezone.utc) - started < timedelta(minutes=1)
+    assert timedelta(0) <= datetime.now(UTC) - started < timedelta(minutes=1)
     assert set(found) >= {"git_commit", "job", "versions", "platform", "host", "cpu", "slurm", "environment"}
 
 

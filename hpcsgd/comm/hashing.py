@@ -1,0 +1,28 @@
+"""Ranks that must hold the same bits show that they do."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+
+from torch import Tensor
+
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.errors import ReplicasDifferError
+
+
+def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
+    """Compare a checksum of the 1-d contiguous ``flat`` over the ranks. Collective.
+
+    Raises:
+        ReplicasDifferError: on all ranks, names those that differ from the most.
+    """
+    own = zlib.crc32(flat.detach().cpu().numpy().data)
+    sums = comm.allgather_object(own)
+    if len(set(sums)) > 1:
+        usual, _ = Counter(sums).most_common(1)[0]
+        odd = [rank for rank, value in enumerate(sums) if value != usual]
+        raise ReplicasDifferError(
+            f"{what} differ between ranks that must hold the same: rank{'s' * (len(odd) > 1)} "
+            f"{', '.join(map(str, odd))} against the rest (a flipped bit, or a defect)"
+        )

@@ -1,0 +1,240 @@
+"""Checkpoints: written beside, fsynced, renamed; checked by checksum before use; read without running code.
+
+``checkpoints/step-00000123/`` holds one ``rank-00000.pt`` for each rank and ``manifest.json``, written last. Every rank
+writes its own file and a small note with its checksum; rank 0 makes the manifest when all notes are there and renames
+the directory. No communication is needed, so all of it can be done by a thread while the training goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpcsgd.errors import CheckpointError, UsageError
+
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+FORMAT = 1
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose manifest was read.
+
+    Attributes:
+        path: its directory.
+        step: optimizer steps done.
+        world_size: ranks that wrote it.
+    """
+
+    path: Path
+    step: int
+    world_size: int
+
+    def load(self, rank: int) -> dict[str, Any]:
+        """The state of ``rank``; raises ``UsageError`` where its file is missing or damaged."""
+        manifest = _read_manifest(self.path)
+        entry = manifest["ranks"][rank]
+        file = self.path / _rank_file(rank)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}") from error
+        if len(content) != entry["num_bytes"] or _checksum(content) != entry["sha256"]:
+            raise UsageError(f"{file} is damaged: {len(content)} bytes with another checksum than its manifest says")
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one rank, in the background if asked."""
+
+    def __init__(self, run_dir: Path, rank: int, world_size: int, token: str, *, keep: int, background: bool) -> None:
+        """
+        Args:
+            run_dir: the run's directory.
+            rank: this rank.
+            world_size: ranks.
+            token: the same on all ranks and different at every start, so that nothing of a start before is taken
+                for ours.
+            keep: checkpoints that are kept, the last ones.
+            background: let a thread write.
+        """
+        self.folder = run_dir / FOLDER
+        self.rank = rank
+        self.world_size = world_size
+        self.token = token
+        self.keep = keep
+        self.background = background
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        if rank == 0:
+            for leftover in self.folder.glob(".step-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def write(self, step: int, state: dict[str, Any]) -> None:
+        """Begin to write ``state`` of this rank after ``step`` steps; all ranks do so. Waits for the one before.
+
+        With ``background``, tensors of ``state`` must not be changed afterwards: hand over copies.
+
+        Raises:
+            CheckpointError: this one, or the one before, could not be written.
+        """
+        self.finish()
+        self._thread = threading.Thread(target=self._write_safely, args=(step, state), name="checkpoint", daemon=True)
+        self._thread.start()
+        if not self.background:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise CheckpointError(
+                f"cannot write a checkpoint in {self.folder}: {failure}; those before it are whole"
+            ) from failure
+
+    def _write_safely(self, step: int, state: dict[str, Any]) -> None:
+        """The thread: an error is kept for :meth:`finish`."""
+        partial = self.folder / f".step-{step:08d}.{self.token}"
+        try:
+            self._write_rank(partial, state)
+            if self.rank == 0:
+                self._complete(partial, step)
+            else:
+                self._wait_for_rank_0(partial, step)
+        except (OSError, RuntimeError) as error:
+            self._failure = error
+            self._tell_failure(partial, error)
+
+    def _write_rank(self, partial: Path, state: dict[str, Any]) -> None:
+        """Write this rank's file and then the note that it is whole."""
+        partial.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        _write_through(partial / _rank_file(self.rank), content)
+        note = {"num_bytes": len(content), "sha256": _checksum(content)}
+        _write_through(partial / f".note-{self.rank}.new", json.dumps(note).encode())
+        os.replace(partial / f".note-{self.rank}.new", partial / f"note-{self.rank}.json")
+
+    def _complete(self, partial: Path, step: int) -> None:
+        """Rank 0: wait for all notes, write the manifest, rename, remove what is too old."""
+        notes = []
+        for rank in range(self.world_size):
+            while not (partial / f"note-{rank}.json").exists():
+                _raise_failure_of_others(partial)
+                time.sleep(POLL_SECONDS)
+            notes.append(json.loads((partial / f"note-{rank}.json").read_text()))
+        manifest = {"format": FORMAT, "step": step, "world_size": self.world_size, "ranks": notes}
+        _write_through(partial / MANIFEST, json.dumps(manifest).encode())
+        for rank in range(self.world_size):
+            (partial / f"note-{rank}.json").unlink()
+        final = self.folder / f"step-{step:08d}"
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+        _sync_directory(self.folder)
+        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+            shutil.rmtree(old)
+
+    def _wait_for_rank_0(self, partial: Path, step: int) -> None:
+        """The others: the checkpoint counts when rank 0 has renamed it."""
+        final = self.folder / f"step-{step:08d}" / MANIFEST
+        while not final.exists() and partial.exists():
+            _raise_failure_of_others(partial)
+            time.sleep(POLL_SECONDS)
+
+    def _tell_failure(self, partial: Path, error: BaseException) -> None:
+        """Let the other ranks know, where the disk still takes a name."""
+        try:
+            (partial / f"failed-{self.rank}").mkdir()
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _raise_failure_of_others(partial: Path) -> None:
+    """Raise if another rank has given up."""
+    failed = sorted(path.name.partition("-")[2] for path in partial.glob("failed-*"))
+    if failed or not partial.exists():
+        raise RuntimeError(f"rank {failed[0]} failed to write" if failed else "another rank gave it up")
+
+
+def find_checkpoints(run_dir: Path) -> tuple[list[Checkpoint], list[str]]:
+    """The checkpoints of a run, the last one first, and one line for each that has no sound manifest."""
+    found, broken = [], []
+    for path in sorted((run_dir / FOLDER).glob("step-*"), reverse=True):
+        try:
+            found.append(read_checkpoint(path))
+        except UsageError as error:
+            broken.append(str(error))
+    return found, broken
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a directory.
+
+    Raises:
+        UsageError: it has no sound manifest.
+    """
+    manifest = _read_manifest(path)
+    return Checkpoint(path, manifest["step"], manifest["world_size"])
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint directory.
+
+    Raises:
+        UsageError: it is missing or damaged.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        sound = manifest["format"] == FORMAT and len(manifest["ranks"]) == manifest["world_size"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no whole checkpoint: {error}") from error
+    if not sound:
+        raise UsageError(f"{path} is no whole checkpoint: its manifest contradicts itself")
+    return manifest
+
+
+def _rank_file(rank: int) -> str:
+    return f"rank-{rank:05d}.pt"
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Wait until a renaming in a directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

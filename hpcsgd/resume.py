@@ -1,0 +1,128 @@
+"""The state of a run: taken for a checkpoint, and put back, to the same bits."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpcsgd.build import Parts
+from hpcsgd.comm.communicator import agree
+from hpcsgd.errors import UsageError
+from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        step: its first step.
+        log_rows: rows of each table of the log that belong before it; empty for a new log.
+        clocks: state of the clocks of record.
+        elapsed_seconds: the run's clock there.
+    """
+
+    step: int = 0
+    log_rows: dict[str, int] = field(default_factory=dict)
+    clocks: dict[str, Any] | None = None
+    elapsed_seconds: float = 0.0
+
+
+def capture(parts: Parts, step: int) -> dict[str, Any]:
+    """A copy of everything that this rank needs to go on with ``step``, in tensors and plain values."""
+    replica = parts.replica
+    random = {"cpu": torch.get_rng_state()}
+    if replica.parameters.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(replica.parameters.device)
+    return {
+        "step": step,
+        "global_batch_size": parts.plan.global_batch_size,
+        "state": replica.state.cpu().clone(),
+        "statistics": replica.statistics.cpu().clone(),
+        "counts": replica.counts,
+        "algorithm": _cloned(parts.algorithm.state_dict()),
+        "random": random,
+    }
+
+
+def _cloned(value: Any) -> Any:
+    """Nested dicts with copies of their tensors."""
+    if isinstance(value, dict):
+        return {key: _cloned(part) for key, part in value.items()}
+    return value.cpu().clone() if isinstance(value, torch.Tensor) else value
+
+
+def find_start(parts: Parts, path: Path | None) -> Start:
+    """Put back the state that ``resume`` names, if any, and say where the run begins. Collective.
+
+    A damaged checkpoint is named, and the one before it is used.
+
+    Raises:
+        UsageError: there is none that is sound, or it is of another number of ranks and that is not allowed.
+    """
+    resume, comm = parts.config.resume, parts.comm
+    if resume == "none" or path is None:
+        return Start()
+    if resume == "auto":
+        candidates, broken = comm.broadcast_object(find_checkpoints(path) if comm.rank == 0 else ([], []))
+    else:
+        candidates, broken = [agree(comm, lambda: read_checkpoint(Path(resume)))], []
+    for checkpoint in candidates:
+        try:
+            return agree(comm, lambda c=checkpoint: _restore(parts, c))  # type: ignore[misc]
+        except WrongSizeError:
+            raise
+        except UsageError as error:
+            broken.append(str(error))
+    if comm.rank == 0:
+        for line in broken:
+            print(f"hpcsgd: not used: {line}", file=sys.stderr)
+    if broken and (resume != "auto" or candidates):
+        raise UsageError(f"no sound checkpoint in {path}: {broken[-1]}")
+    return Start()
+
+
+class WrongSizeError(UsageError):
+    """The checkpoint is of another number of ranks."""
+
+
+def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
+    """Put back this rank's state."""
+    if checkpoint.world_size != parts.comm.size:
+        if not parts.config.resume_other_size:
+            raise WrongSizeError(
+                f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
+                "start as many, or set resume_other_size: true to go on from the average of their models"
+            )
+        return _restore_consensus(parts, checkpoint)
+    state = checkpoint.load(parts.comm.rank)
+    replica = parts.replica
+    if state["state"].numel() != replica.state.numel() or state["state"].dtype != replica.state.dtype:
+        raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
+    replica.state.copy_(state["state"])
+    replica.statistics.copy_(state["statistics"])
+    replica.counts = state["counts"]
+    parts.algorithm.load_state_dict(state["algorithm"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if "cuda" in state["random"]:
+        torch.cuda.set_rng_state(state["random"]["cuda"], replica.parameters.device)
+    return Start(state["step"], state["log_rows"], state["clocks"], state["elapsed_seconds"])
+
+
+def _restore_consensus(parts: Parts, checkpoint: Checkpoint) -> Start:
+    """Give every rank the average of the checkpoint's replicas and momenta, with their BatchNorm statistics merged."""
+    states = [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
+    replica = parts.replica
+    replica.state.copy_(torch.stack([s["state"].double() for s in states]).mean(dim=0))
+    statistics = torch.stack([s["statistics"].double() for s in states])
+    means, variances = statistics.chunk(2, dim=1)
+    mean = means.mean(dim=0)
+    replica.means.copy_(mean)
+    replica.variances.copy_((variances + (means - mean).square()).mean(dim=0))
+    replica.counts = [max(counts) for counts in zip(*(s["counts"] for s in states), strict=True)]
+    samples = states[0]["step"] * states[0]["global_batch_size"]
+    return Start(step=round(samples / parts.plan.global_batch_size), elapsed_seconds=states[0]["elapsed_seconds"])

@@ -1,0 +1,128 @@
+"""Checkpoints: whole or not there, checked before use, the last ones kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpcsgd.errors import CheckpointError, UsageError
+from hpcsgd.record.checkpoint import FOLDER, CheckpointWriter, find_checkpoints, read_checkpoint
+
+
+def write(path: Path, step: int, world_size: int = 1, keep: int = 2, value: float = 1.0) -> None:
+    """Let ``world_size`` ranks, threads here, write a checkpoint."""
+    writers = [CheckpointWriter(path, rank, world_size, "t", keep=keep, background=True) for rank in range(world_size)]
+    for writer in writers:
+        writer.write(step, {"step": step, "tensor": torch.full((3,), value + writer.rank)})
+    for writer in writers:
+        writer.finish()
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_every_rank_gets_its_own_state_back(tmp_path: Path, world_size: int) -> None:
+    write(tmp_path, 12, world_size)
+    (found,), broken = find_checkpoints(tmp_path)
+    assert (found.step, found.world_size, broken) == (12, world_size, [])
+    for rank in range(world_size):
+        assert found.load(rank)["tensor"].tolist() == [1.0 + rank] * 3
+    assert sorted(os.listdir(found.path)) == ["manifest.json", *(f"rank-{r:05d}.pt" for r in range(world_size))]
+
+
+def test_the_last_ones_are_kept_and_come_first(tmp_path: Path) -> None:
+    for step in (3, 6, 9):
+        write(tmp_path, step)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)[0]] == [9, 6]
+
+
+def test_writing_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    write(tmp_path, 5, value=1.0)
+    write(tmp_path, 5, value=2.0)
+    (found,), _ = find_checkpoints(tmp_path)
+    assert found.load(0)["tensor"].tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "missing"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, 5)
+    (found,), _ = find_checkpoints(tmp_path)
+    file = found.path / "rank-00000.pt"
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content[:-7] if damage == "cut" else content)
+    with pytest.raises(UsageError, match="rank-00000.pt"):
+        found.load(0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", json.dumps({"format": 1, "world_size": 2, "step": 3, "ranks": [1]})]
+)
+def test_a_damaged_manifest_is_named_and_the_one_before_is_found(tmp_path: Path, content: str) -> None:
+    write(tmp_path, 3)
+    write(tmp_path, 6)
+    (tmp_path / FOLDER / "step-00000006" / "manifest.json").write_text(content)
+    found, broken = find_checkpoints(tmp_path)
+    assert [checkpoint.step for checkpoint in found] == [3]
+    assert len(broken) == 1 and "step-00000006" in broken[0]
+    with pytest.raises(UsageError, match="step-00000006"):
+        read_checkpoint(tmp_path / FOLDER / "step-00000006")
+
+
+def test_loading_runs_no_code(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    (found,), _ = find_checkpoints(tmp_path)
+    file = found.path / "rank-00000.pt"
+    torch.save({"bad": threading.Thread}, file)
+    manifest = json.loads((found.path / "manifest.json").read_text())
+    import hashlib
+
+    manifest["ranks"][0] = {"num_bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (found.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(Exception, match="[Ww]eights_only|Weights only"):
+        found.load(0)
+
+
+def test_what_cannot_be_written_is_said_and_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 3)
+    writer = CheckpointWriter(tmp_path, 0, 1, "u", keep=2, background=False)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hpcsgd.record.checkpoint._write_through", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        writer.write(6, {"step": 6})
+    monkeypatch.undo()
+    CheckpointWriter(tmp_path, 0, 1, "v", keep=2, background=False)
+    found, broken = find_checkpoints(tmp_path)
+    assert ([checkpoint.step for checkpoint in found], broken) == ([3], [])
+    assert os.listdir(tmp_path / FOLDER) == ["step-00000003"]
+
+
+def test_one_rank_that_cannot_write_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hpcsgd.record.checkpoint as module
+
+    sound = module._write_through
+
+    def fails_on_rank_1(path: Path, content: bytes) -> None:
+        if path.name == "rank-00001.pt":
+            raise OSError(5, "Input/output error")
+        sound(path, content)
+
+    monkeypatch.setattr(module, "_write_through", fails_on_rank_1)
+    writers = [CheckpointWriter(tmp_path, rank, 3, "t", keep=2, background=True) for rank in range(3)]
+    for writer in writers:
+        writer.write(4, {"step": 4})
+    for writer in writers:
+        with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
+            writer.finish()
+    assert find_checkpoints(tmp_path)[0] == []
