@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -28,6 +28,21 @@ from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The numbers of ranks in the log: a rank keeps the one that it began with, also when others are lost.
+
+    Attributes:
+        present: of each rank that is here.
+        num_ranks: ranks that the log began with.
+        logged: those that the log has, with ``log.ranks`` all or node.
+    """
+
+    present: list[int]
+    num_ranks: int
+    logged: list[int]
+
+
 @dataclass
 class Parts:
     """Everything that the training loop touches, on one rank."""
@@ -44,6 +59,7 @@ class Parts:
     algorithm: Algorithm
     timer: StepTimer
     rank_rows: list[dict[str, object]]
+    labels: Labels
 
     def close(self) -> None:
         """End threads and process groups."""
@@ -80,12 +96,44 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     dtype = getattr(torch, config.dtype)
     replica = Replica(module, device, dtype, channels_last=config.model.channels_last)
     loader, splits = _load(config, comm, plan, dataset, device, dtype)
+    timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
+    gradients, world, algorithm = _connect(config, comm, place, plan, replica, timer)
+    logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
+    labels = Labels(list(range(comm.size)), comm.size, logged)
+    return Parts(
+        config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows, labels
+    )
+
+
+def rebuild(parts: Parts, comm: Communicator) -> None:
+    """Fit the parts to ``comm``, the ranks that are left; each keeps its local batch size. Collective.
+
+    Raises:
+        UsageError: so few ranks cannot go on, on all of them alike.
+    """
+    present = [parts.labels.present[old] for old in comm.allgather_object(parts.comm.rank)]
+    config, plan = parts.config, parts.plan
+    places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
+    same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
+    plan = agree(comm, lambda: make_plan(same_local, comm.size, plan.num_samples))
+    gradients, world, algorithm = _connect(config, comm, places[comm.rank], plan, parts.replica, parts.timer)
+    parts.timer.clear()
+    parts.loader.share(comm.rank, comm.size)
+    parts.comm, parts.places, parts.plan = comm, places, plan
+    parts.gradients, parts.world, parts.algorithm = gradients, world, algorithm
+    parts.labels = replace(parts.labels, present=present)
+
+
+def _connect(
+    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, replica: Replica, timer: StepTimer
+) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
+    """What joins the replicas of all ranks. Collective."""
+    device = replica.parameters.device
     buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
     gradients: GradientAllreduce = NoAllreduce(buckets)
     if plan.schedule.averages_gradients:
         gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
-    timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     algorithm = LocalSGD(
         config.algorithm,
         plan.schedule,
@@ -100,7 +148,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     )
     guard = FiniteGuard(comm) if config.faults.check_finite else None
     gradients.guard = world.guard = guard
-    return Parts(config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows)
+    return gradients, world, algorithm
 
 
 def _load(

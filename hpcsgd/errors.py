@@ -16,6 +16,10 @@ class UsageError(JointError, ValueError):
     exit_code = 2
 
 
+class RanksLostError(Exception):
+    """Other ranks have died. Each survivor raises it where it learns of it: not all at the same point."""
+
+
 class DivergedError(JointError):
     """A loss, gradient or parameter is no longer finite; the text names rank and step."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hpcsgd.algorithms.schedule import Action
 from hpcsgd.build import Parts
 from hpcsgd.comm.stop import StopRequest
 from hpcsgd.errors import Preempted
@@ -13,14 +16,29 @@ from hpcsgd.record.collector import Collector
 from hpcsgd.resume import capture
 
 
+@dataclass
+class Memory:
+    """The state of this rank at the last point that all ranks are known to have passed."""
+
+    state: dict[str, Any] | None = None
+
+
 class Keeper:
     """Keeps the state of a run at set steps, and when it is asked to stop."""
 
-    def __init__(self, parts: Parts, path: Path | None, collector: Collector) -> None:
-        """Make ready to write checkpoints in the run directory ``path``; None: none can be kept. Collective."""
+    def __init__(self, parts: Parts, path: Path | None, collector: Collector, memory: Memory | None = None) -> None:
+        """Make ready. Collective.
+
+        Args:
+            parts: the run.
+            path: its directory, for checkpoints; None: none can be kept.
+            collector: its log.
+            memory: where the state is kept from flush to flush in a run that goes on without ranks that die.
+        """
         config, comm = parts.config.checkpoint, parts.comm
         self.parts = parts
         self.collector = collector
+        self.memory = memory
         self.every = [config.every_steps or 0, (config.every_epochs or 0) * parts.plan.steps_per_epoch]
         self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps)
         self.stop.install()
@@ -50,12 +68,33 @@ class Keeper:
                 f"asked to stop; {kept if self.writer is not None else 'nothing is kept without a run_dir'}"
             )
 
+    def flush_log(self, step: int) -> bool:
+        """Gather the log before ``step`` where that is due; True if so. Collective.
+
+        With a memory, that waits until all replicas are equal, and their state is remembered.
+        """
+        if self.memory is None:
+            return self.collector.gather_if_due()
+        first = self.memory.state is None
+        averaged = step > 0 and self.parts.plan.schedule(step - 1) is Action.GLOBAL
+        if not (first or (averaged and self.collector.is_due())):
+            return False
+        self.collector.gather()
+        state = self._state(step)
+        state |= self.parts.comm.broadcast_object({name: state[name] for name in ("clocks", "log_rows")})
+        self.parts.comm.confirm()
+        self.memory.state = state
+        return not first
+
     def _keep(self, writer: CheckpointWriter, step: int) -> None:
         self.collector.gather()
-        state = capture(self.parts, step)
+        writer.write(step, self._state(step))
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """What is needed to go on with ``step``; the log is gathered."""
         clocks, rows = self.collector.position()
-        state |= {"clocks": clocks, "log_rows": rows, "elapsed_seconds": time.perf_counter() - self.parts.timer.origin}
-        writer.write(step, state)
+        elapsed = time.perf_counter() - self.parts.timer.origin
+        return capture(self.parts, step) | {"clocks": clocks, "log_rows": rows, "elapsed_seconds": elapsed}
 
     def finish(self) -> None:
         """Wait for what is under way: the agreement and the last checkpoint."""

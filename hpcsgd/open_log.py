@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcsgd.build import Parts
+from hpcsgd.build import Labels, Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.errors import DivergedError, Preempted
 from hpcsgd.recipe import to_dict
 from hpcsgd.record.clocks import Clocks
-from hpcsgd.record.collector import Collector
+from hpcsgd.record.collector import RANK_NAMES, Collector
 from hpcsgd.record.cut import continue_log
 from hpcsgd.record.provenance import collect
 from hpcsgd.record.schema import STATISTICS
@@ -24,20 +25,32 @@ from hpcsgd.record.writer import RunLogWriter
 from hpcsgd.resume import Start
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+NUM_SAMPLES = RANK_NAMES.index("num_samples")
 
 
 @contextmanager
 def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start) -> Iterator[Collector]:
     """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is. Collective."""
     config, plan, comm = parts.config, parts.plan, parts.comm
-    _, _, select = selection(parts)
     on_disk = path is not None and config.log.enabled and comm.rank == 0
     writer = agree(comm, lambda: _make_writer(parts, path, argv, start) if on_disk and path is not None else None)
-    clocks = Clocks(comm.size, plan.steps_per_epoch, plan.total_steps)
+    clocks = Clocks(parts.labels.num_ranks, plan.steps_per_epoch, plan.total_steps)
     if start.clocks is not None:
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
-    collector = Collector(config.log, comm, parts.timer, parts.replica.parameters.device, writer, clocks, select)
+    device = parts.replica.parameters.device
+    collector = Collector(
+        config.log,
+        comm,
+        parts.timer,
+        device,
+        writer,
+        clocks,
+        partial(spread, parts.labels),
+        selection(parts).select,
+        # A run that survives lost ranks gathers after global averagings only.
+        most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
+    )
     collector.segment = comm.broadcast_object(start.log_rows.get("segments", 0))
     collector.guard = parts.world.guard
     status = "failed"
@@ -71,6 +84,7 @@ def _make_writer(parts: Parts, path: Path, argv: Sequence[str], start: Start) ->
         {
             "first_step": start.step,
             "world_size": parts.comm.size,
+            "lost_ranks": ",".join(map(str, start.lost_ranks)),
             "started": provenance["started"],
             "git_commit": provenance["git_commit"] or "",
             "job": provenance["job"] or "",
@@ -97,13 +111,32 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
     }
 
 
-def selection(parts: Parts) -> tuple[Literal["rank", "statistic"], list[int], Select]:
-    """What the log keeps along its second axis: the axis' name, its labels, and how to get it from all ranks."""
-    kind = parts.config.log.ranks
-    if kind == "summary":
-        return "statistic", list(range(len(STATISTICS))), summarise_ranks
-    ranks = [place.rank for place in parts.places if kind == "all" or place.local_rank == 0]
-    return "rank", ranks, lambda everyone: everyone[:, ranks]
+class Selection(NamedTuple):
+    """What the log keeps along its second axis."""
+
+    axis: Literal["rank", "statistic"]
+    labels: list[int]
+    select: Select
+    """From ``[rows, ranks, columns]`` to ``[rows, labels, columns]``."""
+
+
+def selection(parts: Parts) -> Selection:
+    """What the log keeps of ``log.ranks``."""
+    labels = parts.labels
+    if parts.config.log.ranks == "summary":
+        present = labels.present
+        return Selection("statistic", list(range(len(STATISTICS))), lambda every: summarise_ranks(every[:, present]))
+    return Selection("rank", labels.logged, lambda every: every[:, labels.logged])
+
+
+def spread(labels: Labels, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From ``[rows, ranks, columns]`` of the ranks that are here to the same of all ranks that the log began with."""
+    if len(labels.present) == labels.num_ranks:
+        return values
+    everyone = np.full((len(values), labels.num_ranks, values.shape[2]), np.nan)
+    everyone[:, :, NUM_SAMPLES] = 0
+    everyone[:, labels.present] = values
+    return everyone
 
 
 def summarise_ranks(everyone: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hpcsgd.build import Parts
+from hpcsgd.build import Labels, Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.errors import UsageError
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
@@ -23,13 +23,15 @@ class Start:
         step: its first step.
         log_rows: rows of each table of the log that belong before it; empty for a new log.
         clocks: state of the clocks of record.
-        elapsed_seconds: the run's clock there.
+        elapsed_seconds: the run's clock there, where it stood still in between.
+        lost_ranks: ranks that died since.
     """
 
     step: int = 0
     log_rows: dict[str, int] = field(default_factory=dict)
     clocks: dict[str, Any] | None = None
     elapsed_seconds: float = 0.0
+    lost_ranks: tuple[int, ...] = ()
 
 
 def capture(parts: Parts, step: int) -> dict[str, Any]:
@@ -46,7 +48,26 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "counts": replica.counts,
         "algorithm": _cloned(parts.algorithm.state_dict()),
         "random": random,
+        "labels": vars(parts.labels),
     }
+
+
+def put_back(parts: Parts, state: dict[str, Any]) -> None:
+    """Give this rank's replica and algorithm the state that :func:`capture` took."""
+    replica = parts.replica
+    replica.state.copy_(state["state"])
+    replica.statistics.copy_(state["statistics"])
+    replica.counts = state["counts"]
+    parts.algorithm.load_state_dict(state["algorithm"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if "cuda" in state["random"]:
+        torch.cuda.set_rng_state(state["random"]["cuda"], replica.parameters.device)
+
+
+def same_place(parts: Parts, state: dict[str, Any]) -> int:
+    """The step of this run after as many samples as a run of another number of ranks had seen at ``state``."""
+    samples: int = state["step"] * state["global_batch_size"]
+    return round(samples / parts.plan.global_batch_size)
 
 
 def _cloned(value: Any) -> Any:
@@ -103,13 +124,10 @@ def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
     replica = parts.replica
     if state["state"].numel() != replica.state.numel() or state["state"].dtype != replica.state.dtype:
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
-    replica.state.copy_(state["state"])
-    replica.statistics.copy_(state["statistics"])
-    replica.counts = state["counts"]
-    parts.algorithm.load_state_dict(state["algorithm"])
-    torch.set_rng_state(state["random"]["cpu"])
-    if "cuda" in state["random"]:
-        torch.cuda.set_rng_state(state["random"]["cuda"], replica.parameters.device)
+    put_back(parts, state)
+    parts.labels = Labels(**state["labels"])
+    for row, label in zip(parts.rank_rows, parts.labels.present, strict=True):
+        row["rank"] = label
     return Start(state["step"], state["log_rows"], state["clocks"], state["elapsed_seconds"])
 
 
@@ -124,5 +142,4 @@ def _restore_consensus(parts: Parts, checkpoint: Checkpoint) -> Start:
     replica.means.copy_(mean)
     replica.variances.copy_((variances + (means - mean).square()).mean(dim=0))
     replica.counts = [max(counts) for counts in zip(*(s["counts"] for s in states), strict=True)]
-    samples = states[0]["step"] * states[0]["global_batch_size"]
-    return Start(step=round(samples / parts.plan.global_batch_size), elapsed_seconds=states[0]["elapsed_seconds"])
+    return Start(same_place(parts, states[0]), elapsed_seconds=states[0]["elapsed_seconds"])

@@ -42,6 +42,15 @@ class Claim:
         """``descriptor``: of the locked file; None locks nothing."""
         self._descriptor = descriptor
 
+    def take_over(self, path: Path) -> None:
+        """Claim the directory of a rank that died, unless it is claimed by this one already.
+
+        Raises:
+            UsageError: another job was faster.
+        """
+        if self._descriptor is None:
+            self._descriptor = _lock(path)
+
     def close(self) -> None:
         """Let others use the directory."""
         if self._descriptor is not None:
@@ -68,7 +77,7 @@ def claim(path: Path, config: RunConfig) -> Claim:
     claimed = Claim(None)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        claimed = _lock(path)
+        claimed.take_over(path)
         _prepare(path, config)
     except (OSError, UsageError) as error:
         claimed.close()
@@ -79,7 +88,7 @@ def claim(path: Path, config: RunConfig) -> Claim:
     return claimed
 
 
-def _lock(path: Path) -> Claim:
+def _lock(path: Path) -> int:
     """Lock the directory; the lock's file tells others who has it."""
     descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -93,7 +102,7 @@ def _lock(path: Path) -> Claim:
     os.pwrite(
         descriptor, f"process {os.getpid()} on {socket.gethostname()}{f' (job {job})' if job else ''}".encode(), 0
     )
-    return Claim(descriptor)
+    return descriptor
 
 
 def _prepare(path: Path, config: RunConfig) -> None:

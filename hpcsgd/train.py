@@ -22,14 +22,15 @@ from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError
+from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.evaluate import Metrics, evaluate
-from hpcsgd.keeper import Keeper
+from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
-from hpcsgd.resume import find_start
+from hpcsgd.resume import Start, find_start
+from hpcsgd.survive import check_can_shrink, go_on_without
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,45 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
     comm = comm if comm is not None else connect(config.comm)
-    with abort_on_failure(comm):
+    with abort_on_failure(comm, alone=config.on_failure == "shrink"):
+        check_can_shrink(config, comm)
         parts = build(config, comm)
         path = _run_path(config)
-        with parts, agree(comm, lambda: _claim(path, config, comm)):
+        with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
             if _is_complete(parts, path):
                 return RunResult(path, {})
             start = find_start(parts, path)
-            _watch(parts, path)
-            with open_log(parts, path, argv, start) as collector:
-                keeper = Keeper(parts, path, collector)
-                metrics = train(parts, collector, keeper, start.step)
-                keeper.finish()
-                _save(parts, path)
-        return RunResult(path, metrics)
+            if config.on_failure == "abort":
+                return RunResult(path, _train_from(start, parts, path, argv))
+            return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, claim))
+
+
+def _train_with_whom_is_left(
+    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], claim: run_dir.Claim
+) -> dict[str, Metrics]:
+    """Train to the end, however many ranks die on the way."""
+    memory = Memory()
+    loss: RanksLostError | None = None
+    while True:
+        try:
+            if loss is not None:
+                start = go_on_without(parts, memory, claim, path, loss)
+            return _train_from(start, parts, path, argv, memory)
+        except RanksLostError as error:
+            loss = error
+
+
+def _train_from(
+    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], memory: Memory | None = None
+) -> dict[str, Metrics]:
+    """Train from ``start`` to the end, and save the model."""
+    _watch(parts, path)
+    with open_log(parts, path, argv, start) as collector:
+        keeper = Keeper(parts, path, collector, memory)
+        metrics = train(parts, collector, keeper, start.step)
+        keeper.finish()
+        _save(parts, path)
+    return metrics
 
 
 def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -> dict[str, Metrics]:
@@ -81,7 +107,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         timer.begin(step)
         keeper.before(step, first_step)
         timer.lap("checkpoint")
-        if collector.gather_if_due() and collector.last is not None:
+        if keeper.flush_log(step) and collector.last is not None:
             progress.show(collector.last)
         timer.lap("logging")
         images, labels = parts.loader.batch(step)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import faulthandler
+import os
+import signal
 import sys
 import threading
 import traceback
@@ -14,8 +16,10 @@ from hpcsgd.errors import JointError
 
 
 @contextmanager
-def abort_on_failure(comm: Communicator) -> Iterator[None]:
+def abort_on_failure(comm: Communicator, *, alone: bool = False) -> Iterator[None]:
     """Run the body; an exception or exit of this rank is printed with its rank and ends all ranks, non-zero.
+
+    ``alone``: it ends this rank only, by a signal, as the others go on without it.
 
     ``JointError`` passes: it is raised by all ranks together. So does any exception in a job of one rank. Threads
     that the body starts are covered too.
@@ -27,7 +31,7 @@ def abort_on_failure(comm: Communicator) -> Iterator[None]:
 
     def thread_failed(failure: threading.ExceptHookArgs) -> None:
         if failure.exc_value is not None:
-            _end_job(comm, failure.exc_value)
+            _end_job(comm, failure.exc_value, alone)
 
     previous, threading.excepthook = threading.excepthook, thread_failed
     try:
@@ -35,14 +39,18 @@ def abort_on_failure(comm: Communicator) -> Iterator[None]:
     except JointError:
         raise
     except BaseException as error:
-        _end_job(comm, error)
+        _end_job(comm, error, alone)
     finally:
         threading.excepthook = previous
 
 
-def _end_job(comm: Communicator, error: BaseException) -> None:
+def _end_job(comm: Communicator, error: BaseException, alone: bool) -> None:
     """Print what happened and abort with the exit's code, or 1."""
     text = "".join(traceback.format_exception(error))
-    print(f"hpcsgd: rank {comm.rank} of {comm.size} failed; the job ends\n{text}", file=sys.stderr, end="", flush=True)
+    ending = "the others go on" if alone else "the job ends"
+    print(f"hpcsgd: rank {comm.rank} of {comm.size} failed; {ending}\n{text}", file=sys.stderr, end="", flush=True)
+    if alone:
+        # A process that exits without leaving MPI would not be seen as dead.
+        os.kill(os.getpid(), signal.SIGKILL)
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
     comm.abort(code or 1)

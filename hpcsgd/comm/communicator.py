@@ -1,7 +1,8 @@
 """The communicator that the rest of the package sees, and the one of a single process.
 
 All arrays are C-contiguous NumPy arrays and are changed in place. Every method but ``abort`` is collective: all
-ranks call it in the same order.
+ranks call it in the same order. Where a rank has died and the MPI library can live with that, they raise
+``RanksLostError``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Communicator(Protocol):
     size: int
     library: str
     watchdog: Watchdog
+    can_shrink: bool
+    """Whether the ranks that are left can go on when one dies."""
 
     def sum_(self, array: Array) -> None:
         """Replace ``array`` by its sum over the ranks: the same bits on all of them."""
@@ -72,6 +75,12 @@ class Communicator(Protocol):
     def duplicate(self) -> Communicator:
         """The same ranks with a message space of their own, for another thread."""
 
+    def confirm(self) -> None:
+        """Return on all ranks, or raise ``RanksLostError`` on all that are left."""
+
+    def shrink(self) -> Communicator:
+        """The ranks that are left, in rank order; ends what others of them wait for in this one or a part of it."""
+
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         """This rank's ``time.perf_counter()`` minus rank 0's, and the largest error of that, in seconds."""
 
@@ -85,6 +94,7 @@ class SingleCommunicator:
     rank = 0
     size = 1
     library = "none (single process)"
+    can_shrink = False
 
     def __init__(self) -> None:
         self.watchdog = Watchdog(0, 1, self.abort)
@@ -122,6 +132,13 @@ class SingleCommunicator:
         return self
 
     def duplicate(self) -> Communicator:
+        """The one rank again."""
+        return self
+
+    def confirm(self) -> None:
+        """The one rank is here."""
+
+    def shrink(self) -> Communicator:
         """The one rank again."""
         return self
 

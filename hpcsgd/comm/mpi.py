@@ -6,9 +6,12 @@ break spawned loader workers.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from hpcsgd.comm.communicator import Communicator, Pending, SingleCommunicator
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import CommConfig
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import RanksLostError, UsageError
 
 T = TypeVar("T")
 Array = NDArray[Any]
@@ -25,6 +28,9 @@ Array = NDArray[Any]
 # What launchers tell a process of the size of its job, the innermost launcher first: mpirun of Open MPI may itself
 # run inside a Slurm job, whose own variables then speak of the job and not of this start.
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
+"""Set to 1 by Open MPI's ``mpirun --with-ft ulfm``."""
 
 # Open MPI's names of the allreduce algorithms (component "tuned"), and MPICH's.
 OPEN_MPI_ALGORITHMS = {"ring": "ring", "recursive_doubling": "recursive_doubling", "rabenseifner": "rabenseifner"}
@@ -35,71 +41,120 @@ MPICH_ALGORITHMS = {
 }
 
 
+_has_shrunk = False
+
+
+def _finalize() -> None:
+    """End MPI, unless ranks were lost: Open MPI may then wait for them in ``MPI_Finalize`` for ever."""
+    from mpi4py import MPI
+
+    if not _has_shrunk:
+        MPI.Finalize()
+
+
 class MpiCommunicator:
     """mpi4py's communicator behind the package's interface."""
 
-    def __init__(self, comm: Any, watchdog: Watchdog | None = None) -> None:
-        """Wrap ``comm``, an ``mpi4py.MPI.Intracomm``; ``watchdog`` is that of the communicator it comes from."""
+    def __init__(self, comm: Any, parent: MpiCommunicator | None = None) -> None:
+        """Wrap ``comm``, an ``mpi4py.MPI.Intracomm``; ``parent`` is the communicator it comes from."""
         from mpi4py import MPI
 
         self.comm = comm
+        self.can_shrink = os.environ.get(FAULT_TOLERANT) == "1"
+        self._error = MPI.Exception
+        self._lost = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED)
+        self._parts: list[MpiCommunicator] = []
+        if parent is not None:
+            parent._parts.append(self)
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.library: str = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         self._in_place, self._max = MPI.IN_PLACE, MPI.MAX
-        self.watchdog = watchdog if watchdog is not None else Watchdog(self.rank, self.size, self.abort)
+        self.watchdog: Watchdog = parent.watchdog if parent is not None else Watchdog(self.rank, self.size, self.abort)
+
+    @contextmanager
+    def _collective(self, name: str) -> Iterator[None]:
+        """The body is the collective ``name``."""
+        try:
+            with self.watchdog.watch(name):
+                yield
+        except self._error as error:
+            if self.can_shrink and error.Get_error_class() in self._lost:
+                raise RanksLostError(f"in {name}: {error}") from error
+            raise
 
     def sum_(self, array: Array) -> None:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("sum"):
+        with self._collective("sum"):
             self.comm.Allreduce(self._in_place, array)
 
     def max_(self, array: Array) -> None:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("maximum"):
+        with self._collective("maximum"):
             self.comm.Allreduce(self._in_place, array, op=self._max)
 
     def start_max(self, array: Array) -> Pending:
         """See :class:`Communicator`."""
-        request: Pending = self.comm.Iallreduce(self._in_place, array, op=self._max)
-        return request
+        with self._collective("maximum"):
+            return MpiPending(self, self.comm.Iallreduce(self._in_place, array, op=self._max))
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("broadcast"):
+        with self._collective("broadcast"):
             self.comm.Bcast(array, root=root)
 
     def gather(self, array: Array, root: int = 0) -> Array | None:
         """See :class:`Communicator`."""
         gathered = np.empty((self.size, *array.shape), array.dtype) if self.rank == root else None
-        with self.watchdog.watch("gather"):
+        with self._collective("gather"):
             self.comm.Gather(array, gathered, root=root)
         return gathered
 
     def allgather_object(self, value: T) -> list[T]:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("allgather"):
+        with self._collective("allgather"):
             values: list[T] = self.comm.allgather(value)
         return values
 
     def broadcast_object(self, value: T, root: int = 0) -> T:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("broadcast"):
+        with self._collective("broadcast"):
             result: T = self.comm.bcast(value, root=root)
         return result
 
     def barrier(self) -> None:
         """See :class:`Communicator`."""
-        with self.watchdog.watch("barrier"):
+        with self._collective("barrier"):
             self.comm.Barrier()
 
     def split(self, color: int) -> Communicator:
         """See :class:`Communicator`."""
-        return MpiCommunicator(self.comm.Split(color, self.rank), self.watchdog)
+        with self._collective("split"):
+            return MpiCommunicator(self.comm.Split(color, self.rank), self)
 
     def duplicate(self) -> Communicator:
         """See :class:`Communicator`."""
-        return MpiCommunicator(self.comm.Dup(), self.watchdog)
+        with self._collective("duplicate"):
+            return MpiCommunicator(self.comm.Dup(), self)
+
+    def confirm(self) -> None:
+        """See :class:`Communicator`."""
+        with self._collective("agreement"):
+            self.comm.Agree(1)
+
+    def shrink(self) -> Communicator:
+        """See :class:`Communicator`."""
+        global _has_shrunk
+        _has_shrunk = True
+        self._revoke()
+        self.watchdog.close()
+        return MpiCommunicator(self.comm.Shrink())
+
+    def _revoke(self) -> None:
+        """Let every collective under way end with an error."""
+        for part in self._parts:
+            part._revoke()
+        self.comm.Revoke()
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""
@@ -124,6 +179,20 @@ class MpiCommunicator:
     def abort(self, code: int) -> None:
         """See :class:`Communicator`."""
         self.comm.Abort(code)
+
+
+class MpiPending:
+    """A collective under way over MPI."""
+
+    def __init__(self, comm: MpiCommunicator, request: Any) -> None:
+        """``request`` is mpi4py's, of ``comm``."""
+        self._comm = comm
+        self._request = request
+
+    def wait(self) -> None:
+        """See :class:`~hpcsgd.comm.communicator.Pending`."""
+        with self._comm._collective("maximum"):
+            self._request.Wait()
 
 
 def launched_size(environment: dict[str, str] | None = None) -> int | None:
@@ -171,6 +240,11 @@ def connect(config: CommConfig) -> Communicator:
             f"the launcher started {expected} processes, but mpi4py is not installed: pip install 'hpcsgd[mpi]'"
         )
     pin_allreduce_algorithm(config.allreduce_algorithm)
+    if os.environ.get(FAULT_TOLERANT) == "1":
+        import mpi4py
+
+        mpi4py.rc.finalize = False
+        atexit.register(_finalize)
     from mpi4py import MPI
 
     comm = MpiCommunicator(MPI.COMM_WORLD)

@@ -50,6 +50,8 @@ class RunConfig:
         resume: ``none``; ``auto``, from the last sound checkpoint in ``run_dir`` where there is one; or the directory
             of a checkpoint.
         resume_other_size: allow to resume on another number of ranks, from the consensus of the checkpoint.
+        on_failure: what becomes of the others when a rank dies: ``abort`` ends the job; ``shrink`` goes on without it,
+            in algorithms that never average gradients and under ``mpirun --with-ft ulfm``.
         progress: what rank 0 shows: a ``bar``, ``lines`` or ``none``; ``auto`` is a bar in a terminal, else lines.
     """
 
@@ -67,6 +69,7 @@ class RunConfig:
     overwrite: bool = False
     resume: str = "none"
     resume_other_size: bool = False
+    on_failure: Literal["abort", "shrink"] = "abort"
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -94,6 +97,12 @@ class RunConfig:
 
     def _check_combinations(self) -> None:
         """What one section asks of another."""
+        local = self.algorithm.name in ("local_sgd", "hierarchical_local_sgd") and self.algorithm.local_start is None
+        if self.on_failure == "shrink" and not local:
+            raise ValueError(
+                "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, or "
+                "hierarchical_local_sgd without local_start, or on_failure: abort"
+            )
         if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":
             raise ValueError(
                 f"algorithm.local_start is 'first_lr_drop', but learning_rate.decay is {self.learning_rate.decay!r}: "

@@ -54,11 +54,8 @@ class DeviceLoader:
             UsageError: the split does not fill one global batch and ``config.tail`` is drop.
         """
         self._num_samples = len(dataset.train.labels)
-        self.steps_per_epoch = steps_per_epoch(self._num_samples, num_learners * local_batch_size, config.tail)
         self._config = config
         self._seed = seed
-        self._learner = learner
-        self._num_learners = num_learners
         self._local_batch_size = local_batch_size
         self._device = device
         self._channels_last = channels_last
@@ -67,6 +64,18 @@ class DeviceLoader:
             self._padded = PaddedImages(self._images, config.crop_padding, channels_last)
             del self._images
         self._normalise = Normaliser(dataset, device, dtype, channels_last)
+        self.share(learner, num_learners)
+
+    def share(self, learner: int, num_learners: int) -> None:
+        """Take the part of ``learner`` of so many from now on.
+
+        Raises:
+            UsageError: the split does not fill one global batch and ``config.tail`` is drop.
+        """
+        global_batch_size = num_learners * self._local_batch_size
+        self.steps_per_epoch = steps_per_epoch(self._num_samples, global_batch_size, self._config.tail)
+        self._learner = learner
+        self._num_learners = num_learners
         self._epoch = -1
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

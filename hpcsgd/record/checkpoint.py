@@ -148,7 +148,7 @@ class CheckpointWriter:
         _write_through(partial / MANIFEST, json.dumps(manifest).encode())
         for rank in range(self.world_size):
             (partial / f"note-{rank}.json").unlink()
-        final = self.folder / f"step-{step:08d}"
+        final = self.folder / _name(step)
         if final.exists():
             shutil.rmtree(final)
         os.replace(partial, final)
@@ -158,7 +158,7 @@ class CheckpointWriter:
 
     def _wait_for_rank_0(self, partial: Path, step: int) -> None:
         """The others: the checkpoint counts when rank 0 has renamed it."""
-        final = self.folder / f"step-{step:08d}" / MANIFEST
+        final = self.folder / _name(step) / MANIFEST
         while not final.exists() and partial.exists():
             _raise_failure_of_others(partial)
             time.sleep(POLL_SECONDS)
@@ -176,6 +176,13 @@ def _raise_failure_of_others(partial: Path) -> None:
     failed = sorted(path.name.partition("-")[2] for path in partial.glob("failed-*"))
     if failed or not partial.exists():
         raise RuntimeError(f"rank {failed[0]} failed to write" if failed else "another rank gave it up")
+
+
+def remove_later(run_dir: Path, step: int) -> None:
+    """Remove the checkpoints of more than ``step`` steps, of a course that the run does not take."""
+    for path in (run_dir / FOLDER).glob("step-*"):
+        if path.name > _name(step):
+            shutil.rmtree(path)
 
 
 def find_checkpoints(run_dir: Path) -> tuple[list[Checkpoint], list[str]]:
@@ -213,6 +220,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not sound:
         raise UsageError(f"{path} is no whole checkpoint: its manifest contradicts itself")
     return manifest
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _rank_file(rank: int) -> str:

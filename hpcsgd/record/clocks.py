@@ -92,7 +92,7 @@ class Clocks:
     ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Take in iterations ``[rows, ranks, columns]``; give the rows of epochs and evaluations now complete."""
         epochs, evaluations = [], []
-        for row, values in zip(shared, everyone, strict=True):
+        for row, values in zip(shared, np.nan_to_num(everyone), strict=True):
             sums = self._epoch or EpochSums(row.epoch, *np.zeros((4, self.world_size)))
             train = values[:, TRAINING].sum(axis=1)
             self.train_seconds += train
@@ -102,7 +102,7 @@ class Clocks:
             sums.checkpoint_seconds += values[:, INDEX["checkpoint_seconds"]]
             sums.logging_seconds += values[:, INDEX["logging_seconds"]]
             sums.num_samples += row.num_global
-            sums.loss_sum += float(np.nansum(values[:, INDEX["loss"]] * values[:, INDEX["num_samples"]]))
+            sums.loss_sum += float(values[:, INDEX["loss"]] @ values[:, INDEX["num_samples"]])
             sums.sync_bytes += row.sync_bytes
             sums.step = row.step + 1
             ended = (row.step + 1) % self.steps_per_epoch == 0 or row.step + 1 == self.total_steps

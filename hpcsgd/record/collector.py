@@ -66,7 +66,9 @@ class Collector:
         device: torch.device,
         writer: RunLogWriter | None,
         clocks: Clocks,
+        spread: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         select: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        most_waiting: int = 0,
     ) -> None:
         """
         Args:
@@ -76,19 +78,22 @@ class Collector:
             device: where it trains.
             writer: the run log, on rank 0.
             clocks: the clocks of record, kept on rank 0.
-            select: from ``[rows, ranks, columns]`` to what the log keeps along the second axis.
+            spread: from ``[rows, ranks, columns]`` of the ranks that are here to the same of all that there were.
+            select: from that to what the log keeps along the second axis.
+            most_waiting: iterations by which a gather may be late.
         """
         self.config = config
         self.comm = comm
         self.timer = timer
         self.writer = writer
         self.clocks = clocks
+        self.spread = spread
         self.select = select
         self.last: LastIteration | None = None
         self.segment = 0
         self.guard: FiniteGuard | None = None
         self._lag = GPU_LAG if device.type == "cuda" else 0
-        self._losses = Losses(device, config.flush_steps + GPU_LAG + 2)
+        self._losses = Losses(device, config.flush_steps + GPU_LAG + 2 + most_waiting)
         self._shared: deque[SharedRow] = deque()
         self._epoch_ended = False
 
@@ -98,21 +103,22 @@ class Collector:
         self._shared.append(row)
         self._epoch_ended |= ends_epoch
 
+    def is_due(self) -> bool:
+        """Whether it is time to gather: at the cadence, and after each epoch."""
+        return self._epoch_ended or len(self.timer.finished) >= self.config.flush_steps + self._lag
+
     def gather_if_due(self) -> bool:
-        """Gather at the cadence and after each epoch; True if so. Collective."""
+        """Gather where it is due; True if so. Collective."""
+        if not self.is_due():
+            return False
         waiting = len(self.timer.finished)
-        if self._epoch_ended:
-            self.gather(waiting)
-            self._epoch_ended = False
-            return True
-        if waiting >= self.config.flush_steps + self._lag:
-            self.gather(waiting - self._lag)
-            return True
-        return False
+        self.gather(waiting if self._epoch_ended else waiting - self._lag)
+        return True
 
     def gather(self, count: int | None = None) -> None:
         """Bring the ``count`` oldest iterations (unset: all) to rank 0 and write them. Collective."""
         count = len(self.timer.finished) if count is None else count
+        self._epoch_ended &= count < len(self.timer.finished)
         if not count:
             return
         shared = [self._shared.popleft() for _ in range(count)]
@@ -127,7 +133,7 @@ class Collector:
         gathered = self.comm.gather(own)
         if gathered is None:
             return
-        everyone = np.ascontiguousarray(gathered.swapaxes(0, 1))
+        everyone = self.spread(np.ascontiguousarray(gathered.swapaxes(0, 1)))
         assert self.writer is not None
         kept = self.select(everyone)
         steps = np.array([row.step for row in shared], np.int64)

@@ -50,7 +50,7 @@ class Run:
         rank_axis: name of the second axis of ``iterations``.
         iterations: one row a step and rank (or statistic: ``min``, ``median``, ``max``), ordered by both; columns
             ``step``, ``rank`` (or ``statistic``), then all of ``ITERATION_COLUMNS`` and ``RANK_COLUMNS``; ``action``
-            as a name of ``ACTIONS``.
+            as a name of ``ACTIONS``. A rank that was lost has no rows from then on.
         epochs: one row an epoch.
         evaluations: one row an evaluation of a split.
         ranks: one row a rank.
@@ -199,7 +199,8 @@ def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
     for column in RANK_COLUMNS:
         columns[column.name] = datasets[column.name][:count].reshape(-1)
     columns["action"] = _names(ACTIONS, columns["action"])
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    return table[table["start_seconds"].notna()].reset_index(drop=True)
 
 
 def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:

@@ -73,7 +73,7 @@ RANK_COLUMNS = (
     Column("sync_enter_seconds", "f8", "s", "when the rank entered the synchronisation, on the run's clock; NaN: none"),
     Column("sync_exit_seconds", "f8", "s", "when the rank left it, on the run's clock; NaN: none"),
 )
-"""Columns ``[step, rank]``."""
+"""Columns ``[step, rank]``; of a rank that was lost, ``num_samples`` is 0 and the others are NaN."""
 
 EPOCH_COLUMNS = (
     Column("epoch", "i8", "1", "epoch, from 0"),
@@ -115,6 +115,7 @@ RANK_TABLE = (
 SEGMENT_COLUMNS = (
     Column("first_step", "i8", "1", "first step of the segment"),
     Column("world_size", "i8", "1", "ranks"),
+    Column("lost_ranks", "S80", "", "ranks that died and without which it began, with commas; empty: none"),
     Column("started", "S32", "", "UTC time of the start, ISO 8601"),
     Column("git_commit", "S48", "", "commit of the code, '-dirty' with local changes"),
     Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),

@@ -102,6 +102,11 @@ class StepTimer:
         assert self._current is not None
         self._current.sync_exit_seconds = time.perf_counter() - self.origin
 
+    def clear(self) -> None:
+        """Forget the iterations that have not been taken yet."""
+        self._current = None
+        self.finished.clear()
+
     def stop(self) -> None:
         """End the present iteration, if there is one."""
         if self._current is not None:

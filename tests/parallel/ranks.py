@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TIMEOUT_SECONDS = 600
@@ -23,9 +24,10 @@ SYNTHETIC = {
 """Keys of a run that takes milliseconds a step."""
 
 
-def command(num_ranks: int, *words: str) -> list[str]:
-    """The command line that starts ``num_ranks`` times Python with ``words``."""
-    return ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(num_ranks), sys.executable, *words]
+def command(num_ranks: int, *words: str, options: Sequence[str] = ()) -> list[str]:
+    """The command line that starts ``num_ranks`` times Python with ``words``, with ``options`` of mpirun."""
+    binding = ["--oversubscribe", "--bind-to", "none"]
+    return ["mpirun", *options, *binding, "-n", str(num_ranks), sys.executable, *words]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -38,10 +40,10 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def mpirun(num_ranks: int, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+def mpirun(num_ranks: int, *words: str, options: Sequence[str] = (), **extra: str) -> subprocess.CompletedProcess[str]:
     """Run Python with ``words`` on so many ranks to its end, and give its exit code and output."""
     return subprocess.run(
-        command(num_ranks, *words),
+        command(num_ranks, *words, options=options),
         env=environment(**extra),
         cwd=ROOT,
         capture_output=True,

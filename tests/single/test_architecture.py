@@ -26,6 +26,7 @@ LAYERS = (
     {"build"},
     {"evaluate", "resume"},
     {"open_log", "keeper"},
+    {"survive"},
     {"train"},
     {"launch"},
     {"cli"},

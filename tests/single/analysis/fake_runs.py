@@ -61,7 +61,14 @@ class FakeRun:
             provenance={"config": self._config()},
         ) as writer:
             writer.append_segment(
-                {"first_step": 0, "world_size": world_size, "started": "", "git_commit": "", "job": ""}
+                {
+                    "first_step": 0,
+                    "world_size": world_size,
+                    "lost_ranks": "",
+                    "started": "",
+                    "git_commit": "",
+                    "job": "",
+                }
             )
             if num_steps:
                 steps = np.arange(num_steps)

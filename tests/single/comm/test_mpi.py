@@ -37,6 +37,8 @@ def play_mpi(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         library = types.SimpleNamespace(
             COMM_WORLD=world, IN_PLACE=None, MAX=None, Get_library_version=lambda: "Play MPI 1.0\nbuilt\0"
         )
+        library.Exception = RuntimeError
+        library.ERR_PROC_FAILED = library.ERR_PROC_FAILED_PENDING = library.ERR_REVOKED = 1
         monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=library))
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
