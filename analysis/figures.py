@@ -188,6 +188,19 @@ def log2_axis(ax: Axes, which: Literal["x", "y"], values: Iterable[float], *, as
     axis.set_minor_locator(NullLocator())
 
 
+def size_axis(ax: Axes, sizes: Iterable[float]) -> None:
+    """Make the x axis of ``ax`` logarithmic with a whole number at each of ``sizes``, as far as there is room."""
+    present = sorted(set(sizes))
+    log2_axis(ax, "x", present)
+    room = (np.log2(present[-1]) - np.log2(present[0])) / 10
+    ticks: list[float] = []
+    for size in present:
+        if not ticks or np.log2(size) - np.log2(ticks[-1]) >= room:
+            ticks.append(size)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{size:g}" for size in ticks]))
+
+
 def power_label(exponent: int, as_power: bool) -> str:
     """2**exponent as a tick's text."""
     return f"$2^{{{exponent}}}$" if as_power else f"{2.0**exponent:g}"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import run_logs
-from hpcsgd.errors import UsageError
 from hpcsgd.record.reader import load_run
 from tests.single.analysis.fake_runs import FakeRun, constant
 
@@ -105,12 +104,3 @@ def test_what_a_log_does_not_hold_is_said(tmp_path: Path) -> None:
     table = run_logs.runs_table(entries)
     assert table["logged_ranks"].tolist() == ["2", "min, median, max"]
     assert table["num_steps"].tolist() == [3, 3]
-
-
-def test_the_output_directory_is_made_or_refused(tmp_path: Path) -> None:
-    assert run_logs.output_directory(str(tmp_path / "a" / "b")).is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file: cannot make this directory"):
-        run_logs.output_directory(str(tmp_path / "file"))
-    with pytest.raises(UsageError, match="cannot make this directory"):
-        run_logs.output_directory(str(tmp_path / "file" / "below"))

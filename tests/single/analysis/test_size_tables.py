@@ -85,7 +85,7 @@ def test_runs_that_differ_in_more_than_size_make_no_series(tmp_path: Path) -> No
     local = run_of(tmp_path, "local", 2, 1.0, algorithm={"name": "local_sgd", "sync_period": 8})
     table = size_table([sync, local], 0)
     assert table.empty
-    assert "No two runs" in not_in_a_series([sync, local], table)[0]
+    assert "No two runs" in not_in_a_series([sync, local], table, 0)[0]
 
 
 def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
     table = size_table([*items, lone], 0)
     names = ["sync. SGD; fully_connected [16]; local batch 8", "sync. SGD; lenet; local batch 8"]
     assert table["series"].unique().tolist() == names
-    assert not_in_a_series([*items, lone], table)[0].startswith("lone: not in the figures over sizes")
+    assert not_in_a_series([*items, lone], table, 0)[0].startswith("lone: not in the figures over sizes")
 
 
 def test_an_epoch_that_was_not_finished_is_estimated_and_says_so(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_epoch_that_was_not_finished_is_estimated_and_says_so(tmp_path: Path)
     evaluations["epoch_fraction"] = 0.25
     found = measure(cut, 2)
     assert found["epoch_seconds"] == pytest.approx(24 * 0.5)
-    assert found["epoch_source"] == "estimated from 6 iterations"
+    assert found["epoch_source"] == "estimated from 4 iterations"
     unknown = measure(run_of(tmp_path, "early", 1, 0.5, num_steps=6, epoch=7), 2)
     assert np.isnan(unknown["epoch_seconds"])
     assert unknown["epoch_source"] == "no whole epoch"
@@ -115,7 +115,9 @@ def test_a_run_without_iterations_left_is_no_size(tmp_path: Path) -> None:
     items = [run_of(tmp_path, f"k{k}", k, 1.0, num_steps=8 if k < 3 else 4) for k in (1, 2, 4)]
     table = size_table(items, 5)
     assert table["run"].tolist() == ["k1", "k2"]
-    assert not_in_a_series(items, table)[0].startswith("k4:")
+    assert not_in_a_series(items, table, 5) == [
+        "k4: not in the figures over sizes: no whole synchronisation period is left after --skip 5."
+    ]
     assert size_table(items, 8).empty
 
 
