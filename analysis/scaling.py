@@ -36,8 +36,8 @@ PANELS = (
     Panel("iteration_efficiency", "Efficiency (%)", None, ("iteration_efficiency_p5", "iteration_efficiency_p95")),
     size_figures.ITERATION,
     size_figures.EPOCH,
-    Panel("exposed_share", "Exposed comm. (% of time)", None, ("exposed_share_p5", "exposed_share_p95")),
-    Panel("wait_share", "Wait (% of time)", None, ("wait_share_p5", "wait_share_p95")),
+    Panel("exposed_share", "Exposed comm.\n(% of time)", None, ("exposed_share_p5", "exposed_share_p95")),
+    Panel("wait_share", "Wait\n(% of time)", None, ("wait_share_p5", "wait_share_p95")),
 )
 KEPT = {STRONG: "global batch", WEAK: "local batch"}
 SHARE_NOTE = (

@@ -85,7 +85,8 @@ def run_script(program: str, options: argparse.Namespace, draw: Draw) -> int:
         draw: from runs, problems and directory to the files written and the remarks.
 
     Returns:
-        The exit code: 0; 1 where no run could be read or nothing could be drawn; 2 where the directory for figures cannot be used.
+        The exit code: 0; 1 where no run could be read or nothing could be drawn; 2 where the directory for figures
+        cannot be used.
     """
     try:
         directory = output_directory(options.output)
