@@ -16,6 +16,7 @@ import figures
 from size_tables import BATCH, STRONG, WEAK
 
 DODGE = 0.07
+REPEAT_SIZE = 2.8
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,13 @@ def draw(
     labels: list[str] = []
     factors = [_factor(sizes, item) for item in panels]
     sizes = sizes.assign(place=_dodged(sizes, x))
+    size = REPEAT_SIZE if sizes.duplicated(["series", x]).any() else figures.STYLE["lines.markersize"]
+    shared = [item for item in panels if item.ideal and _is_shared(sizes, x, item.ideal)]
     for place, (series, part) in enumerate(sizes.groupby("series", sort=False)):
         style = figures.run_style(place)
         for ax, item, (factor, _) in zip(axes.flat, panels, factors, strict=True):
-            _series(ax, part, x, item, factor, style)
+            _series(ax, part, x, item, factor, {**style, "markersize": size})
+            _ideal(ax, part, x, item, factor, figures.IDEAL["color"] if item in shared else style["color"])
         handles.append(Line2D([], [], **style))
         labels.append(str(series))
     for ax, item, (factor, unit) in zip(axes.flat, panels, factors, strict=True):
@@ -164,7 +168,8 @@ def _limit(ax: Axes, item: Panel, values: Any) -> None:
         ax.axhline(100, **figures.IDEAL)
         ax.set_ylim(0, max(110, 1.05 * known.max()))
     elif item.in_percent:
-        ax.set_ylim(0, max(1.0, 1.1 * known.max()))
+        top = max(1.0, 1.1 * known.max())
+        ax.set_ylim(-0.03 * top, top)  # a point at 0 is whole
     else:
         figures.log2_axis(ax, "y", values, as_power=item.column == "samples_per_second")
 
@@ -177,10 +182,20 @@ def _series(ax: Axes, part: pd.DataFrame, x: str, item: Panel, factor: float, st
     measured = part["epoch_source"].str.startswith("median") | (item.column != "epoch_seconds")
     for rows, fill in ((part[measured], style["color"]), (part[~measured], "white")):
         ax.plot(rows["place"], rows[item.column] * factor, **points, markerfacecolor=fill)
-    if item.ideal is not None:
-        expected = part.groupby(x)[item.ideal].median() * factor
-        ax.plot(expected.index, expected, **{**figures.IDEAL, "color": style["color"]})
     if item.percentiles is not None:
         middle, low, high = (part[name] * factor for name in (item.column, *item.percentiles))
         reach = [middle - low, high - middle]
         ax.errorbar(part["place"], middle, yerr=reach, fmt="none", ecolor=style["color"], linewidth=0.9)
+
+
+def _ideal(ax: Axes, part: pd.DataFrame, x: str, item: Panel, factor: float, color: str) -> None:
+    """The ideal line of one series in one panel."""
+    if item.ideal is not None:
+        expected = part.groupby(x)[item.ideal].median() * factor
+        ax.plot(expected.index, expected, **{**figures.IDEAL, "color": color})
+
+
+def _is_shared(sizes: pd.DataFrame, x: str, ideal: str) -> bool:
+    """Whether all series have the same ideal line."""
+    values = sizes.groupby(x)[ideal]
+    return bool(np.allclose(values.min(), values.max(), rtol=1e-9))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import figures
 import scaling
@@ -83,6 +85,25 @@ def test_strong_and_weak_have_figures_of_their_own(tmp_path: Path) -> None:
     ):
         assert words in strong and words in weak
     assert "Ranks" in strong
+
+
+def test_nothing_overlaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    finish = figures.finish
+    monkeypatch.setattr(figures, "finish", lambda figure, *a, **b: (drawn.append(figure), finish(figure, *a, **b))[1])
+    for ranks in (1, 2, 4, 8, 16, 32, 64):
+        write_size(tmp_path, ranks, device="cuda")
+        write_size(tmp_path / "local", ranks, algorithm={"name": "local_sgd", "sync_period": 1})
+    write_size(tmp_path / "again", 1)
+    assert scaling.main([str(tmp_path), "--skip", "0"]) == 0
+    figure = drawn[0]
+    (legend,), (text,) = figure.legends, figure.texts
+    parts = [ax.get_tightbbox() for ax in figure.axes]
+    parts += [legend.get_window_extent(), text.get_window_extent()]
+    assert all(not a.overlaps(b) for a, b in itertools.combinations(parts, 2))
+    width, height = figure.get_size_inches() * figure.dpi
+    assert all(-1 <= b.x0 and b.x1 <= width + 1 and -1 <= b.y0 and b.y1 <= height + 1 for b in parts)
+    assert width < 6 * figure.dpi, "shrunk to a column, its letters would be too small"
 
 
 def test_gpus_are_called_gpus_and_ticks_stand_at_the_sizes(tmp_path: Path) -> None:
