@@ -88,6 +88,19 @@ def test_runs_that_differ_in_more_than_size_make_no_series(tmp_path: Path) -> No
     assert "No two runs" in not_in_a_series([sync, local], table, 0)[0]
 
 
+def test_a_setting_that_changes_the_work_parts_series_and_a_seed_does_not(tmp_path: Path) -> None:
+    items = []
+    for overlap in (False, True):
+        for ranks in (1, 2):
+            config = {"comm": {"allreduce": "mpi", "overlap": overlap}, "seed": ranks, "data": {"dir": f"/{ranks}"}}
+            items.append(run_of(tmp_path, f"{overlap}{ranks}", ranks, 1.0, config=config))
+    series = size_table(items, 0).groupby("series")["run"].apply(list).to_dict()
+    assert series == {
+        "sync. SGD; comm.overlap: False; local batch 8": ["False1", "False2"],
+        "sync. SGD; comm.overlap: True; local batch 8": ["True1", "True2"],
+    }
+
+
 def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
     config = {"model": {"name": "lenet"}}
     items = [run_of(tmp_path, f"f{k}", k, 1.0) for k in (1, 2)]
