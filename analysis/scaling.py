@@ -84,6 +84,7 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path, ski
     if runs.empty:
         return [], [*output.notes, *remarks]
     remarks += [*size_tables.rough_epochs(runs), *timing_tables.untold_waits(entries)]
+    remarks += scaling_tables.core_remarks(entries, runs)
     notes = (RECORD_NOTE, SPEEDUP_NOTE, SHARE_NOTE, skip_text(skip), *remarks)
     axis = size_figures.rank_label(size_tables.on_gpus(entries))
     for scaling in (STRONG, WEAK):

@@ -7,14 +7,15 @@ communication are added, and repeats (runs that differ in nothing but their seed
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from iteration_tables import period_means, record_iterations
-from run_logs import Entry
-from size_tables import STRONG, WEAK, size_table
+from run_logs import Entry, ranks_text
+from size_tables import STRONG, WEAK, is_gpu, size_table
 from timing_tables import synchronisation_calls, untold_actions
 
 EXPOSED = ("gradient_allreduce_seconds", "averaging_seconds")
@@ -117,3 +118,30 @@ def _named(name: str, statistic: str) -> str:
     """The column of a statistic; a unit stays at the end."""
     unit = "_seconds" if name.endswith("_seconds") else ""
     return f"{name.removesuffix(unit)}_{statistic}{unit}"
+
+
+def core_remarks(entries: Sequence[Entry], runs: pd.DataFrame) -> list[str]:
+    """What makes the times of ranks on CPUs no measure of scaling: more threads than cores, and uneven threads."""
+    lines = []
+    names = set(runs["run"])
+    shown = [item for item in entries if item.name in names and not any(map(is_gpu, item.run.ranks["device"]))]
+    for item in shown:
+        for node, ranks in item.run.ranks.groupby("node"):
+            cores = set().union(*(_cores(text) for text in ranks["cores"]))
+            if cores and ranks["threads"].sum() > len(cores):
+                lines.append(
+                    f"{item.name}: its {ranks_text(len(ranks))} on {node} share {len(cores)} cores "
+                    f"({ranks['threads'].sum()} threads): its times say nothing about as many devices."
+                )
+    threads = {item.name: int(item.run.ranks["threads"].max()) for item in shown}
+    if len(set(threads.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in threads.items())
+        lines.append(f"Threads of a rank differ, so speed-up is not over cores: {said}.")
+    return lines
+
+
+def _cores(text: str) -> set[int]:
+    """The cores of ``0-3,8``; none where the log does not say."""
+    found = re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text)
+    ranges = [part.split("-") for part in text.split(",")] if found else []
+    return {core for ends in ranges for core in range(int(ends[0]), int(ends[-1]) + 1)}

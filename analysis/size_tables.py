@@ -81,8 +81,8 @@ def kind_of_work(item: Entry) -> dict[str, str]:
 
 
 def is_gpu(device: str) -> bool:
-    """Whether the device of a rank is a GPU."""
-    return any(word in device.lower() for word in ("cuda", "gpu", "nvidia", "amd instinct"))
+    """Whether the device of a rank, as a log names it, is a GPU: a model's name and not ``cpu``."""
+    return device not in ("", "cpu")
 
 
 def on_gpus(entries: Sequence[Entry]) -> bool:

@@ -26,6 +26,8 @@ class FakeRun:
         steps_per_epoch: unset, the run is one epoch.
         labels: ranks that the log keeps; unset, all. Or ``summary``.
         accuracies: of the test split, one at the end of each epoch; none: no evaluation.
+        cores: of a rank; unset, one of its own.
+        threads: of each rank.
         first_step: where the log begins: above 0 after a resume on another number of ranks.
         resumed: first steps of the segments after the first.
         provenance: what the log says of its origin beside the recipe.
@@ -44,6 +46,8 @@ class FakeRun:
     sync_bytes: int = 1000
     config: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    cores: Mapping[int, str] = field(default_factory=dict)
+    threads: int = 1
     first_step: int = 0
     resumed: Sequence[int] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -99,8 +103,8 @@ class FakeRun:
 
     def _rank(self, rank: int) -> dict[str, object]:
         block = self.blocks[rank] if self.blocks else 0
-        texts = {"node": f"n{block}", "device": self.device, "cores": "0"}
-        numbers = {"node_index": block, "local_rank": rank, "threads": 1, "pid": 1000 + rank}
+        texts = {"node": f"n{block}", "device": self.device, "cores": self.cores.get(rank, str(rank))}
+        numbers = {"node_index": block, "local_rank": rank, "threads": self.threads, "pid": 1000 + rank}
         clocks = {"clock_offset_seconds": 0.0, "clock_error_seconds": 0.0}
         return {"rank": rank, "block": block, **texts, **numbers, **clocks}
 

@@ -10,7 +10,7 @@ import pytest
 
 from hpcsgd.record.reader import load_run
 from run_logs import Entry, entry
-from scaling_tables import period_shares, run_table, scaling_table
+from scaling_tables import core_remarks, period_shares, run_table, scaling_table
 from tests.single.analysis.fake_runs import FakeRun, constant
 
 LOCAL_SGD = {"name": "local_sgd", "sync_period": 2}
@@ -136,6 +136,24 @@ def test_shares_from_statistics_and_from_one_rank_of_a_node(tmp_path: Path) -> N
     assert summary.tolist() == pytest.approx([2 / 6, 1 / 6])
     assert one["exposed_share"] == pytest.approx(2 / 6)
     assert np.isnan(one["wait_share"]), "one rank tells no wait"
+
+
+def test_shared_cores_and_uneven_threads_are_named(tmp_path: Path) -> None:
+    spans = {n: {"forward_seconds": constant(1, 3, n)} for n in (1, 2, 4)}
+    cores = dict.fromkeys(range(4), "0-1,3")
+    items = [
+        item_of(tmp_path, f"k{n}", FakeRun(spans[n], ["none"] * 3, local_batch_size=8, cores=cores, threads=threads))
+        for n, threads in ((1, 2), (2, 1), (4, 1))
+    ]
+    lines = core_remarks(items, run_table(items, 0))
+    assert lines == [
+        "k4: its 4 ranks on n0 share 3 cores (4 threads): its times say nothing about as many devices.",
+        "Threads of a rank differ, so speed-up is not over cores: k1 2, k2 1, k4 1.",
+    ]
+    own = [item_of(tmp_path, f"own{n}", FakeRun(spans[n], ["none"] * 3)) for n in (1, 2)]
+    assert core_remarks(own, run_table(own, 0)) == []
+    gpus = [item_of(tmp_path, f"g{n}", FakeRun(spans[n], ["none"] * 3, cores=cores, device="cuda")) for n in (1, 4)]
+    assert core_remarks(gpus, run_table(gpus, 0)) == []
 
 
 def test_runs_of_one_size_have_no_table(tmp_path: Path) -> None:
