@@ -65,8 +65,8 @@ def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun]) -> int:
             print(f"hpcsgd: {directory} ended with code {code}", file=sys.stderr)
             failed.append(f"{run.name} ended with code {code}")
     if failed:
-        left = "all others have run; call the same again to try what can be tried again"
-        print(f"hpcsgd: {', '.join(failed)}; {left}", file=sys.stderr)
+        what = f"{len(failed)} of {counted(len(runs), 'size')} did not end well: {', '.join(failed)}"
+        print(f"hpcsgd: {what}; call the same again to try what can be tried again", file=sys.stderr)
     return 1 if failed else 0
 
 

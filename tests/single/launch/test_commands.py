@@ -235,7 +235,7 @@ def test_a_failed_size_is_named_and_the_rest_is_run(fakes: Fakes, capfd: pytest.
     assert "-bind-to none -n 1" in fakes.calls("mpirun")[1]
     said = capfd.readouterr()
     assert "s/gpus-1 ended with code 9" in said.err
-    assert "hpcsgd: gpus-1 ended with code 9; all others have run; call the same again" in said.err
+    assert "hpcsgd: 1 of 2 sizes did not end well: gpus-1 ended with code 9; call the same again" in said.err
     assert said.out.splitlines()[-1] == "figure and table: python analysis/scaling.py s"
 
 
@@ -267,7 +267,7 @@ def test_a_diverged_size_is_not_run_again_and_stays_a_failure(fakes: Fakes, capf
     assert len(fakes.calls("mpirun")) == 1
     said = capfd.readouterr()
     assert said.out.splitlines()[:2] == ["s/gpus-1: diverged already", "s/gpus-2: finished already"]
-    assert "hpcsgd: gpus-1 diverged; " in said.err
+    assert "hpcsgd: 1 of 2 sizes did not end well: gpus-1 diverged; " in said.err
 
 
 def test_a_log_that_a_kill_left_unreadable_is_of_no_finished_run(fakes: Fakes) -> None:
