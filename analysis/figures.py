@@ -75,6 +75,7 @@ RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RUN_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 IDEAL: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 2)), "linewidth": 1.0, "zorder": 1}
 
+FEW_POWERS = 2
 LEGEND_ROW = 0.2
 CAPTION_ROW = 0.145
 CAPTION_CHARACTERS = 20.0
@@ -158,6 +159,8 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
 def log2_axis(ax: Axes, which: Literal["x", "y"], values: Iterable[float], *, as_power: bool = False) -> None:
     """Make an axis of ``ax`` logarithmic with a tick at each power of two among ``values``, or at every n-th one.
 
+    Where only few fit, the numbers half-way between (1.5, 3, 6) have ticks too.
+
     Args:
         ax: the panel.
         which: its x or its y axis.
@@ -183,9 +186,26 @@ def log2_axis(ax: Axes, which: Literal["x", "y"], values: Iterable[float], *, as
         axis = ax.yaxis
         ax.set_yscale("log", base=2, nonpositive="mask")
         ax.set_ylim(2.0**lowest, 2.0**highest)
-    axis.set_major_locator(FixedLocator([2.0**k for k in exponents]))
-    axis.set_major_formatter(FixedFormatter([power_label(k, as_power) for k in exponents]))
+    ticks = {2.0**k: power_label(k, as_power) for k in exponents}
+    if high - low < FEW_POWERS and not as_power:
+        between = (1.5 * 2.0**k for k in range(low - 1, high + 1))
+        ticks |= {tick: f"{tick:g}" for tick in between if lowest < math.log2(tick) < highest}
+    axis.set_major_locator(FixedLocator(sorted(ticks)))
+    axis.set_major_formatter(FixedFormatter([ticks[tick] for tick in sorted(ticks)]))
     axis.set_minor_locator(NullLocator())
+
+
+def size_axis(ax: Axes, sizes: Iterable[float]) -> None:
+    """Make the x axis of ``ax`` logarithmic with a whole number at each of ``sizes``, as far as there is room."""
+    present = sorted(set(sizes))
+    log2_axis(ax, "x", present)
+    room = (np.log2(present[-1]) - np.log2(present[0])) / 10
+    ticks: list[float] = []
+    for size in present:
+        if not ticks or np.log2(size) - np.log2(ticks[-1]) >= room:
+            ticks.append(size)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{size:g}" for size in ticks]))
 
 
 def power_label(exponent: int, as_power: bool) -> str:

@@ -1,7 +1,7 @@
 """Time per iteration, by span and rank: runs in, tidy tables out. Nothing here draws or writes.
 
-The time of record of an iteration is the maximum over ranks of its training time (all spans but evaluation and
-logging). Local SGD synchronises in some iterations only, so next to the plain iterations stands the mean over each
+The time of record of an iteration is the maximum over ranks of its training time (all spans but evaluation, checkpoint
+and logging). Local SGD synchronises in some iterations only, so next to the plain iterations stands the mean over each
 *synchronisation period*: the iterations up to and with the next synchronisation of all ranks, the maximum over ranks of
 their sum divided by their number. With a synchronisation in every iteration both are the same.
 """
@@ -64,7 +64,10 @@ def record_iterations(item: Entry) -> pd.DataFrame:
 
 
 def _periods(record: pd.DataFrame) -> pd.Series:
-    """Number of each iteration's synchronisation period; -1 after the last synchronisation."""
+    """Number of each iteration's synchronisation period; -1 where it is not whole in one segment.
+
+    That is after the last synchronisation, and where a resume fell into a period, on both sides of it.
+    """
     ends = record["action"].isin(("gradient", "global"))
     if not ends.any():
         ends = record["action"] == "block"
@@ -73,7 +76,8 @@ def _periods(record: pd.DataFrame) -> pd.Series:
     new_segment = record["segment"].diff().fillna(0) != 0
     number = (ends.shift(fill_value=False) | new_segment).cumsum()
     complete = ends.groupby(number).transform("any")
-    return number.where(complete, -1)
+    torn = (new_segment & ~ends.shift(fill_value=True)).groupby(number).transform("any")
+    return number.where(complete & ~torn, -1)
 
 
 def period_means(item: Entry, record: pd.DataFrame, skip: int) -> pd.Series:

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 import figures
 import learning_tables
 import run_logs
+import script
 import tables
 from run_logs import Entry
 
@@ -140,8 +141,8 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    parser = run_logs.parser(PROGRAM, "Draw loss and accuracy of runs against what they cost, from their logs.")
-    return run_logs.run_script(PROGRAM, parser.parse_args(argv), draw)
+    parser = script.parser(PROGRAM, "Draw loss and accuracy of runs against what they cost, from their logs.")
+    return script.run_script(PROGRAM, parser.parse_args(argv), draw)
 
 
 if __name__ == "__main__":

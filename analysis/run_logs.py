@@ -1,15 +1,11 @@
 """The runs that a figure is drawn from: found, named, told apart, and what is missing said aloud.
 
-Every script of analysis/ starts with :func:`parser` and :func:`load`: the same arguments, the same error messages, the
-same labels.
+Every script of analysis/ starts with :func:`load`: the same error messages, the same labels.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record.reader import Run, find_runs
+from hpcsgd.record.reader import FILE_NAME, Run, find_runs
+from hpcsgd.record.study_file import find_studies
 
 ALGORITHMS = {
     "sync_sgd": "sync. SGD",
@@ -49,6 +46,11 @@ class Entry:
     def global_batch_size(self) -> int:
         """Samples of one step of all learners."""
         return round(self.local_batch_size * self.world_size)
+
+    @property
+    def first_step(self) -> int:
+        """Where the log begins: 0, but after a resume on another number of ranks."""
+        return int(self.run.iterations["step"].iloc[0]) if len(self.run.iterations) else 0
 
     @property
     def summary(self) -> bool:
@@ -123,35 +125,33 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def load(paths: Sequence[str]) -> tuple[list[Entry], list[str]]:
-    """Read all runs in ``paths``; returns them and one line for each that could not be read.
+    """Read all runs in ``paths``; returns them and one line for each that could not be read or is missing.
 
     A run named twice is read once. A log without a single iteration counts as unreadable: nothing can be drawn of it.
     """
     found, problems = find_runs(paths)
+    problems += missing_logs(paths)
     problems += [f"{run.path}: no iteration in it yet ({run.status})" for run in found if run.iterations.empty]
     runs = [run for run in found if not run.iterations.empty]
     names = unique_names([run.path.parent for run in runs])
     return [entry(run, name) for run, name in zip(runs, names, strict=True)], problems
 
 
-def parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that all scripts of analysis/ share."""
-    result = argparse.ArgumentParser(prog=program, description=description)
-    result.add_argument("runs", nargs="+", metavar="RUN", help="run directory, run.h5, or a directory that holds runs")
-    result.add_argument("-o", "--output", required=True, metavar="DIR", help="where figures and tables are written")
-    return result
-
-
-def output_directory(text: str) -> Path:
-    """Make the directory for figures; ``UsageError`` where that cannot be."""
-    path = Path(text)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"-o {text}: cannot make this directory ({error.strerror or error})") from error
-    if not os.access(path, os.W_OK):
-        raise UsageError(f"-o {text}: no permission to write in this directory")
-    return path
+def missing_logs(paths: Sequence[str]) -> list[str]:
+    """One line for each run below ``paths`` that has left a recipe but no log, or that a study planned and has none."""
+    lines = []
+    for path in (Path(text) for text in dict.fromkeys(paths)):
+        known = [file.parent for file in path.rglob("recipe.yaml")]
+        try:
+            known += [study.run_dir(item) for study in find_studies(path) for item in study.entries]
+        except UsageError as error:
+            lines.append(str(error))
+        lines += [
+            f"{directory}: no log: the run was not begun, or failed before its first iteration"
+            for directory in sorted(set(known))
+            if not (directory / FILE_NAME).exists()
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -195,8 +195,21 @@ def log_notes(entries: Sequence[Entry], problems: Sequence[str]) -> list[str]:
                 f"{item.name}: log.ranks is node: {item.logged_ranks} of {item.world_size} ranks are in its log; "
                 "maxima, minima and waits are over these."
             )
-        if len(item.run.segments) > 1:
-            notes.append(f"{item.name}: {len(item.run.segments)} segments: it was resumed.")
+        notes += _resume_notes(item)
+    return notes
+
+
+def _resume_notes(item: Entry) -> list[str]:
+    """Where a run was resumed; a log of another number of ranks before is a file of its own."""
+    first_steps = [int(step) for step in item.run.segments["first_step"]]
+    notes = []
+    if first_steps and first_steps[0] > 0:
+        notes.append(
+            f"{item.name}: its log and its clocks begin at step {first_steps[0]}, where it was resumed on another "
+            "number of ranks."
+        )
+    if len(first_steps) > 1:
+        notes.append(f"{item.name}: it was resumed at step {', '.join(map(str, first_steps[1:]))}.")
     return notes
 
 
@@ -215,36 +228,3 @@ def caption(entries: Sequence[Entry], problems: Sequence[str]) -> str:
     if problems:
         texts.append("Not read (the tables say why): " + ", ".join(line.split(": ")[0] for line in problems) + ".")
     return " ".join(texts)
-
-
-Draw = Callable[[Sequence[Entry], Sequence[str], Path], tuple[list[Path], list[str]]]
-
-
-def run_script(program: str, options: argparse.Namespace, draw: Draw) -> int:
-    """Load, draw, and say on stdout what was written and on stderr what is missing.
-
-    Args:
-        program: name of the script, for its messages.
-        options: parsed arguments of :func:`parser`.
-        draw: from runs, problems and directory to the files written and the remarks.
-
-    Returns:
-        The exit code: 0; 1 where no run could be read; 2 where the directory for figures cannot be used.
-    """
-    try:
-        directory = output_directory(options.output)
-        entries, problems = load(options.runs)
-        if not entries:
-            for line in problems:
-                print(f"{program}: {line}", file=sys.stderr)
-            print(f"{program}: error: none of the runs can be read", file=sys.stderr)
-            return 1
-        files, remarks = draw(entries, problems, directory)
-    except UsageError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    for line in remarks:
-        print(f"{program}: {line}", file=sys.stderr)
-    for path in files:
-        print(f"wrote {path}")
-    return 0

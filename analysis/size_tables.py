@@ -23,6 +23,12 @@ from timing_tables import epoch_table, steps_per_epoch
 
 WEAK, STRONG, BATCH = "weak", "strong", "batch"
 FIXED = {WEAK: "local_batch_size", STRONG: "global_batch_size", BATCH: "num_ranks"}
+SECTIONS = ("algorithm", "model", "data", "comm")
+SAID = (
+    *(f"algorithm.{name}" for name in ("name", "sync_period", "block_sync_period", "local_start")),
+    *("model.name", "model.widths", "data.name", "data.dir", "comm.allreduce"),
+)
+"""Keys of these sections that :func:`kind_of_work` says in other words, and one that changes nothing."""
 VARIED = {WEAK: "num_ranks", STRONG: "num_ranks", BATCH: "global_batch_size"}
 
 
@@ -32,14 +38,15 @@ def measure(item: Entry, skip: int) -> dict[str, Any]:
     Without a whole epoch it is estimated: the mean iteration times the iterations of an epoch (NaN if unknown).
     """
     record = record_iterations(item)
-    iteration = quantiles(period_means(item, record, skip))
+    means = period_means(item, record, skip)
+    iteration = quantiles(means)
     epochs = epoch_table([item])
     whole = epochs.loc[epochs["complete"], "train_seconds"]
     steps = steps_per_epoch(item)
     if len(whole):
         epoch, source = float(whole.median()), f"median of {len(whole)}"
     elif steps is not None and not math.isnan(iteration["mean_seconds"]):
-        epoch, source = iteration["mean_seconds"] * steps, f"estimated from {len(record)} iterations"
+        epoch, source = iteration["mean_seconds"] * steps, f"estimated from {len(means)} iterations"
     else:
         epoch, source = math.nan, "no whole epoch"
     return {
@@ -60,6 +67,7 @@ def kind_of_work(item: Entry) -> dict[str, str]:
     """What two runs must share to be compared by size."""
     config = item.run.config
     model, comm = config.get("model", {}), config.get("comm", {})
+    settings = {f"{part}.{name}": value for part in SECTIONS for name, value in config.get(part, {}).items()}
     return {
         "algorithm": algorithm_text(config),
         "model": f"{model.get('name', '')} {model.get('widths', '')}".strip(),
@@ -68,12 +76,18 @@ def kind_of_work(item: Entry) -> dict[str, str]:
         "allreduce": f"allreduce: {comm.get('allreduce', '')}",
         "accumulation": f"accumulation_steps: {config.get('accumulation_steps', 1)}",
         "device": ", ".join(sorted({"GPU" if is_gpu(d) else "CPU" for d in item.run.ranks["device"]})),
+        **{key: f"{key}: {value}" for key, value in settings.items() if key not in SAID},
     }
 
 
 def is_gpu(device: str) -> bool:
-    """Whether the device of a rank is a GPU."""
-    return any(word in device.lower() for word in ("cuda", "gpu", "nvidia", "amd instinct"))
+    """Whether the device of a rank, as a log names it, is a GPU: a model's name and not ``cpu``."""
+    return device not in ("", "cpu")
+
+
+def on_gpus(entries: Sequence[Entry]) -> bool:
+    """Whether all ranks of all runs had GPUs."""
+    return all(is_gpu(device) for item in entries for device in item.run.ranks["device"])
 
 
 def size_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
@@ -82,10 +96,11 @@ def size_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     if not usable:
         return pd.DataFrame()
     works = [kind_of_work(item) for item in usable]
-    differing = [key for key in works[0] if key == "algorithm" or len({work[key] for work in works}) > 1]
+    named = dict.fromkeys(key for work in works for key in work)
+    differing = [key for key in named if key == "algorithm" or len({work.get(key) for work in works}) > 1]
     measured = pd.DataFrame([measure(item, skip) for item in usable])
-    measured["work"] = ["; ".join(work[key] for key in differing) for work in works]
-    keys = pd.Series([tuple(work.values()) for work in works])
+    measured["work"] = ["; ".join(work[key] for key in differing if key in work) for work in works]
+    keys = pd.Series([tuple(sorted(work.items())) for work in works])
     tables: list[pd.DataFrame] = []
     for kind, fixed in FIXED.items():
         for (_, value), part in measured.groupby([keys, fixed], sort=False):
@@ -117,6 +132,7 @@ def _against_ideal(part: pd.DataFrame, kind: str, fixed: str) -> pd.DataFrame:
     table["ideal_samples_per_second"] = smallest["samples_per_second"].median() * ranks
     table["speedup"] = table["samples_per_second"] / smallest["samples_per_second"].median()
     table["ideal_speedup"] = ranks
+    table["reference_ranks"] = first["num_ranks"]
     table["iteration_efficiency"] = table["ideal_iteration_seconds"] / table["iteration_seconds"]
     table["epoch_efficiency"] = table["ideal_epoch_seconds"] / table["epoch_seconds"]
     table.insert(0, "series", table.pop("work") + f"; {fixed}")
@@ -124,13 +140,26 @@ def _against_ideal(part: pd.DataFrame, kind: str, fixed: str) -> pd.DataFrame:
     return table
 
 
-def not_in_a_series(entries: Sequence[Entry], sizes: pd.DataFrame) -> list[str]:
+def rough_epochs(sizes: pd.DataFrame) -> list[str]:
+    """One line for each run whose time per epoch is no median over whole epochs."""
+    rough = sizes[~sizes["epoch_source"].str.startswith("median")].drop_duplicates("run")
+    return [f"{row.run}: time per epoch: {row.epoch_source}." for row in rough.itertuples()]
+
+
+def not_in_a_series(entries: Sequence[Entry], sizes: pd.DataFrame, skip: int) -> list[str]:
     """One line for each run that the figures over sizes do not show."""
     if sizes.empty:
         return ["No two runs differ only in their ranks or batch: no figures over sizes."]
     shown = set(sizes["run"])
     return [
-        f"{item.name}: not in the figures over sizes: no other run differs from it only in ranks or batch."
+        f"{item.name}: not in the figures over sizes: {_why_not(item, skip)}."
         for item in entries
         if item.name not in shown
     ]
+
+
+def _why_not(item: Entry, skip: int) -> str:
+    """Why a run is in no series."""
+    if period_means(item, record_iterations(item), skip).empty:
+        return f"no whole synchronisation period is left after --skip {skip}"
+    return "no other run differs from it only in ranks or batch"

@@ -19,17 +19,16 @@ import pandas as pd
 import figures
 import iteration_tables
 import run_logs
+import script
 import size_figures
 import size_tables
-import tables
 import timing_figures
 import timing_tables
 from hpcsgd.record.frames import throughput
 from run_logs import Entry
+from script import RECORD_NOTE, Output, skip_text
 
 PROGRAM = "timing_curves.py"
-DEFAULT_SKIP = 5
-RECORD_NOTE = "The time of record is the maximum over ranks. Percentiles are linear between the two nearest values."
 PERIOD_NOTE = (
     "A synchronisation period is the iterations up to and with the next synchronisation of all ranks; its mean is the "
     "maximum over ranks of their sum, divided by their number. Periods with a left-out iteration and the unfinished "
@@ -43,41 +42,7 @@ THROUGHPUT_NOTE = (
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = run_logs.parser(PROGRAM, "Draw where the time of runs goes, from their logs.")
-    parser.add_argument(
-        "--skip",
-        type=int,
-        default=DEFAULT_SKIP,
-        metavar="N",
-        help="leave the first N iterations of each segment out of medians and percentiles (default: %(default)s)",
-    )
-    options = parser.parse_args(argv)
-    if options.skip < 0:
-        parser.error(f"argument --skip: {options.skip} is negative: give 0 or more")
-    return options
-
-
-def skip_text(skip: int) -> str:
-    """What the figures' captions and the tables' notes say of the iterations left out."""
-    if skip == 0:
-        return f"No iteration is left out (--skip 0; the default is {DEFAULT_SKIP})."
-    default = "the default" if skip == DEFAULT_SKIP else f"the default is {DEFAULT_SKIP}"
-    return f"The first {skip} iterations of each run are left out (--skip {skip}, {default})."
-
-
-class Output:
-    """Figures and tables on their way to a directory: the files written and the remarks that go with all of them."""
-
-    def __init__(self, directory: Path, entries: Sequence[Entry], problems: Sequence[str]) -> None:
-        """``problems``: one line for each run that could not be read."""
-        self.directory = directory
-        self.files: list[Path] = []
-        self.notes = run_logs.log_notes(entries, problems)
-        self.caption = run_logs.caption(entries, problems)
-
-    def table(self, frame: pd.DataFrame, name: str, title: str, *notes: str) -> None:
-        """Write a table with its own notes and those on the logs."""
-        self.files += tables.write(frame, self.directory, name, title=title, notes=[*notes, *self.notes])
+    return script.parse_with_skip(script.parser(PROGRAM, "Draw where the time of runs goes, from their logs."), argv)
 
 
 def write_iterations(entries: Sequence[Entry], skip: int, output: Output) -> list[str]:
@@ -151,15 +116,13 @@ def write_waits(entries: Sequence[Entry], skip: int, output: Output) -> list[str
 def write_sizes(entries: Sequence[Entry], skip: int, output: Output) -> list[str]:
     """Times against the global batch and the ranks; returns remarks."""
     sizes = size_tables.size_table(entries, skip)
-    remarks = size_tables.not_in_a_series(entries, sizes)
+    remarks = size_tables.not_in_a_series(entries, sizes, skip)
     if sizes.empty:
         return remarks
-    rough = sizes[~sizes["epoch_source"].str.startswith("median")].drop_duplicates("run")
-    remarks += [f"{row.run}: time per epoch: {row.epoch_source}." for row in rough.itertuples()]
+    remarks += size_tables.rough_epochs(sizes)
     caption = " ".join([skip_text(skip), *remarks, output.caption])
-    on_gpus = all(size_tables.is_gpu(device) for item in entries for device in item.run.ranks["device"])
     output.files += size_figures.against_batch(sizes, output.directory, caption)
-    output.files += size_figures.against_ranks(sizes, on_gpus, output.directory, caption)
+    output.files += size_figures.against_ranks(sizes, size_tables.on_gpus(entries), output.directory, caption)
     notes = (size_figures.MEANING.strip(), skip_text(skip), "Per epoch no iteration is left out.", *remarks)
     output.table(sizes, "timing_sizes", "Times over sizes", *notes)
     return remarks
@@ -180,7 +143,7 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path, ski
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     options = arguments(argv)
-    return run_logs.run_script(
+    return script.run_script(
         PROGRAM, options, lambda entries, problems, directory: draw(entries, problems, directory, options.skip)
     )
 

@@ -173,7 +173,7 @@ def per_epoch(entries: Sequence[Entry], epochs: pd.DataFrame, directory: Path, c
         ax.set_ylim(bottom=0)
     text = "Each clock is the maximum over ranks; no epoch is left out."
     if not epochs["complete"].all():
-        text += " Open markers: epochs cut short by max_steps."
+        text += " Open markers: epochs that are not whole in the log (cut by max_steps, or begun before it)."
     labels = [item.label for item in entries]
     return figures.finish(
         figure, directory, "timing_epoch", handles=handles, labels=labels, caption=f"{text} {caption}"

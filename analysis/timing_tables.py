@@ -61,11 +61,14 @@ def window_seconds(item: Entry, record: pd.DataFrame) -> pd.Series:
 
 
 def epoch_table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """The clocks of record of each epoch and its throughput; ``complete`` is false where ``max_steps`` cut it."""
+    """The clocks of record of each epoch and its throughput; ``complete`` is false where the log has a part of it.
+
+    That is where ``max_steps`` cut it, or where the log begins within it.
+    """
     tables = []
     for item in entries:
         epochs = item.run.epochs
-        steps = epochs["step"].diff().fillna(epochs["step"]).astype(int)
+        steps = epochs["step"].diff().fillna(epochs["step"] - item.first_step).astype(int)
         table = epochs[["epoch", "num_samples", "train_seconds", *NOT_TRAINING]].copy()
         table.insert(0, "run", item.name)
         table.insert(2, "num_steps", steps)
@@ -77,7 +80,9 @@ def epoch_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def steps_per_epoch(item: Entry) -> float | None:
-    """Steps of a whole epoch: from an evaluation's epoch fraction, else from the epochs; None where neither says."""
+    """Steps of a whole epoch: as the log says, else from an evaluation or the epochs; None where nothing says."""
+    if "steps_per_epoch" in item.run.provenance:
+        return float(item.run.provenance["steps_per_epoch"])
     evaluations = item.run.evaluations
     evaluations = evaluations[(evaluations["epoch_fraction"] > 0) & (evaluations["step"] > 0)]
     if len(evaluations):
@@ -98,8 +103,8 @@ def wait_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for item in entries:
         kept = kept_iterations(item, skip)
-        calls = _statistic_calls(kept) if item.summary else wait_and_transfer(kept, item.run.ranks)
-        calls = calls[~calls["action"].isin(_untold_actions(item)[0])]
+        calls = synchronisation_calls(item, kept)
+        calls = calls[~calls["action"].isin(untold_actions(item)[0])]
         order = {action: place for place, action in enumerate(ACTIONS)}
         for (_, label), part in calls.groupby([calls["action"].map(order), "rank"], observed=True):
             row: dict[str, Any] = {"run": item.name, "synchronisation": part["action"].iloc[0], "rank": str(label)}
@@ -108,6 +113,15 @@ def wait_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
                 row |= {f"{name}_{statistic}": value for statistic, value in values.items()}
             rows.append(row | {"num_synchronisations": len(part)})
     return pd.DataFrame(rows)
+
+
+def synchronisation_calls(item: Entry, iterations: pd.DataFrame) -> pd.DataFrame:
+    """Duration, wait and transfer of each synchronisation in some rows of a run's ``iterations``.
+
+    Rows and columns as of ``wait_and_transfer``; of a log of statistics ``rank`` is ``median`` and ``max``. See
+    :func:`untold_actions` for those that the log cannot tell.
+    """
+    return _statistic_calls(iterations) if item.summary else wait_and_transfer(iterations, item.run.ranks)
 
 
 def _statistic_calls(kept: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +134,7 @@ def _statistic_calls(kept: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(rank=pd.Categorical(calls["statistic"].loc[frame.index], ["median", "max"]))
 
 
-def _untold_actions(item: Entry) -> tuple[set[str], str]:
+def untold_actions(item: Entry) -> tuple[set[str], str]:
     """Synchronisations whose waits the log cannot tell, as no two ranks of one call are in it, and why."""
     actions = set(item.run.iterations["action"]) - {"none"}
     if item.summary:
@@ -138,6 +152,6 @@ def untold_waits(entries: Sequence[Entry]) -> list[str]:
     """One line for each run and kind of synchronisation of which wait and transfer cannot be told."""
     lines = []
     for item in entries:
-        actions, why = _untold_actions(item)
+        actions, why = untold_actions(item)
         lines += [f"{item.name}: wait and transfer of {SYNCHRONISATIONS[a]} not drawn: {why}." for a in sorted(actions)]
     return lines

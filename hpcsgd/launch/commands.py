@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ from hpcsgd.launch.planned import PlannedRun, nodes_and_tasks, plan_run, scaling
 from hpcsgd.launch.script import Job, Point, job_name, made_by, render
 from hpcsgd.launch.sending import check, continued, queued, send, send_text, write_study
 from hpcsgd.launch.site import SiteProfile
-from hpcsgd.launch.study import Entry, Study, is_finished
+from hpcsgd.launch.study import is_finished
+from hpcsgd.record.study_file import Entry, Study
 
 
 def submit(words: list[str]) -> int:
@@ -98,7 +100,7 @@ def scale(words: list[str]) -> int:
     directory = arguments.directory or Path("runs") / f"scale-{name}-{arguments.mode}"
     runs = scaling_runs(arguments.recipe, overrides, numbers("--gpus", arguments.gpus), arguments.mode)
     if arguments.site is None:
-        return _scale_here(arguments, directory, runs)
+        return _scale_here(arguments, Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), ()), runs)
     site = chosen_site(arguments)
     jobs = {}
     for run in runs:
@@ -117,10 +119,18 @@ def scale(words: list[str]) -> int:
         )
     entries = tuple(Entry(run.name, f"{run.name}.sbatch") for run in runs)
     study = Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), entries)
-    return _write_or_send(arguments, site, study, jobs, runs)
+    code = _write_or_send(arguments, site, study, jobs, runs)
+    if arguments.submit:
+        print(f"when they have run: {figure_command(directory)}")
+    return code
 
 
-def _scale_here(arguments: argparse.Namespace, directory: Path, runs: Sequence[PlannedRun]) -> int:
+def figure_command(directory: Path) -> str:
+    """What draws the scaling figure of a study."""
+    return f"python analysis/scaling.py {shlex.quote(str(directory))}"
+
+
+def _scale_here(arguments: argparse.Namespace, study: Study, runs: Sequence[PlannedRun]) -> int:
     """The study without Slurm."""
     from hpcsgd.launch.local import run_here
 
@@ -128,7 +138,10 @@ def _scale_here(arguments: argparse.Namespace, directory: Path, runs: Sequence[P
         raise UsageError("scale: give --site S for Slurm, or --launcher mpirun to run it here, one size after another")
     if arguments.submit or arguments.check or arguments.chain or arguments.stage:
         raise UsageError("scale: --submit, --check, --chain and --stage are for Slurm: give --site S too")
-    return run_here(directory, arguments.recipe, runs)
+    study = dataclasses.replace(study, entries=tuple(Entry(run.name, None) for run in runs))
+    code = run_here(study, arguments.recipe, runs)
+    print(f"figure and table: {figure_command(study.path)}")
+    return code
 
 
 def sweep(words: list[str]) -> int:
@@ -215,11 +228,14 @@ def resubmit(words: list[str]) -> int:
     for state in failed:
         if state.study is None or state.entry is None:
             print(f"{state.path} is {state.state}, but was not sent by hpcsgd: send its script again")
+        elif state.entry.script is None:
+            print(f"{state.path} is {state.state}; it is run without Slurm: call {shlex.join(state.study.command)}")
         else:
             studies.setdefault(state.study.path, (state.study, []))[1].append(state.entry)
     for study, entries in studies.values():
         send(study, entries)
-    return 0 if all(state.study is not None for state in failed) else 1
+    sent = sum(len(entries) for _, entries in studies.values())
+    return 0 if sent == len(failed) else 1
 
 
 def doctor(words: list[str]) -> int:

@@ -4,47 +4,111 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from hpcsgd.errors import Preempted, UsageError
 from hpcsgd.launch.planned import PlannedRun
-from hpcsgd.launch.study import is_finished
+from hpcsgd.launch.sending import continued
+from hpcsgd.launch.study import is_finished, undone_on_failure
+from hpcsgd.record.reader import read_status
+from hpcsgd.record.study_file import FILE_NAME, Study
 from hpcsgd.record.summary import counted
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-def run_here(directory: Path, recipe: str, runs: Sequence[PlannedRun]) -> int:
+
+def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun]) -> int:
     """Run what is not finished yet of a study; a run that was stopped before goes on from its last checkpoint.
 
+    A run that fails is named, and those after it are run. Ctrl-C, SIGTERM and SIGUSR1 stop the run after its iteration,
+    with its state kept, and end the study; the second one ends the run at once.
+
+    Args:
+        study: the study; its ``jobs.json`` is written first, so that a run that never began is known to be missing.
+        recipe: the recipe.
+        runs: its runs, in order.
+
     Returns:
-        0; or the exit code of the first run that did not end well: those after it were not begun.
+        0; 1 where a run did not come to a good end; 75 where the study was stopped.
 
     Raises:
         UsageError: there is no mpirun, or a directory holds a run of another configuration.
     """
-    left = [run for run in runs if not is_finished(directory / run.name, run.config)]
     options = mpirun_options()
-    for run in runs:
-        if run not in left:
-            print(f"{directory / run.name}: finished already", flush=True)
+    finished = [is_finished(study.path / run.name, run.config) for run in runs]
+    with undone_on_failure(study.path) as files:
+        if not (study.path / FILE_NAME).exists():
+            files.append(study.path / FILE_NAME)
+        continued(study).save()
+    failed = []
+    for place, (run, done) in enumerate(zip(runs, finished, strict=True), start=1):
+        directory = study.path / run.name
+        if done:
+            status = read_status(directory)
+            print(f"{directory}: {'finished' if status == 'completed' else status} already", flush=True)
+            if status != "completed":
+                failed.append(f"{run.name} {status}")
             continue
-        cores = len(os.sched_getaffinity(0))
-        if run.ranks > cores:
-            print(
-                f"hpcsgd: {run.ranks} ranks share {cores} cores: their times say nothing about {run.ranks} devices",
-                file=sys.stderr,
-            )
-        print(f"{directory / run.name}: {counted(run.ranks, 'rank')}", flush=True)
-        words = ["train", recipe, *run.words, "--run_dir", str(directory / run.name), "--resume", "auto"]
-        command = ["mpirun", *options, "-n", str(run.ranks), sys.executable, "-m", "hpcsgd", *words]
-        code = subprocess.run(command, check=False).returncode
+        print(f"{directory}: {counted(run.ranks, 'rank')} ({place} of {len(runs)})", flush=True)
+        _warn_of_cores(run.ranks)
+        words = ["train", recipe, *run.words, "--run_dir", str(directory), "--resume", "auto"]
+        code = run_to_end(["mpirun", *options, "-n", str(run.ranks), sys.executable, "-m", "hpcsgd", *words])
+        if code == Preempted.exit_code:
+            print(f"hpcsgd: {directory} was stopped and saved; call the same again to go on", file=sys.stderr)
+            return code
         if code:
-            what = "was stopped and saved" if code == Preempted.exit_code else f"ended with code {code}"
-            print(f"hpcsgd: {directory / run.name} {what}; call the same again to go on", file=sys.stderr)
-            return code if code > 0 else 128 - code
-    return 0
+            print(f"hpcsgd: {directory} ended with code {code}", file=sys.stderr)
+            failed.append(f"{run.name} ended with code {code}")
+    if failed:
+        what = f"{len(failed)} of {counted(len(runs), 'size')} did not end well: {', '.join(failed)}"
+        print(f"hpcsgd: {what}; call the same again to try what can be tried again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _warn_of_cores(ranks: int) -> None:
+    """Say where ranks share cores."""
+    cores = len(os.sched_getaffinity(0))
+    if ranks > cores:
+        print(
+            f"hpcsgd: {counted(ranks, 'rank')} share {counted(cores, 'core')}: their times say nothing about {ranks} "
+            "devices",
+            file=sys.stderr,
+        )
+
+
+def run_to_end(command: Sequence[str]) -> int:
+    """Run a command and give its exit code, that of a shell where a signal ended it; pass on what asks for a stop.
+
+    It has a process group of its own: Ctrl-C, which a terminal sends to a whole group, would end mpirun at once.
+    """
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as process, _stops_passed_on(process):
+        code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _stops_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Make the first signal that asks for a stop SIGUSR1 to the process, later ones SIGTERM."""
+    num_asked = 0
+
+    def pass_on(_number: int, _frame: Any) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        if num_asked == 1:
+            print("hpcsgd: the run is asked to save and stop; once more ends it at once", file=sys.stderr, flush=True)
+        process.send_signal(signal.SIGUSR1 if num_asked == 1 else signal.SIGTERM)
+
+    before = {number: signal.signal(number, pass_on) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def mpirun_options() -> list[str]:

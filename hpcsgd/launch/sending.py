@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hpcsgd.errors import UsageError
 from hpcsgd.launch import slurm
-from hpcsgd.launch.study import FILE_NAME, Entry, Study, load_study, undone_on_failure
+from hpcsgd.launch.study import undone_on_failure
+from hpcsgd.record.study_file import FILE_NAME, Entry, Study, load_study
 from hpcsgd.run_dir import write_atomically
 
 
@@ -49,6 +50,7 @@ def send(
     """
     previous: str | None = None
     for script in dict.fromkeys(entry.script for entry in entries):
+        assert script is not None, "a run without Slurm has no script"
         runs = [entry for entry in entries if entry.script == script]
         options = [f"--dependency=afterany:{previous}"] if chain and previous else []
         tasks = sorted(entry.task for entry in runs if entry.task is not None)

@@ -13,9 +13,9 @@ from pathlib import Path
 from hpcsgd.errors import UsageError
 from hpcsgd.launch import slurm
 from hpcsgd.launch.slurm import QueuedJob
-from hpcsgd.launch.study import Entry, Study, find_studies
 from hpcsgd.record import Run, load_run
 from hpcsgd.record.reader import FILE_NAME
+from hpcsgd.record.study_file import Entry, Study, find_studies
 
 RESUBMITTED = ("failed", "killed", "preempted")
 """States of a run that ``resubmit --failed`` sends again. One that diverged would diverge again; one that was
@@ -29,8 +29,8 @@ class RunState:
     Attributes:
         path: its directory.
         state: ``completed``, ``diverged``, ``failed``, ``preempted`` (stopped and saved, and not in the queue),
-            ``killed`` (it did not come to its end), ``cancelled``, ``running``, ``pending``, ``not sent``,
-            ``running or killed`` (Slurm cannot be asked), ``unreadable``.
+            ``killed`` (it did not come to its end), ``cancelled``, ``running``, ``pending``, ``not sent``, ``not
+            begun`` (of a study without Slurm), ``running or killed`` (Slurm cannot be asked), ``unreadable``.
         job: its last job; empty outside of Slurm.
         ranks, progress, accuracy: for the table.
         note: what else there is to say.
@@ -108,6 +108,8 @@ def _state(
     state, note = judge(run.status if run is not None else None, job, queued, queue_answers)
     if state == "running or killed" and run is not None and not job:
         state = {True: "running", False: "killed", None: state}[_alive_here(run)]
+    if state == "not sent" and entry is not None and entry.script is None:
+        state = "not begun"
     if run is None:
         return RunState(shown, state, job, note=note, study=study, entry=entry)
     return RunState(shown, state, job, str(len(run.ranks)), _progress(run), _accuracy(run), note, study, entry)

@@ -5,11 +5,8 @@ One job of ``hpcsgd submit`` is a study of one run: its directory is the run's o
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,95 +15,9 @@ from hpcsgd.errors import UsageError
 from hpcsgd.recipe import to_dict
 from hpcsgd.record import load_run
 from hpcsgd.record.reader import FILE_NAME as LOG_NAME
-from hpcsgd.run_dir import write_atomically
 
-FILE_NAME = "jobs.json"
-VERSION = 1
 CONDUCT = ("run_dir", "resume", "overwrite", "progress")
 """Keys of a configuration that do not change what a run is."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run of a study.
-
-    Attributes:
-        run: its directory, from the study's.
-        script: its script, likewise.
-        task: its element of the script's array; None where the script is for this run alone.
-        ids: the jobs that were sent for it, the last one last: ``12``, or ``12_3`` for an element of an array.
-    """
-
-    run: str
-    script: str
-    task: int | None = None
-    ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Study:
-    """What ``jobs.json`` holds.
-
-    Attributes:
-        path: the study's directory.
-        command: the command that made it.
-        cwd: where that was called: the scripts' paths are relative to it.
-        entries: the runs.
-        max_running: elements of an array that may run at a time.
-    """
-
-    path: Path
-    command: tuple[str, ...]
-    cwd: str
-    entries: tuple[Entry, ...]
-    max_running: int | None = None
-
-    def run_dir(self, entry: Entry) -> Path:
-        """The directory of a run."""
-        return self.path / entry.run
-
-    def save(self) -> None:
-        """Write ``jobs.json``, whole or not at all."""
-        content = {
-            "version": VERSION,
-            "command": list(self.command),
-            "cwd": self.cwd,
-            "max_running": self.max_running,
-            "jobs": [dataclasses.asdict(entry) for entry in self.entries],
-        }
-        write_atomically(self.path / FILE_NAME, (json.dumps(content, indent=1) + "\n").encode())
-
-    def with_ids(self, new_ids: Mapping[str, tuple[str, ...]]) -> Study:
-        """The study with these jobs added, by the run's name."""
-        entries = (dataclasses.replace(entry, ids=entry.ids + new_ids.get(entry.run, ())) for entry in self.entries)
-        return dataclasses.replace(self, entries=tuple(entries))
-
-
-def load_study(directory: Path) -> Study | None:
-    """The study of a directory; None where it holds none.
-
-    Raises:
-        UsageError: its ``jobs.json`` cannot be read.
-    """
-    path = directory / FILE_NAME
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != VERSION:
-            raise UsageError(f"{path} is of version {content['version']}, this hpcsgd reads {VERSION}")
-        entries = tuple(Entry(e["run"], e["script"], e["task"], tuple(e["ids"])) for e in content["jobs"])
-        return Study(directory, tuple(content["command"]), content["cwd"], entries, content["max_running"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise (
-            error if isinstance(error, UsageError) else UsageError(f"{path} is no record of jobs: {error!r}")
-        ) from error
-
-
-def find_studies(directory: Path) -> list[Study]:
-    """The studies in a directory and below."""
-    studies = (load_study(path.parent) for path in sorted(directory.rglob(FILE_NAME)))
-    return [study for study in studies if study is not None]
 
 
 @contextmanager
@@ -133,14 +44,18 @@ def undone_on_failure(directory: Path) -> Iterator[list[Path]]:
 
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
-    """Whether a directory holds the finished run of this configuration.
+    """Whether a directory holds the finished run of this configuration; a log that cannot be read is of none.
 
     Raises:
         UsageError: it holds a run of another one.
     """
     if not (run_dir / LOG_NAME).exists():
         return False
-    run = load_run(run_dir)
+    try:
+        run = load_run(run_dir)
+    except UsageError:
+        # Killed while it was made: the run begins anew, and compares its recipe with the one there.
+        return False
     found = dict(_dotted(run.config))
     for key, value in _dotted(to_dict(config)):
         if key not in CONDUCT and found.get(key, value) != value:

@@ -59,6 +59,7 @@ LIGHT = (
     "hpcsgd.record.reader",
     "hpcsgd.record.schema",
     "hpcsgd.record.frames",
+    "hpcsgd.record.study_file",
     "hpcsgd.record.summary",
     "hpcsgd.data.dataset",
     "hpcsgd.data.fetch",

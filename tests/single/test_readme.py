@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import io
 import re
 import typing
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hpcsgd.cli import main
 from hpcsgd.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,4 +88,8 @@ def test_keys_that_the_readme_uses_are_options() -> None:
     used = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?) ", prose)) - {"print_config", "from", "no", "oversubscribe"}
     used |= set(re.findall(r"`((?:comm|data|algorithm|log|model)\.[a-z_]+)", prose)) - {"model.pt"}
     assert used
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        main(["scale", "--help"])
+    used -= set(re.findall(r"--([a-z_]+)", shown.getvalue()))
     assert sorted(key for key in used if key not in keys) == []

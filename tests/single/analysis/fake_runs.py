@@ -26,6 +26,11 @@ class FakeRun:
         steps_per_epoch: unset, the run is one epoch.
         labels: ranks that the log keeps; unset, all. Or ``summary``.
         accuracies: of the test split, one at the end of each epoch; none: no evaluation.
+        cores: of a rank; unset, one of its own.
+        threads: of each rank.
+        first_step: where the log begins: above 0 after a resume on another number of ranks.
+        resumed: first steps of the segments after the first.
+        provenance: what the log says of its origin beside the recipe.
     """
 
     spans: Mapping[str, NDArray[np.float64]]
@@ -41,6 +46,11 @@ class FakeRun:
     sync_bytes: int = 1000
     config: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    cores: Mapping[int, str] = field(default_factory=dict)
+    threads: int = 1
+    first_step: int = 0
+    resumed: Sequence[int] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,22 +68,23 @@ class FakeRun:
             ranks=[self._rank(rank) for rank in range(world_size)],
             rank_labels=[0, 1, 2] if summary else [int(label) for label in labels],
             rank_axis="statistic" if summary else "rank",
-            provenance={"config": self._config()},
+            provenance={"config": self._config(), **self.provenance},
         ) as writer:
-            writer.append_segment(
-                {
-                    "first_step": 0,
-                    "world_size": world_size,
-                    "lost_ranks": "",
-                    "started": "",
-                    "git_commit": "",
-                    "job": "",
-                }
-            )
+            for step in (self.first_step, *self.resumed):
+                writer.append_segment(
+                    {
+                        "first_step": step,
+                        "world_size": world_size,
+                        "lost_ranks": "",
+                        "started": "",
+                        "git_commit": "",
+                        "job": "",
+                    }
+                )
             if num_steps:
-                steps = np.arange(num_steps)
-                writer.append_iterations(steps, self._shared(), self._select(self._per_rank()))
-            writer.append_epochs([self._epoch(i) for i in range(num_steps // self._epoch_steps)])
+                writer.append_iterations(self._steps, self._shared(), self._select(self._per_rank()))
+            ended = (self.first_step + num_steps) // self._epoch_steps
+            writer.append_epochs([self._epoch(i) for i in range(self.first_step // self._epoch_steps, ended)])
             writer.append_evaluations([self._evaluation(i, value) for i, value in enumerate(self.accuracies)])
             writer.set_status(self.status)
         return directory
@@ -81,6 +92,10 @@ class FakeRun:
     @property
     def _epoch_steps(self) -> int:
         return self.steps_per_epoch or max(1, self.shape[0])
+
+    @property
+    def _steps(self) -> NDArray[np.int64]:
+        return np.arange(self.first_step, self.first_step + self.shape[0])
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -95,20 +110,20 @@ class FakeRun:
 
     def _rank(self, rank: int) -> dict[str, object]:
         block = self.blocks[rank] if self.blocks else 0
-        texts = {"node": f"n{block}", "device": self.device, "cores": "0"}
-        numbers = {"node_index": block, "local_rank": rank, "threads": 1, "pid": 1000 + rank}
+        texts = {"node": f"n{block}", "device": self.device, "cores": self.cores.get(rank, str(rank))}
+        numbers = {"node_index": block, "local_rank": rank, "threads": self.threads, "pid": 1000 + rank}
         clocks = {"clock_offset_seconds": 0.0, "clock_error_seconds": 0.0}
         return {"rank": rank, "block": block, **texts, **numbers, **clocks}
 
     def _shared(self) -> dict[str, NDArray[Any]]:
-        num_steps = self.shape[0]
+        steps = self._steps
         action = np.array([ACTIONS.index(name) for name in self.actions])
         columns = {
-            "epoch": np.arange(num_steps) // self._epoch_steps,
-            "learning_rate": np.full(num_steps, 0.1),
+            "epoch": steps // self._epoch_steps,
+            "learning_rate": np.full(len(steps), 0.1),
             "action": action,
             "sync_bytes": np.where(action > 0, self.sync_bytes, 0),
-            "segment": np.zeros(num_steps, int),
+            "segment": np.searchsorted(np.asarray(self.resumed, int), steps, side="right"),
         }
         assert columns.keys() == {c.name for c in ITERATION_COLUMNS}
         return columns
@@ -146,12 +161,12 @@ class FakeRun:
         return np.asarray(sum(columns[name] for name in TRAINING_SPANS))
 
     def _epoch(self, epoch: int) -> dict[str, object]:
-        rows = slice(epoch * self._epoch_steps, (epoch + 1) * self._epoch_steps)
+        rows = self._steps // self._epoch_steps == epoch
         columns = self._per_rank()
         return {
             "epoch": epoch,
-            "step": rows.stop,
-            "num_samples": self._epoch_steps * self.shape[1] * self.local_batch_size,
+            "step": (epoch + 1) * self._epoch_steps,
+            "num_samples": int(rows.sum()) * self.shape[1] * self.local_batch_size,
             "train_loss": float(columns["loss"][rows].mean()),
             "train_seconds": float(self._training()[rows].sum(axis=0).max()),
             **{
@@ -163,6 +178,7 @@ class FakeRun:
 
     def _evaluation(self, epoch: int, accuracy: float) -> dict[str, object]:
         stop = (epoch + 1) * self._epoch_steps
+        rows = self._steps < stop
         return {
             "step": stop,
             "epoch_fraction": epoch + 1.0,
@@ -170,8 +186,8 @@ class FakeRun:
             "loss": 2.0 - accuracy,
             "accuracy": accuracy,
             "num_samples": 100,
-            "train_seconds": float(self._training()[:stop].sum(axis=0).max()),
-            "sync_bytes": int(self._shared()["sync_bytes"][:stop].sum()),
+            "train_seconds": float(self._training()[rows].sum(axis=0).max()),
+            "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
         }
 
 

@@ -53,6 +53,21 @@ def test_ticks_stand_at_powers_of_two() -> None:
     assert low < 1 and high > 8
 
 
+def test_few_powers_have_ticks_between_them() -> None:
+    ax = axes()
+    figures.log2_axis(ax, "x", [2.4, 4.5])
+    assert labels(ax) == ["2", "3", "4"]
+
+
+def test_every_size_has_its_tick_and_many_are_thinned() -> None:
+    ax = axes()
+    figures.size_axis(ax, [1, 3, 6, 6])
+    assert labels(ax) == ["1", "3", "6"]
+    figures.size_axis(ax, range(1, 65))
+    ticks = [int(label) for label in labels(ax)]
+    assert ticks[:3] == [1, 2, 4] and len(ticks) < 12
+
+
 def test_ticks_as_powers() -> None:
     ax = axes()
     figures.log2_axis(ax, "x", [64, 256], as_power=True)

@@ -13,6 +13,7 @@ from iteration_tables import (
     EVERY_ITERATION,
     PERIOD_MEAN,
     iteration_table,
+    kept_iterations,
     period_means,
     quantiles,
     record_iterations,
@@ -96,6 +97,32 @@ def test_periods_are_left_out_whole(tmp_path: Path) -> None:
     assert period_means(item, record_iterations(item), 1).to_dict() == {4: 3, 5: 3, 6: 3, 7: 3}
     found = row(iteration_table([item], 1), iterations=PERIOD_MEAN)
     assert (found["num_iterations"], found["left_out_iterations"]) == (4, 5)
+
+
+def test_a_period_that_a_resume_fell_into_is_left_out_on_both_sides(tmp_path: Path) -> None:
+    item = periods(tmp_path, resumed=[6])
+    record = record_iterations(item)
+    assert record["segment"].tolist() == [0] * 6 + [1] * 3
+    assert record["skip_rank"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert period_means(item, record, 0).to_dict() == {0: 1, 1: 1, 2: 1, 3: 1}
+
+
+def test_a_resume_between_two_periods_tears_none_and_warms_up_anew(tmp_path: Path) -> None:
+    item = periods(tmp_path, resumed=[4])
+    record = record_iterations(item)
+    assert period_means(item, record, 0).index.tolist() == list(range(8))
+    assert period_means(item, record, 1).empty
+    assert sorted(kept_iterations(item, 2)["step"].unique()) == [2, 3, 6, 7, 8]
+
+
+def test_checkpoints_are_not_training_time_after_a_resume_either(tmp_path: Path) -> None:
+    spans = {"forward_seconds": constant(1, 4, 2), "checkpoint_seconds": constant(7, 4, 2)}
+    for labels in (None, "summary"):
+        run = FakeRun(spans, ["gradient"] * 4, labels=labels, resumed=[2])
+        item = entry(load_run(run.write(tmp_path / str(labels))), "x")
+        assert record_iterations(item)["seconds"].tolist() == [1, 1, 1, 1]
+        assert row(span_table([item], 0), rank="max", span="train")["median_seconds"] == 1
+        assert (span_table([item], 0).query("span == 'checkpoint'")["mean_seconds"] == 7).all()
 
 
 def test_iterations_with_and_without_averaging_stand_apart(tmp_path: Path) -> None:

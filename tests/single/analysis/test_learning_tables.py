@@ -5,23 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hpcsgd.record.reader import load_run
 from learning_tables import costs_before, evaluation_table, missing_curves, result_table, training_loss_table
 from run_logs import Entry, entry
-from tests.single.analysis.fake_runs import FakeRun
+from tests.single.analysis.fake_runs import FakeRun, constant
 
 SECONDS = np.array([[1.0, 3.0], [1.0, 0.0], [2.0, 0.0], [2.0, 5.0]])
 
 
-def item_of(tmp_path: Path, name: str = "run", **options: object) -> Entry:
-    """4 steps of local SGD with H = 2, two epochs."""
+def item_of(tmp_path: Path, name: str = "run", checkpoint: float = 0.0, **options: object) -> Entry:
+    """4 steps of local SGD with H = 2, two epochs; a checkpoint before each step."""
     settings: dict[str, object] = {"steps_per_epoch": 2, "loss": [4.0, 3.0, 2.0, 1.0], "accuracies": [0.75, 0.5]}
     run = FakeRun(
-        {"forward_seconds": SECONDS},
+        {"forward_seconds": SECONDS, "checkpoint_seconds": constant(checkpoint, 4, 2)},
         ["none", "global", "none", "global"],
         {"name": "local_sgd", "sync_period": 2},
+        provenance={"steps_per_epoch": settings["steps_per_epoch"]} if "first_step" in options else {},
         **{**settings, **options},  # type: ignore[arg-type]
     )
     return entry(load_run(run.write(tmp_path / name)), name)
@@ -33,6 +35,21 @@ def test_costs_before_each_iteration(tmp_path: Path) -> None:
     assert costs["step"].tolist() == [0, 1, 2, 3]
     assert costs["train_seconds"].tolist() == [0, 3, 3, 4]
     assert costs["sync_bytes"].tolist() == [0, 0, 1000, 1000]
+
+
+def test_costs_go_on_over_a_resume_without_the_time_of_checkpoints(tmp_path: Path) -> None:
+    whole, resumed = item_of(tmp_path), item_of(tmp_path, "resumed", resumed=[1, 3], checkpoint=5.0)
+    assert resumed.run.iterations["checkpoint_seconds"].eq(5).all()
+    pd.testing.assert_frame_equal(costs_before(whole), costs_before(resumed))
+    tables = [evaluation_table([item]).drop(columns="run") for item in (whole, resumed)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_costs_of_a_log_that_begins_at_a_later_step(tmp_path: Path) -> None:
+    costs = costs_before(item_of(tmp_path, first_step=2, accuracies=()))
+    assert costs["step"].tolist() == [2, 3, 4, 5]
+    assert costs["epoch"].tolist() == [1, 1.5, 2, 2.5]
+    assert costs["train_seconds"].tolist() == [0, 3, 3, 4]
 
 
 def test_the_clock_of_statistics_is_brought_to_the_clock_of_the_log(tmp_path: Path) -> None:

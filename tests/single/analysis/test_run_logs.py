@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import run_logs
-from hpcsgd.errors import UsageError
 from hpcsgd.record.reader import load_run
+from hpcsgd.record.study_file import Entry as Planned
+from hpcsgd.record.study_file import Study
 from tests.single.analysis.fake_runs import FakeRun, constant
 
 
@@ -107,10 +108,28 @@ def test_what_a_log_does_not_hold_is_said(tmp_path: Path) -> None:
     assert table["num_steps"].tolist() == [3, 3]
 
 
-def test_the_output_directory_is_made_or_refused(tmp_path: Path) -> None:
-    assert run_logs.output_directory(str(tmp_path / "a" / "b")).is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file: cannot make this directory"):
-        run_logs.output_directory(str(tmp_path / "file"))
-    with pytest.raises(UsageError, match="cannot make this directory"):
-        run_logs.output_directory(str(tmp_path / "file" / "below"))
+def test_runs_without_a_log_are_named_once(tmp_path: Path) -> None:
+    simple().write(tmp_path / "study" / "done")
+    for name in ("begun", "study/failed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").touch()
+    entries = tuple(Planned(name, None) for name in ("done", "failed", "never"))
+    Study(tmp_path / "study", (), "/", entries).save()
+    runs, problems = run_logs.load([str(tmp_path), str(tmp_path)])
+    assert [item.name for item in runs] == ["done"]
+    missing = [tmp_path / name for name in ("begun", "study/failed", "study/never")]
+    assert problems == [
+        f"{path}: no log: the run was not begun, or failed before its first iteration" for path in missing
+    ]
+    (tmp_path / "study" / "jobs.json").write_text("{}")
+    assert any("no record of jobs" in line for line in run_logs.load([str(tmp_path)])[1])
+
+
+def test_where_a_run_was_resumed_is_said(tmp_path: Path) -> None:
+    simple(num_steps=9, resumed=[2, 5]).write(tmp_path / "same")
+    simple(num_steps=9, first_step=4, steps_per_epoch=20).write(tmp_path / "smaller")
+    notes = run_logs.log_notes(run_logs.load([str(tmp_path)])[0], [])
+    assert notes[0] == "same: it was resumed at step 2, 5."
+    assert notes[1].startswith(
+        "smaller: its log and its clocks begin at step 4, where it was resumed on another number"
+    )

@@ -29,7 +29,7 @@ GOLDEN = """\
 | two | mean over each synchronisation period |              5 |                   5 |            8 |              8 |        6.2 |         9.8 |
 
 - The time of record is the maximum over ranks. Percentiles are linear between the two nearest values.
-- The first 5 iterations of each run are left out (--skip 5, the default).
+- The first 5 iterations after each start of a run are left out (--skip 5, the default).
 - A synchronisation period is the iterations up to and with the next synchronisation of all ranks; its mean is the maximum over ranks of their sum, divided by their number. Periods with a left-out iteration and the unfinished last one are left out whole.
 """  # noqa: E501
 

@@ -85,7 +85,20 @@ def test_runs_that_differ_in_more_than_size_make_no_series(tmp_path: Path) -> No
     local = run_of(tmp_path, "local", 2, 1.0, algorithm={"name": "local_sgd", "sync_period": 8})
     table = size_table([sync, local], 0)
     assert table.empty
-    assert "No two runs" in not_in_a_series([sync, local], table)[0]
+    assert "No two runs" in not_in_a_series([sync, local], table, 0)[0]
+
+
+def test_a_setting_that_changes_the_work_parts_series_and_a_seed_does_not(tmp_path: Path) -> None:
+    items = []
+    for overlap in (False, True):
+        for ranks in (1, 2):
+            config = {"comm": {"allreduce": "mpi", "overlap": overlap}, "seed": ranks, "data": {"dir": f"/{ranks}"}}
+            items.append(run_of(tmp_path, f"{overlap}{ranks}", ranks, 1.0, config=config))
+    series = size_table(items, 0).groupby("series")["run"].apply(list).to_dict()
+    assert series == {
+        "sync. SGD; comm.overlap: False; local batch 8": ["False1", "False2"],
+        "sync. SGD; comm.overlap: True; local batch 8": ["True1", "True2"],
+    }
 
 
 def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -96,7 +109,7 @@ def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
     table = size_table([*items, lone], 0)
     names = ["sync. SGD; fully_connected [16]; local batch 8", "sync. SGD; lenet; local batch 8"]
     assert table["series"].unique().tolist() == names
-    assert not_in_a_series([*items, lone], table)[0].startswith("lone: not in the figures over sizes")
+    assert not_in_a_series([*items, lone], table, 0)[0].startswith("lone: not in the figures over sizes")
 
 
 def test_an_epoch_that_was_not_finished_is_estimated_and_says_so(tmp_path: Path) -> None:
@@ -105,7 +118,7 @@ def test_an_epoch_that_was_not_finished_is_estimated_and_says_so(tmp_path: Path)
     evaluations["epoch_fraction"] = 0.25
     found = measure(cut, 2)
     assert found["epoch_seconds"] == pytest.approx(24 * 0.5)
-    assert found["epoch_source"] == "estimated from 6 iterations"
+    assert found["epoch_source"] == "estimated from 4 iterations"
     unknown = measure(run_of(tmp_path, "early", 1, 0.5, num_steps=6, epoch=7), 2)
     assert np.isnan(unknown["epoch_seconds"])
     assert unknown["epoch_source"] == "no whole epoch"
@@ -115,10 +128,12 @@ def test_a_run_without_iterations_left_is_no_size(tmp_path: Path) -> None:
     items = [run_of(tmp_path, f"k{k}", k, 1.0, num_steps=8 if k < 3 else 4) for k in (1, 2, 4)]
     table = size_table(items, 5)
     assert table["run"].tolist() == ["k1", "k2"]
-    assert not_in_a_series(items, table)[0].startswith("k4:")
+    assert not_in_a_series(items, table, 5) == [
+        "k4: not in the figures over sizes: no whole synchronisation period is left after --skip 5."
+    ]
     assert size_table(items, 8).empty
 
 
 def test_gpus_are_told_from_cpus() -> None:
-    assert is_gpu("cuda:0 NVIDIA H100")
-    assert not is_gpu("cpu")
+    assert is_gpu("NVIDIA H100 80GB HBM3 4c1e") and is_gpu("AMD Radeon Graphics 0")
+    assert not is_gpu("cpu") and not is_gpu("")

@@ -122,8 +122,39 @@ def test_epochs_and_their_throughput(tmp_path: Path) -> None:
     assert table["complete"].tolist() == [True, True]
 
 
+def test_a_resume_changes_no_epoch_and_checkpoints_have_a_clock_of_their_own(tmp_path: Path) -> None:
+    spans = {"forward_seconds": constant(0.5, 6, 2), "checkpoint_seconds": constant(3, 6, 2)}
+    tables = []
+    for name, resumed in (("whole", ()), ("resumed", (2, 4))):
+        run = FakeRun(spans, ["gradient"] * 6, steps_per_epoch=3, resumed=resumed)
+        tables.append(epoch_table([item_of(tmp_path, run, name)]).drop(columns="run"))
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[1]["train_seconds"].tolist() == [1.5, 1.5]
+    assert tables[1]["checkpoint_seconds"].tolist() == [9, 9]
+
+
+def test_a_log_that_begins_within_an_epoch_has_a_part_of_it(tmp_path: Path) -> None:
+    spans = {"forward_seconds": constant(0.5, 8, 2)}
+    run = FakeRun(spans, ["gradient"] * 8, steps_per_epoch=5, first_step=2, provenance={"steps_per_epoch": 5})
+    table = epoch_table([item_of(tmp_path, run)])
+    assert table["epoch"].tolist() == [0, 1]
+    assert table["num_steps"].tolist() == [3, 5]
+    assert table["complete"].tolist() == [False, True]
+    assert table["samples_per_second"].tolist() == [128, 128]
+
+
+def test_windows_go_on_over_a_resume(tmp_path: Path) -> None:
+    spans = {"forward_seconds": np.arange(1.0, 7.0)[:, None], "checkpoint_seconds": constant(9, 6, 1)}
+    run = FakeRun(spans, ["gradient"] * 6, resumed=[3])
+    table = window_table([item_of(tmp_path, run)], num_windows=3)
+    assert table[["first_step", "last_step"]].to_numpy().tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert table["train_seconds"].tolist() == [3, 7, 11]
+
+
 def test_steps_of_an_epoch_when_the_log_can_say(tmp_path: Path) -> None:
     spans = {"forward_seconds": constant(1, 6, 1)}
+    written = FakeRun(spans, ["none"] * 6, steps_per_epoch=6, provenance={"steps_per_epoch": 24})
+    assert steps_per_epoch(item_of(tmp_path, written, "written")) == 24
     said = FakeRun(spans, ["none"] * 6, steps_per_epoch=2, accuracies=[0.5])
     assert steps_per_epoch(item_of(tmp_path, said, "said")) == 2
     counted = FakeRun(spans, ["none"] * 6, steps_per_epoch=3)

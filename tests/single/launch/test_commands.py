@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_scale_sends_what_is_neither_finished_nor_queued(fakes: Fakes, capsys: p
         "s/gpus-1: finished already",
         "s/gpus-2: in the queue already",
         "sent job 103: gpus-4",
+        "when they have run: python analysis/scaling.py s",
     ]
     ids = [entry["ids"] for entry in json.loads(Path("s/jobs.json").read_text())["jobs"]]
     assert ids == [[], ["101"], ["102", "103"]]
@@ -214,18 +216,83 @@ def test_scale_here_runs_one_size_after_another(fakes: Fakes, capfd: pytest.Capt
         f"mpirun --oversubscribe --bind-to none -n 2 {sys.executable} -m hpcsgd train tiny.yaml --epochs=1 "
         "--local_batch_size=4 --global_batch_size=null --run_dir s/gpus-2 --resume auto"
     ]
-    assert capfd.readouterr().out.splitlines() == ["s/gpus-1: finished already", "s/gpus-2: 2 ranks"]
+    assert capfd.readouterr().out.splitlines() == [
+        "s/gpus-1: finished already",
+        "s/gpus-2: 2 ranks (2 of 2)",
+        "figure and table: python analysis/scaling.py s",
+    ]
+    jobs = json.loads(Path("s/jobs.json").read_text())["jobs"]
+    assert jobs == [{"run": f"gpus-{n}", "script": None, "task": None, "ids": []} for n in (1, 2)]
 
 
-@pytest.mark.parametrize(("code", "said"), [(75, "was stopped and saved"), (1, "ended with code 1")])
-def test_a_size_that_does_not_end_well_ends_the_study(
-    fakes: Fakes, capfd: pytest.CaptureFixture[str], code: int, said: str
-) -> None:
-    fakes.add("mpirun", f'[[ "$*" == --version ]] && exit; exit {code}')
-    assert main(["scale", "tiny.yaml", "--gpus", "1,2", "--launcher", "mpirun"]) == code
-    assert len(fakes.calls("mpirun")) == 2
+LOCAL = ["scale", "tiny.yaml", "--gpus", "1,2", "--launcher", "mpirun", "-o", "s"]
+
+
+def test_a_failed_size_is_named_and_the_rest_is_run(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
+    fakes.add("mpirun", '[[ "$*" == *"-n 1 "* ]] && exit 9; exit 0')
+    assert main(LOCAL) == 1
+    assert [call.split()[4] for call in fakes.calls("mpirun")[1:]] == ["1", "2"]
     assert "-bind-to none -n 1" in fakes.calls("mpirun")[1]
-    assert f"runs/scale-tiny-strong/gpus-1 {said}; call the same again to go on" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert "s/gpus-1 ended with code 9" in said.err
+    assert "hpcsgd: 1 of 2 sizes did not end well: gpus-1 ended with code 9; call the same again" in said.err
+    assert said.out.splitlines()[-1] == "figure and table: python analysis/scaling.py s"
+
+
+def test_a_stopped_size_ends_the_study(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
+    fakes.add("mpirun", '[[ "$*" == --version ]] || exit 75')
+    assert main(LOCAL) == 75
+    assert len(fakes.calls("mpirun")) == 2
+    assert "s/gpus-1 was stopped and saved; call the same again to go on" in capfd.readouterr().err
+
+
+def test_the_size_that_is_left_of_a_stopped_study_is_named_by_status(
+    fakes: Fakes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fakes.add("mpirun", '[[ "$*" == --version ]] || exit 75')
+    make_run(Path("s/gpus-1"), "preempted", words=["--global_batch_size=4", "--local_batch_size=null"])
+    assert main(LOCAL) == 75
+    capfd.readouterr()
+    assert main(["status", "s"]) == 0
+    assert "2 runs: 1 preempted, 1 not begun" in capfd.readouterr().out
+    assert main(["resubmit", "--failed", "s"]) == 1
+    assert f"run without Slurm: call hpcsgd {' '.join(LOCAL)}" in capfd.readouterr().out
+
+
+def test_a_diverged_size_is_not_run_again_and_stays_a_failure(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
+    fakes.add("mpirun")
+    make_run(Path("s/gpus-1"), "diverged", words=["--global_batch_size=4", "--local_batch_size=null"])
+    make_run(Path("s/gpus-2"), "completed", words=["--global_batch_size=4", "--local_batch_size=null"])
+    assert main(LOCAL) == 1
+    assert len(fakes.calls("mpirun")) == 1
+    said = capfd.readouterr()
+    assert said.out.splitlines()[:2] == ["s/gpus-1: diverged already", "s/gpus-2: finished already"]
+    assert "hpcsgd: 1 of 2 sizes did not end well: gpus-1 diverged; " in said.err
+
+
+def test_a_log_that_a_kill_left_unreadable_is_of_no_finished_run(fakes: Fakes) -> None:
+    fakes.add("mpirun")
+    Path("s/gpus-1").mkdir(parents=True)
+    Path("s/gpus-1/run.h5").write_bytes(b"\x89HDF")
+    assert main(LOCAL) == 0
+    assert len(fakes.calls("mpirun")) == 3
+
+
+def test_a_stop_is_passed_on_once_to_save_and_twice_to_end(fakes: Fakes) -> None:
+    body = "trap 'echo USR1; [[ $TWICE ]] || exit 75' USR1; echo up; for _ in {1..600}; do sleep 0.1; done"
+    fakes.add("waiting", body)
+    code = "import sys; from hpcsgd.launch.local import run_to_end; sys.exit(run_to_end(['waiting']))"
+    for twice, expected in (("", 75), ("1", 128 + signal.SIGTERM)):
+        environment = {**os.environ, "TWICE": twice, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "USR1\n"
+            if twice:
+                process.send_signal(signal.SIGINT)
+            assert process.wait() == expected
 
 
 def test_more_ranks_than_cores_are_warned_of(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hpcsgd.cli import main
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.slurm import QueuedJob
 from hpcsgd.launch.status import RESUBMITTED, judge, run_states
-from hpcsgd.launch.study import Entry, Study
+from hpcsgd.record.study_file import Entry, Study
 from tests.single.launch.fake_runs import make_run
 from tests.single.launch.fakes import Fakes
 
