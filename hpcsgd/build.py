@@ -46,9 +46,10 @@ class Parts:
     rank_rows: list[dict[str, object]]
 
     def close(self) -> None:
-        """End threads and process groups."""
-        self.gradients.close()
-        self.comm.watchdog.close()
+        """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
+        with self.comm.watchdog.watch("end of the gradient allreduce"):
+            self.gradients.close()
+        self.comm.barrier()
 
     def __enter__(self) -> Parts:
         return self
@@ -86,6 +87,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
+    block = _block_reducer(config, comm, place, device) or world
     algorithm = LocalSGD(
         config.algorithm,
         plan.schedule,
@@ -93,13 +95,13 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from),
         gradients,
         world,
-        _block_reducer(config, comm, place, device) or world,
+        block,
         timer,
         config.accumulation_steps,
         config.faults.hash_every,
     )
     guard = FiniteGuard(comm) if config.faults.check_finite else None
-    gradients.guard = world.guard = guard
+    gradients.guard = world.guard = block.guard = guard
     return Parts(config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows)
 
 

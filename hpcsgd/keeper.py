@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 from hpcsgd.build import Parts
+from hpcsgd.comm.communicator import agree
+from hpcsgd.comm.guard import is_sound
 from hpcsgd.comm.stop import StopRequest
 from hpcsgd.errors import Preempted
 from hpcsgd.record.checkpoint import CheckpointWriter
@@ -27,9 +29,7 @@ class Keeper:
         self.writer: CheckpointWriter | None = None
         if path is not None:
             token = comm.broadcast_object(f"{time.time_ns():x}")
-            self.writer = CheckpointWriter(
-                path, comm.rank, comm.size, token, keep=config.keep, background=config.background
-            )
+            self.writer = CheckpointWriter(path, comm.watchdog, token, keep=config.keep, background=config.background)
             comm.barrier()
 
     def before(self, step: int, first_step: int) -> None:
@@ -37,7 +37,8 @@ class Keeper:
 
         Raises:
             Preempted: the run was asked to stop; its state is kept.
-            CheckpointError: the state could not be kept.
+            CheckpointError: this state, or the one before, could not be kept.
+            DivergedError, ReplicasDifferError: it is not worth keeping.
         """
         stopping = self.stop.agreed(step)
         due = step > first_step and any(every and step % every == 0 for every in self.every)
@@ -50,15 +51,34 @@ class Keeper:
                 f"asked to stop; {kept if self.writer is not None else 'nothing is kept without a run_dir'}"
             )
 
+    def check(self, step: int) -> None:
+        """See that the state before ``step`` is worth keeping: finite, and equal where it must be. Collective.
+
+        Raises:
+            DivergedError, ReplicasDifferError: it is not.
+        """
+        guard, replica = self.parts.world.guard, self.parts.replica
+        if guard is not None:
+            guard.check(f"before step {step}: the state is", is_sound(replica.state, replica.statistics))
+        self.parts.algorithm.check()
+
     def _keep(self, writer: CheckpointWriter, step: int) -> None:
+        agree(self.parts.comm, writer.finish)
         self.collector.gather()
+        self.check(step)
         state = capture(self.parts, step)
         clocks, rows = self.collector.position()
         state |= {"clocks": clocks, "log_rows": rows, "elapsed_seconds": time.perf_counter() - self.parts.timer.origin}
         writer.write(step, state)
+        if not writer.background:
+            agree(self.parts.comm, writer.finish)
 
     def finish(self) -> None:
-        """Wait for what is under way: the agreement and the last checkpoint."""
+        """Wait for what is under way: the agreement and the last checkpoint. Collective.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         self.stop.settle()
         if self.writer is not None:
-            self.writer.finish()
+            agree(self.parts.comm, self.writer.finish)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import JointError
+from hpcsgd.errors import DiskError, JointError
 
 
 @contextmanager
@@ -42,6 +42,10 @@ def abort_on_failure(comm: Communicator) -> Iterator[None]:
 
 def _end_job(comm: Communicator, error: BaseException) -> None:
     """Print what happened and abort with the exit's code, or 1."""
+    if isinstance(error, DiskError):
+        print(f"hpcsgd: rank {comm.rank}: {error}; the job ends", file=sys.stderr, flush=True)
+        comm.abort(error.exit_code)
+        return
     text = "".join(traceback.format_exception(error))
     print(f"hpcsgd: rank {comm.rank} of {comm.size} failed; the job ends\n{text}", file=sys.stderr, end="", flush=True)
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1

@@ -35,6 +35,19 @@ MPICH_ALGORITHMS = {
 }
 
 
+class Watched:
+    """A collective under way whose end is waited for under the watchdog's eyes."""
+
+    def __init__(self, request: Pending, watchdog: Watchdog) -> None:
+        self._request = request
+        self._watchdog = watchdog
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        with self._watchdog.watch("maximum"):
+            self._request.wait()
+
+
 class MpiCommunicator:
     """mpi4py's communicator behind the package's interface."""
 
@@ -61,8 +74,7 @@ class MpiCommunicator:
 
     def start_max(self, array: Array) -> Pending:
         """See :class:`Communicator`."""
-        request: Pending = self.comm.Iallreduce(self._in_place, array, op=self._max)
-        return request
+        return Watched(self.comm.Iallreduce(self._in_place, array, op=self._max), self.watchdog)
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
         """See :class:`Communicator`."""
@@ -103,6 +115,10 @@ class MpiCommunicator:
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""
+        with self.watchdog.watch("clock offset"):
+            return self._clock_offset(rounds)
+
+    def _clock_offset(self, rounds: int) -> tuple[float, float]:
         if self.rank == 0:
             stamp = np.zeros(1)
             for peer in range(1, self.size):
