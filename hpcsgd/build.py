@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
-from hpcsgd.errors import JointError
+from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.learners.replica import Replica
 from hpcsgd.models import build_model
 from hpcsgd.optim.sgd import FlatSGD
@@ -62,9 +63,11 @@ class Parts:
     labels: Labels
 
     def close(self) -> None:
-        """End threads and process groups."""
-        self.gradients.close()
-        self.comm.watchdog.close()
+        """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
+        with self.comm.watchdog.watch("end of the gradient allreduce"):
+            self.gradients.close()
+        with contextlib.suppress(RanksLostError):
+            self.comm.barrier()
 
     def __enter__(self) -> Parts:
         return self
@@ -134,6 +137,7 @@ def _connect(
     if plan.schedule.averages_gradients:
         gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
+    block = _block_reducer(config, comm, place, device) or world
     algorithm = LocalSGD(
         config.algorithm,
         plan.schedule,
@@ -141,13 +145,13 @@ def _connect(
         FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from),
         gradients,
         world,
-        _block_reducer(config, comm, place, device) or world,
+        block,
         timer,
         config.accumulation_steps,
         config.faults.hash_every,
     )
     guard = FiniteGuard(comm) if config.faults.check_finite else None
-    gradients.guard = world.guard = guard
+    gradients.guard = world.guard = block.guard = guard
     return gradients, world, algorithm
 
 

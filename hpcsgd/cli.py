@@ -6,6 +6,7 @@ Heavy imports happen in the commands that need them, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from hpcsgd import __version__
 from hpcsgd.config import CommConfig, RunConfig
-from hpcsgd.errors import JointError, UsageError
+from hpcsgd.errors import DiskError, JointError, UsageError
 
 EXAMPLES = """examples:
   mpirun -n 4 hpcsgd train jobs/demo_local_sgd.yaml --algorithm.sync_period 8 --run_dir runs/x
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         arguments = make_parser().parse_args(words)
         return {"data": fetch, "info": info}[arguments.command](arguments)
-    except JointError as error:
+    except (JointError, DiskError) as error:
         print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
@@ -106,9 +107,13 @@ def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[st
     from hpcsgd.comm.abort import abort_on_failure
     from hpcsgd.comm.mpi import connect
 
+    deadline = config.faults.collective_timeout_seconds
+    # Where a rank does not come to MPI's own start, there is nobody to ask: every thread's stack, and the end.
+    faulthandler.dump_traceback_later(deadline, exit=True, file=2)
     comm = connect(config.comm if mistake is None else CommConfig())
+    faulthandler.cancel_dump_traceback_later()
     try:
-        with abort_on_failure(comm):
+        with abort_on_failure(comm), comm.watchdog.on_guard(deadline):
             config, text = comm.broadcast_object((config, str(mistake) if mistake is not None else None))
             if text is not None:
                 raise UsageError(text)

@@ -1,4 +1,10 @@
-"""The ways a run ends that all ranks take together: one message, no traceback, an exit code of its own."""
+"""The ways a run ends by one message, without a traceback, and with an exit code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class JointError(Exception):
@@ -36,3 +42,22 @@ class Preempted(JointError):
     """The run was asked to stop, has kept its state, and can be resumed."""
 
     exit_code = 75
+
+
+class DiskError(Exception):
+    """One rank alone cannot write one of the run's files: it ends the job. What the text names is left readable."""
+
+    exit_code = 1
+
+
+@contextmanager
+def told_as(path: Path) -> Iterator[None]:
+    """Inside, a failure to write is one of ``path``.
+
+    Raises:
+        DiskError: the body raised ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}; what was kept before is whole") from error

@@ -9,6 +9,8 @@ from typing import Any
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.build import Parts
+from hpcsgd.comm.communicator import agree
+from hpcsgd.comm.guard import is_sound
 from hpcsgd.comm.stop import StopRequest
 from hpcsgd.errors import Preempted
 from hpcsgd.record.checkpoint import CheckpointWriter
@@ -45,9 +47,7 @@ class Keeper:
         self.writer: CheckpointWriter | None = None
         if path is not None:
             token = comm.broadcast_object(f"{time.time_ns():x}")
-            self.writer = CheckpointWriter(
-                path, comm.rank, comm.size, token, keep=config.keep, background=config.background
-            )
+            self.writer = CheckpointWriter(path, comm.watchdog, token, keep=config.keep, background=config.background)
             comm.barrier()
 
     def before(self, step: int, first_step: int) -> None:
@@ -55,7 +55,8 @@ class Keeper:
 
         Raises:
             Preempted: the run was asked to stop; its state is kept.
-            CheckpointError: the state could not be kept.
+            CheckpointError: this state, or the one before, could not be kept.
+            DivergedError, ReplicasDifferError: it is not worth keeping.
         """
         stopping = self.stop.agreed(step)
         due = step > first_step and any(every and step % every == 0 for every in self.every)
@@ -86,9 +87,24 @@ class Keeper:
         self.memory.state = state
         return not first
 
+    def check(self, step: int) -> None:
+        """See that the state before ``step`` is worth keeping: finite, and equal where it must be. Collective.
+
+        Raises:
+            DivergedError, ReplicasDifferError: it is not.
+        """
+        guard, replica = self.parts.world.guard, self.parts.replica
+        if guard is not None:
+            guard.check(f"before step {step}: the state is", is_sound(replica.state, replica.statistics))
+        self.parts.algorithm.check()
+
     def _keep(self, writer: CheckpointWriter, step: int) -> None:
+        agree(self.parts.comm, writer.finish)
         self.collector.gather()
+        self.check(step)
         writer.write(step, self._state(step))
+        if not writer.background:
+            agree(self.parts.comm, writer.finish)
 
     def _state(self, step: int) -> dict[str, Any]:
         """What is needed to go on with ``step``; the log is gathered."""
@@ -96,8 +112,17 @@ class Keeper:
         elapsed = time.perf_counter() - self.parts.timer.origin
         return capture(self.parts, step) | {"clocks": clocks, "log_rows": rows, "elapsed_seconds": elapsed}
 
+    def give_up(self) -> None:
+        """Wait for nothing that is under way: ranks have died."""
+        if self.writer is not None:
+            self.writer.give_up()
+
     def finish(self) -> None:
-        """Wait for what is under way: the agreement and the last checkpoint."""
+        """Wait for what is under way: the agreement and the last checkpoint. Collective.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         self.stop.settle()
         if self.writer is not None:
-            self.writer.finish()
+            agree(self.parts.comm, self.writer.finish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpcsgd.build import Labels, Parts
 from hpcsgd.comm.communicator import agree
-from hpcsgd.errors import DivergedError, Preempted
+from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, told_as
 from hpcsgd.recipe import to_dict
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import RANK_NAMES, Collector
@@ -51,7 +52,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
         # A run that survives lost ranks gathers after global averagings only.
         most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
     )
-    collector.segment = comm.broadcast_object(start.log_rows.get("segments", 0))
+    collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
     collector.guard = parts.world.guard
     status = "failed"
     try:
@@ -61,17 +62,40 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
         status = "preempted" if isinstance(error, Preempted) else "diverged"
         raise
     finally:
-        if writer is not None:
-            with writer:
-                writer.set_status(status)
+        failure = _close(writer, status)
+    if failure is not None:
+        raise failure
+
+
+def _close(writer: RunLogWriter | None, status: str) -> DiskError | None:
+    """Set the log's status and close it; what went wrong, for a caller that has no worse to tell."""
+    if writer is None:
+        return None
+    try:
+        with told_as(writer.path), writer:
+            writer.set_status(status)
+    except DiskError as error:
+        return error
+    return None
 
 
 def _make_writer(parts: Parts, path: Path, argv: Sequence[str], start: Start) -> RunLogWriter:
-    """A new log, or the old one cut back to where the run begins, with a row for this segment."""
+    """A new log, or the old one cut back to where the run begins, with a row for this segment.
+
+    Raises:
+        UsageError: the old one cannot be gone on with, or the disk is full.
+    """
+    try:
+        return _begin_segment(parts, path, argv, start)
+    except OSError as error:
+        raise UsageError(f"cannot write the log {path / 'run.h5'}: {error.strerror or error}") from error
+
+
+def _begin_segment(parts: Parts, path: Path, argv: Sequence[str], start: Start) -> RunLogWriter:
     file = path / "run.h5"
     provenance = _provenance(parts, argv)
     axis, labels, _ = selection(parts)
-    if start.log_rows:
+    if start.log_rows and file.exists():
         writer = continue_log(
             file, start.log_rows, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance
         )
@@ -79,6 +103,8 @@ def _make_writer(parts: Parts, path: Path, argv: Sequence[str], start: Start) ->
         if start.step and file.exists():
             # Of another number of ranks: its columns are of another width.
             file.replace(path / f"run-before-step-{start.step}.h5")
+        elif start.log_rows:
+            print(f"hpcsgd: {file} is not there: a new log begins with step {start.step}", file=sys.stderr, flush=True)
         writer = RunLogWriter(file, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance)
     writer.append_segment(
         {

@@ -92,19 +92,21 @@ def find_start(parts: Parts, path: Path | None) -> Start:
         candidates, broken = comm.broadcast_object(find_checkpoints(path) if comm.rank == 0 else ([], []))
     else:
         candidates, broken = [agree(comm, lambda: read_checkpoint(Path(resume)))], []
+    start = None
     for checkpoint in candidates:
         try:
-            return agree(comm, lambda c=checkpoint: _restore(parts, c))  # type: ignore[misc]
+            start = agree(comm, lambda c=checkpoint: _restore(parts, c))  # type: ignore[misc]
+            break
         except WrongSizeError:
             raise
         except UsageError as error:
             broken.append(str(error))
+    if start is None and broken:
+        raise UsageError(f"no sound checkpoint in {path}: {'; '.join(broken)}; set overwrite: true to begin again")
     if comm.rank == 0:
         for line in broken:
-            print(f"hpcsgd: not used: {line}", file=sys.stderr)
-    if broken and (resume != "auto" or candidates):
-        raise UsageError(f"no sound checkpoint in {path}: {broken[-1]}")
-    return Start()
+            print(f"hpcsgd: not used: {line}", file=sys.stderr, flush=True)
+    return start or Start()
 
 
 class WrongSizeError(UsageError):

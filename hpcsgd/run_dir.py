@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ class Claim:
         if self._descriptor is None:
             self._descriptor = _lock(path)
 
+    @property
+    def holds(self) -> bool:
+        """Whether a directory is locked."""
+        return self._descriptor is not None
+
     def close(self) -> None:
         """Let others use the directory."""
         if self._descriptor is not None:
@@ -80,6 +86,8 @@ def claim(path: Path, config: RunConfig) -> Claim:
         claimed.take_over(path)
         _prepare(path, config)
     except (OSError, UsageError) as error:
+        if claimed.holds and path in made:
+            (path / LOCK).unlink(missing_ok=True)
         claimed.close()
         _remove(made)
         if isinstance(error, UsageError):
@@ -97,6 +105,9 @@ def _lock(path: Path) -> int:
         holder = os.read(descriptor, 200).decode(errors="replace") or "another job"
         os.close(descriptor)
         raise UsageError(f"{path} is in use by {holder}: wait for it, or choose another run_dir") from error
+    except OSError as error:
+        # Some parallel file systems are mounted without locks.
+        print(f"hpcsgd: {path} cannot be locked ({error.strerror}): see that no other job uses it", file=sys.stderr)
     job = os.environ.get("SLURM_JOB_ID")
     os.ftruncate(descriptor, 0)
     os.pwrite(
@@ -108,15 +119,17 @@ def _lock(path: Path) -> int:
 def _prepare(path: Path, config: RunConfig) -> None:
     """Decide what becomes of a run that is there, and write the recipe."""
     present = [name for name in FILES if (path / name).exists()]
-    if config.resume == "auto" and "recipe.yaml" in present:
+    own = (path / "checkpoints").resolve()
+    goes_on = config.resume == "auto" or (config.resume != "none" and Path(config.resume).resolve().parent == own)
+    if goes_on and "recipe.yaml" in present:
         _check_same(path, config)
-    elif present and not config.overwrite and config.resume == "none":
+    elif present and not config.overwrite and not goes_on:
         raise UsageError(
             f"{path} holds a run already ({', '.join(present)}): choose another run_dir, set resume: auto to go on "
             "with it, or overwrite: true to replace it"
         )
     write_atomically(path / "recipe.yaml", to_yaml(config).encode())
-    if config.resume == "none":
+    if not goes_on:
         for name in present:
             if name == "checkpoints":
                 shutil.rmtree(path / name)
@@ -144,10 +157,8 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
 def _remove(made: list[Path]) -> None:
     """Remove directories that were made in vain, the innermost first."""
     for directory in made:
-        if directory.exists():
-            (directory / LOCK).unlink(missing_ok=True)
-            if not any(directory.iterdir()):
-                directory.rmdir()
+        if directory.exists() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

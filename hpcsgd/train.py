@@ -22,7 +22,7 @@ from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError, RanksLostError
+from hpcsgd.errors import JointError, RanksLostError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
@@ -53,10 +53,14 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
     comm = comm if comm is not None else connect(config.comm)
-    with abort_on_failure(comm, alone=config.on_failure == "shrink"):
+    path = _run_path(config)
+    with (
+        abort_on_failure(comm, alone=config.on_failure == "shrink"),
+        comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
+    ):
+        _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
         parts = build(config, comm)
-        path = _run_path(config)
         with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
             if _is_complete(parts, path):
                 return RunResult(path, {})
@@ -76,6 +80,7 @@ def _train_with_whom_is_left(
         try:
             if loss is not None:
                 start = go_on_without(parts, memory, claim, path, loss)
+                _choose_meeting_place(parts.comm, path)
             return _train_from(start, parts, path, argv, memory)
         except RanksLostError as error:
             loss = error
@@ -85,12 +90,16 @@ def _train_from(
     start: Start, parts: Parts, path: Path | None, argv: Sequence[str], memory: Memory | None = None
 ) -> dict[str, Metrics]:
     """Train from ``start`` to the end, and save the model."""
-    _watch(parts, path)
     with open_log(parts, path, argv, start) as collector:
         keeper = Keeper(parts, path, collector, memory)
-        metrics = train(parts, collector, keeper, start.step)
-        keeper.finish()
-        _save(parts, path)
+        try:
+            metrics = train(parts, collector, keeper, start.step)
+            keeper.check(parts.plan.total_steps)
+            keeper.finish()
+            _save(parts, path)
+        except RanksLostError:
+            keeper.give_up()
+            raise
     return metrics
 
 
@@ -129,7 +138,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         collector.add(row, loss, plan.ends_epoch(step))
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
-            metrics = evaluate_consensus(parts, step)
+            with at_step(step):
+                metrics = evaluate_consensus(parts, step)
             if parts.comm.rank == 0:
                 collector.clocks.pending += _evaluations(parts, step, metrics)
             progress.say(_describe(plan.epochs_done(step), metrics), step + 1)
@@ -202,7 +212,8 @@ def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
 
 def _run_path(config: RunConfig) -> Path | None:
     """The run's directory; None where nothing is to be kept."""
-    if not (config.log.enabled or config.log.save_model):
+    checkpoint = config.checkpoint
+    if not (config.log.enabled or config.log.save_model or checkpoint.every_steps or checkpoint.every_epochs):
         return None
     name = f"{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
@@ -222,16 +233,16 @@ def _is_complete(parts: Parts, path: Path | None) -> bool:
     return done
 
 
-def _watch(parts: Parts, path: Path | None) -> None:
-    """Start the watchdog, in a directory of this start alone."""
-    token = parts.comm.broadcast_object(f".watchdog-{time.time_ns():x}")
-    folder = (path if path is not None else Path(tempfile.gettempdir())) / token
-    parts.comm.watchdog.start(folder, parts.config.faults.collective_timeout_seconds)
+def _choose_meeting_place(comm: Communicator, path: Path | None) -> None:
+    """Tell the watchdogs of a directory that all ranks see, of this start alone."""
+    token = comm.broadcast_object(f".watchdog-{time.time_ns():x}")
+    comm.watchdog.folder = (path if path is not None else Path(tempfile.gettempdir())) / token
 
 
 def _save(parts: Parts, path: Path | None) -> None:
     """Keep the final consensus model, and make it every rank's."""
     with consensus_model(parts, parts.plan.total_steps - 1) as module:
         if parts.config.log.save_model and path is not None and parts.comm.rank == 0:
-            run_dir.save_model(path / "model.pt", module.state_dict())
+            with told_as(path / "model.pt"):
+                run_dir.save_model(path / "model.pt", module.state_dict())
     parts.algorithm.finish()

@@ -44,6 +44,9 @@ class Algorithm(Protocol):
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """After the backward pass of ``num_samples`` local samples: update and synchronise."""
 
+    def check(self) -> None:
+        """See that ranks that must hold the same parameters now do; raises ``ReplicasDifferError``."""
+
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """Inside, the replica is the one model to evaluate or save; afterwards it is itself again, bit by bit."""
 

@@ -113,6 +113,11 @@ class LocalSGD:
         self._become_consensus()
         self._equal = True
 
+    def check(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        if self._equal and self.hash_every:
+            check_equal(self.reducers[Action.GLOBAL].comm, self.replica.parameters, "the parameters")
+
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         slow = self.slow.state_dict() if self.slow is not None else None
@@ -136,7 +141,7 @@ class LocalSGD:
         self._until_hash -= 1
         if not self._until_hash:
             self._until_hash = self.hash_every
-            check_equal(self.reducers[Action.GLOBAL].comm, self.replica.parameters, "the parameters")
+            self.check()
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -146,7 +151,8 @@ class LocalSGD:
         if self.schedule(step) is Action.GRADIENT:
             self.gradients.arm(self.accumulation_steps)
         else:
-            self.gradients.close()
+            with self.reducers[Action.GLOBAL].comm.watchdog.watch("end of the gradient allreduce"):
+                self.gradients.close()
 
     def _gradient_step(self, rate: float) -> int:
         """Average the gradients, then update."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import JointError
+from hpcsgd.errors import DiskError, JointError
 
 
 @contextmanager
@@ -46,6 +46,10 @@ def abort_on_failure(comm: Communicator, *, alone: bool = False) -> Iterator[Non
 
 def _end_job(comm: Communicator, error: BaseException, alone: bool) -> None:
     """Print what happened and abort with the exit's code, or 1."""
+    if isinstance(error, DiskError):
+        print(f"hpcsgd: rank {comm.rank}: {error}; the job ends", file=sys.stderr, flush=True)
+        comm.abort(error.exit_code)
+        return
     text = "".join(traceback.format_exception(error))
     ending = "the others go on" if alone else "the job ends"
     print(f"hpcsgd: rank {comm.rank} of {comm.size} failed; {ending}\n{text}", file=sys.stderr, end="", flush=True)

@@ -41,6 +41,14 @@ def make_gradient_allreduce(
     name = resolve_allreduce(config, comm)
     if name == "none":
         return NoAllreduce(buckets)
+    with comm.watchdog.watch(f"start of {name}"):
+        return _start(name, config, comm, place, device, buckets)
+
+
+def _start(
+    name: str, config: CommConfig, comm: Communicator, place: Topology, device: torch.device, buckets: Buckets
+) -> GradientAllreduce:
+    """Start ``horovod``, ``mpi`` or ``torch``."""
     if name == "mpi":
         overlap = (
             config.overlap if config.overlap is not None else all(comm.allgather_object(thread_pays(place, device)))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.comm.watchdog import Watchdog
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import JointError
 
 T = TypeVar("T")
 Array = NDArray[Any]
@@ -152,19 +152,18 @@ class SingleCommunicator:
 
 
 def agree(comm: Communicator, function: Callable[[], T]) -> T:
-    """Call ``function`` on every rank; if it raised ``UsageError`` on any, raise the first one's on all.
+    """Call ``function`` on every rank; if it raised a ``JointError`` on any, raise the first one's on all.
 
-    So a mistake that one rank alone can see (a file missing on its node) ends all ranks in the same way.
+    So what one rank alone can see (a file missing on its node, a full disk) ends all ranks in the same way.
     """
     result: T | None = None
-    message: str | None = None
+    failure: tuple[type[JointError], str] | None = None
     try:
         result = function()
-    except UsageError as error:
-        message = str(error)
-    messages = comm.allgather_object(message)
-    failed = [rank for rank, text in enumerate(messages) if text is not None]
-    if failed:
-        where = f" (rank {failed[0]})" if failed[0] else ""
-        raise UsageError(f"{messages[failed[0]]}{where}")
+    except JointError as error:
+        failure = type(error), str(error)
+    for rank, told in enumerate(comm.allgather_object(failure)):
+        if told is not None:
+            kind, message = told
+            raise kind(f"{message}{f' (rank {rank})' if rank else ''}")
     return result  # type: ignore[return-value]

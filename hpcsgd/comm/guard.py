@@ -2,7 +2,11 @@
 
 Before a part of a buffer is reduced, its own sum is looked at: one pass. Where it is not finite, the first element is
 made NaN, so that after the reduction a look at one element tells every rank, at the same step, that somebody's part
-was bad. Then, and only then, the ranks ask each other whose.
+was bad. Then, and only then, the ranks ask each other whose. A reduction over a block tells that block alone, which
+cannot end the run: its ranks keep it in mind, and all learn of it, with the rank that it came from, at the next
+reduction over all.
+
+A sum whose square overflows is taken for not finite: no training gets there, but a flipped bit in an exponent does.
 """
 
 from __future__ import annotations
@@ -23,37 +27,56 @@ class FiniteGuard:
         """``comm`` are all ranks; they talk only when something is wrong."""
         self.comm = comm
         self._own_bad: bool | Tensor = False
+        self._infected = False
 
     def before(self, part: Tensor) -> None:
         """Look at the 1-d ``part`` before it is reduced; nothing waits for a GPU."""
         total = part.sum()
         if part.device.type != "cpu":
-            bad = ~torch.isfinite(total)
+            bad = ~(total.abs() < _limit(part))
             part[:1] = torch.where(bad, torch.nan, part[:1])
-            self._own_bad = bad | self._own_bad
-        elif not math.isfinite(total.item()):
+            if not self._infected:
+                self._own_bad = bad | self._own_bad
+        elif not abs(total.item()) < _limit(part):
             part[0] = math.nan
-            self._own_bad = True
+            self._own_bad = self._own_bad or not self._infected
 
-    def after(self, part: Tensor, what: str) -> None:
+    def after(self, part: Tensor, what: str, *, among_all: bool = True) -> None:
         """Look at one element of the reduced ``part``; waits for a GPU.
+
+        Args:
+            part: 1-d, reduced.
+            what: subject and verb of the message.
+            among_all: it was reduced over all ranks, not over a block.
 
         Raises:
             DivergedError: on all ranks, names those whose ``what`` was not finite.
         """
-        if math.isnan(part[0].item()):
-            own_bad = bool(self._own_bad)
-            raise DivergedError(f"{what} not finite on {_named(self.comm.allgather_object(own_bad))}")
+        if not math.isnan(part[0].item()):
+            return
+        if among_all:
+            raise DivergedError(f"{what} not finite on {_named(self.comm.allgather_object(bool(self._own_bad)))}")
+        self._infected = True
 
-    def check_losses(self, finite: bool, step: int) -> None:
-        """Agree on whether every rank's losses up to ``step`` are finite. Collective.
+    def check(self, what: str, finite: bool) -> None:
+        """Agree on whether ``what`` is finite on every rank. Collective.
 
         Raises:
-            DivergedError: on all ranks, names those whose are not.
+            DivergedError: on all ranks, names those where it is not.
         """
-        bad = [not good for good in self.comm.allgather_object(finite)]
+        bad = self.comm.allgather_object(bool(self._own_bad) or not (finite or self._infected))
         if any(bad):
-            raise DivergedError(f"before step {step + 1}: the loss is not finite on {_named(bad)}")
+            raise DivergedError(f"{what} not finite on {_named(bad)}")
+
+
+def is_sound(*parts: Tensor) -> bool:
+    """Whether all elements are finite, and the squares of the sums too; waits for a GPU."""
+    return all(abs(part.sum().item()) < _limit(part) for part in parts if part.numel())
+
+
+def _limit(part: Tensor) -> float:
+    """The largest number whose square is finite."""
+    return math.sqrt(torch.finfo(part.dtype).max)
 
 
 def _named(bad: list[bool]) -> str:

@@ -15,14 +15,17 @@ def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
     """Compare a checksum of the 1-d contiguous ``flat`` over the ranks. Collective.
 
     Raises:
-        ReplicasDifferError: on all ranks, names those that differ from the most.
+        ReplicasDifferError: on all ranks, names those that differ from the most; where no bits are held by more than
+            half of the ranks, nobody can say who is wrong.
     """
     own = zlib.crc32(flat.detach().cpu().numpy().data)
     sums = comm.allgather_object(own)
     if len(set(sums)) > 1:
-        usual, _ = Counter(sums).most_common(1)[0]
+        usual, count = Counter(sums).most_common(1)[0]
         odd = [rank for rank, value in enumerate(sums) if value != usual]
+        who = f"rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} against the rest"
+        if 2 * count <= len(sums):
+            who = f"{len(set(sums))} versions on {len(sums)} ranks, none on more than half of them"
         raise ReplicasDifferError(
-            f"{what} differ between ranks that must hold the same: rank{'s' * (len(odd) > 1)} "
-            f"{', '.join(map(str, odd))} against the rest (a flipped bit, or a defect)"
+            f"{what} differ between ranks that must hold the same: {who} (a flipped bit, or a defect)"
         )

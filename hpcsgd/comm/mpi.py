@@ -147,8 +147,10 @@ class MpiCommunicator:
         global _has_shrunk
         _has_shrunk = True
         self._revoke()
-        self.watchdog.close()
-        return MpiCommunicator(self.comm.Shrink())
+        left = MpiCommunicator(self.comm.Shrink())
+        left.watchdog = self.watchdog
+        self.watchdog.regroup(left.rank, left.size, left.abort)
+        return left
 
     def _revoke(self) -> None:
         """Let every collective under way end with an error."""
@@ -158,6 +160,10 @@ class MpiCommunicator:
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""
+        with self.watchdog.watch("clock offset"):
+            return self._clock_offset(rounds)
+
+    def _clock_offset(self, rounds: int) -> tuple[float, float]:
         if self.rank == 0:
             stamp = np.zeros(1)
             for peer in range(1, self.size):

@@ -41,7 +41,7 @@ class FlatReducer:
             self.guard.before(flat)
         finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat)))
         if self.guard is not None:
-            self.guard.after(flat, "what was to be averaged is")
+            self.guard.after(flat, "what was to be averaged is", among_all=self.comm.size == self.guard.comm.size)
 
     def reduce_(self, flat: Tensor, scale: float, ready: torch.cuda.Event | None) -> torch.cuda.Event | None:
         """Replace ``flat`` by ``scale`` times its sum over the ranks.

@@ -2,13 +2,17 @@
 
 Every blocking collective is announced by :meth:`Watchdog.watch`. A thread looks at the clock: where this rank waits
 longer than the deadline, it raises an alarm, a file in a directory that all ranks see. Every rank that then waits in a
-collective says so by a file of its own; the others do not, be they stopped or busy elsewhere. The lowest rank that
-waits names those that did not come, prints every thread's stack and ends the job.
+collective says so, and in which, by a file of its own; the others do not, be they stopped or busy elsewhere. The lowest
+rank that waits names those that did not come, prints every thread's stack and ends the job. If that rank is stopped
+just then, any other that has waited twice as long does it; and where there is no such directory, or its disk is full,
+nobody can be named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import shutil
 import sys
 import threading
 import time
@@ -24,7 +28,12 @@ GRACE_LOOKS = 4
 
 
 class Watchdog:
-    """Ends the job when this rank waits too long in a collective; does nothing before :meth:`start`."""
+    """Ends the job when this rank waits too long in a collective, inside of :meth:`on_guard`.
+
+    Attributes:
+        rank, size: this rank, and how many there are.
+        folder: a directory that all ranks see, of this start alone; made when needed. None: nobody can be named.
+    """
 
     def __init__(self, rank: int, size: int, abort: Callable[[int], None]) -> None:
         """
@@ -35,6 +44,7 @@ class Watchdog:
         """
         self.rank = rank
         self.size = size
+        self.folder: Path | None = None
         self.deadline_seconds = float("inf")
         self._abort = abort
         # One entry a thread; each is set and removed in one operation, so that the watching thread sees whole ones.
@@ -43,19 +53,31 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, folder: Path, deadline_seconds: float) -> None:
-        """Begin to look.
+    def regroup(self, rank: int, size: int, abort: Callable[[int], None]) -> None:
+        """Take up another rank among others, as when some have died."""
+        self.folder = None
+        self.rank, self.size, self._abort = rank, size, abort
 
-        Args:
-            folder: a directory that all ranks see, of this start alone; made when needed.
-            deadline_seconds: the longest that a collective may take.
-        """
-        self.folder = folder
+    @contextmanager
+    def on_guard(self, deadline_seconds: float) -> Iterator[None]:
+        """Inside, no collective may take longer than ``deadline_seconds``. Where it is on guard already, it stays so,
+        with the new deadline."""
         self.deadline_seconds = deadline_seconds
-        self._answer = folder / f"waits-{self.rank}"
+        if self.size == 1 or self._thread is not None:
+            yield
+            return
         self._stop.clear()
         self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
         self._thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+            if self.folder is not None and self.rank == 0:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
     @contextmanager
     def watch(self, name: str) -> Iterator[None]:
@@ -69,60 +91,71 @@ class Watchdog:
             if outer is None:
                 del self._present[thread]
 
-    def close(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
     def _oldest(self) -> tuple[str, float] | None:
         """The collective that this rank has been in for longest."""
         return min(list(self._present.values()), key=lambda entry: entry[1], default=None)
 
     def _look(self) -> None:
         """The thread."""
-        interval = min(LOOK_SECONDS, self.deadline_seconds / 4)
-        while not self._stop.wait(interval):
+        while not self._stop.wait(interval := min(LOOK_SECONDS, self.deadline_seconds / 4)):
             present = self._oldest()
             if present is None:
                 self._withdraw()
                 continue
-            overdue = time.monotonic() - present[1] >= self.deadline_seconds
-            if not overdue and not self.folder.exists():
-                continue
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._answer.touch()
-            self._answered = True
-            waiting = self._answers(interval)
+            name, start = present
+            waited = time.monotonic() - start
+            overdue = waited >= self.deadline_seconds
+            waiting = self._ask(name, interval, alarm=overdue)
             if self._oldest() is not present:
                 self._withdraw()
-            elif overdue and self.rank == waiting[0]:
-                self._end_job(*present, waiting)
+            elif overdue and (waited >= 2 * self.deadline_seconds or self.rank == min(waiting, default=self.rank)):
+                self._end_job(name, start, waiting)
                 return
+
+    def _ask(self, name: str, interval: float, *, alarm: bool) -> dict[int, str]:
+        """After an alarm, of this rank or another: say that this rank waits in ``name``, and hear who waits in what.
+
+        Empty where nobody can tell.
+        """
+        folder = self.folder
+        if folder is None or not (alarm or folder.exists()):
+            return {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._answered = True
+            (folder / f"waits-{self.rank}").write_text(name)
+            return self._answers(folder, interval)
+        except OSError:
+            return {}
 
     def _withdraw(self) -> None:
         """This rank waits no longer."""
-        if self._answered:
-            self._answer.unlink(missing_ok=True)
+        if self._answered and self.folder is not None:
+            with contextlib.suppress(OSError):
+                (self.folder / f"waits-{self.rank}").unlink(missing_ok=True)
             self._answered = False
 
-    def _answers(self, interval: float) -> list[int]:
-        """The ranks that say they wait, after they had the time to."""
-        waiting: list[int] = []
+    def _answers(self, folder: Path, interval: float) -> dict[int, str]:
+        """The ranks that say they wait, and in what, after they had the time to."""
+        waiting: dict[int, str] = {}
         for _ in range(GRACE_LOOKS):
             time.sleep(interval)
-            waiting = sorted(int(path.name.partition("-")[2]) for path in self.folder.glob("waits-*"))
+            waiting = {int(path.name.partition("-")[2]): path.read_text() for path in folder.glob("waits-*")}
             if len(waiting) == self.size - 1:
                 break
         return waiting
 
-    def _end_job(self, name: str, start: float, waiting: list[int]) -> None:
+    def _end_job(self, name: str, start: float, waiting: dict[int, str]) -> None:
         """Name the ranks that did not come, show where this one is, and abort."""
         missing = sorted(set(range(self.size)) - set(waiting))
+        if missing and waiting:
+            who = f"ranks that did not come: {missing}"
+        else:
+            places = ", ".join(f"{rank} in {place}" for rank, place in sorted(waiting.items()))
+            who = f"all ranks wait: {places}" if waiting else "who did not come cannot be told"
         print(
             f"hpcsgd: rank {self.rank} has waited {time.monotonic() - start:.1f} s in {name} "
-            f"(deadline {self.deadline_seconds:g} s); ranks that did not come: {missing}; the job ends",
+            f"(deadline {self.deadline_seconds:g} s); {who}; the job ends",
             file=sys.stderr,
             flush=True,
         )

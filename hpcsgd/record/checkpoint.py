@@ -2,11 +2,13 @@
 
 ``checkpoints/step-00000123/`` holds one ``rank-00000.pt`` for each rank and ``manifest.json``, written last. Every rank
 writes its own file and a small note with its checksum; rank 0 makes the manifest when all notes are there and renames
-the directory. No communication is needed, so all of it can be done by a thread while the training goes on.
+the directory. No communication is needed, so all of it can be done by a thread while the training goes on; where a rank
+waits for others' files, the watchdog looks on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError
 
 FOLDER = "checkpoints"
@@ -60,48 +63,52 @@ class Checkpoint:
 class CheckpointWriter:
     """Writes the checkpoints of one rank, in the background if asked."""
 
-    def __init__(self, run_dir: Path, rank: int, world_size: int, token: str, *, keep: int, background: bool) -> None:
+    def __init__(self, run_dir: Path, watchdog: Watchdog, token: str, *, keep: int, background: bool) -> None:
         """
         Args:
             run_dir: the run's directory.
-            rank: this rank.
-            world_size: ranks.
+            watchdog: this rank's; it knows its number and how many there are.
             token: the same on all ranks and different at every start, so that nothing of a start before is taken
                 for ours.
             keep: checkpoints that are kept, the last ones.
             background: let a thread write.
         """
         self.folder = run_dir / FOLDER
-        self.rank = rank
-        self.world_size = world_size
+        self.watchdog = watchdog
+        self.rank = watchdog.rank
+        self.world_size = watchdog.size
         self.token = token
         self.keep = keep
         self.background = background
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        if rank == 0:
+        self._given_up = False
+        if self.rank == 0:
             for leftover in self.folder.glob(".step-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def write(self, step: int, state: dict[str, Any]) -> None:
-        """Begin to write ``state`` of this rank after ``step`` steps; all ranks do so. Waits for the one before.
+        """Begin to write ``state`` of this rank after ``step`` steps; all ranks do so, after :meth:`finish`.
 
         With ``background``, tensors of ``state`` must not be changed afterwards: hand over copies.
-
-        Raises:
-            CheckpointError: this one, or the one before, could not be written.
         """
-        self.finish()
-        self._thread = threading.Thread(target=self._write_safely, args=(step, state), name="checkpoint", daemon=True)
-        self._thread.start()
-        if not self.background:
-            self.finish()
+        assert self._thread is None and self._failure is None
+        if self.background:
+            arguments = (step, state)
+            self._thread = threading.Thread(target=self._write_safely, args=arguments, name="checkpoint", daemon=True)
+            self._thread.start()
+        else:
+            self._write_safely(step, state)
+
+    def give_up(self) -> None:
+        """Wait no longer for files of other ranks: some have died."""
+        self._given_up = True
 
     def finish(self) -> None:
         """Wait for what is being written.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointError: it could not be written; perhaps this rank alone knows, so the ranks have to agree.
         """
         if self._thread is not None:
             self._thread.join()
@@ -120,10 +127,11 @@ class CheckpointWriter:
             if self.rank == 0:
                 self._complete(partial, step)
             else:
-                self._wait_for_rank_0(partial, step)
+                # It counts when rank 0 has renamed it.
+                self._wait_for(self.folder / _name(step) / MANIFEST, partial)
         except (OSError, RuntimeError) as error:
             self._failure = error
-            self._tell_failure(partial, error)
+            self._tell_failure(partial)
 
     def _write_rank(self, partial: Path, state: dict[str, Any]) -> None:
         """Write this rank's file and then the note that it is whole."""
@@ -140,9 +148,7 @@ class CheckpointWriter:
         """Rank 0: wait for all notes, write the manifest, rename, remove what is too old."""
         notes = []
         for rank in range(self.world_size):
-            while not (partial / f"note-{rank}.json").exists():
-                _raise_failure_of_others(partial)
-                time.sleep(POLL_SECONDS)
+            self._wait_for(partial / f"note-{rank}.json", partial)
             notes.append(json.loads((partial / f"note-{rank}.json").read_text()))
         manifest = {"format": FORMAT, "step": step, "world_size": self.world_size, "ranks": notes}
         _write_through(partial / MANIFEST, json.dumps(manifest).encode())
@@ -153,29 +159,27 @@ class CheckpointWriter:
             shutil.rmtree(final)
         os.replace(partial, final)
         _sync_directory(self.folder)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-            shutil.rmtree(old)
+        # Those of later steps were passed over, or are of a future that this run has left.
+        earlier = sorted(path for path in self.folder.glob("step-*") if path.name <= final.name)
+        for old in set(self.folder.glob("step-*")) - set(earlier[-self.keep :]):
+            shutil.rmtree(old, ignore_errors=True)
 
-    def _wait_for_rank_0(self, partial: Path, step: int) -> None:
-        """The others: the checkpoint counts when rank 0 has renamed it."""
-        final = self.folder / _name(step) / MANIFEST
-        while not final.exists() and partial.exists():
-            _raise_failure_of_others(partial)
-            time.sleep(POLL_SECONDS)
+    def _wait_for(self, file: Path, partial: Path) -> None:
+        """Wait until another rank has made ``file``; raise ``RuntimeError`` if one has given up."""
+        with self.watchdog.watch("checkpoint"):
+            while not file.exists():
+                if self._given_up:
+                    raise RuntimeError("the run goes on without it")
+                failed = sorted(path.name.partition("-")[2] for path in partial.glob("failed-*"))
+                if failed:
+                    raise RuntimeError(f"rank {failed[0]} failed to write")
+                time.sleep(POLL_SECONDS)
 
-    def _tell_failure(self, partial: Path, error: BaseException) -> None:
-        """Let the other ranks know, where the disk still takes a name."""
-        try:
+    def _tell_failure(self, partial: Path) -> None:
+        """Let the other ranks know. On a full disk a name needs the room of the file that could not be written."""
+        with contextlib.suppress(OSError):
+            (partial / _rank_file(self.rank)).unlink(missing_ok=True)
             (partial / f"failed-{self.rank}").mkdir()
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _raise_failure_of_others(partial: Path) -> None:
-    """Raise if another rank has given up."""
-    failed = sorted(path.name.partition("-")[2] for path in partial.glob("failed-*"))
-    if failed or not partial.exists():
-        raise RuntimeError(f"rank {failed[0]} failed to write" if failed else "another rank gave it up")
 
 
 def remove_later(run_dir: Path, step: int) -> None:
@@ -215,7 +219,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
         sound = manifest["format"] == FORMAT and len(manifest["ranks"]) == manifest["world_size"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sound = sound and all(entry.keys() == {"num_bytes", "sha256"} for entry in manifest["ranks"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is no whole checkpoint: {error}") from error
     if not sound:
         raise UsageError(f"{path} is no whole checkpoint: its manifest contradicts itself")

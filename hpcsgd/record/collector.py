@@ -19,6 +19,7 @@ from torch import Tensor
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.config import LogConfig
+from hpcsgd.errors import told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
 from hpcsgd.record.timer import StepTimer
@@ -127,8 +128,10 @@ class Collector:
         if self.guard is not None:
             losses = own[:, RANK_NAMES.index("loss")]
             own_samples = own[:, RANK_NAMES.index("num_samples")] > 0
-            self.guard.check_losses(bool(np.isfinite(losses[own_samples]).all()), shared[-1].step)
+            finite = bool(np.isfinite(losses[own_samples]).all())
+            self.guard.check(f"before step {shared[-1].step + 1}: the loss is", finite)
         if not self.config.enabled:
+            self.clocks.pending.clear()
             return
         gathered = self.comm.gather(own)
         if gathered is None:
@@ -137,22 +140,31 @@ class Collector:
         assert self.writer is not None
         kept = self.select(everyone)
         steps = np.array([row.step for row in shared], np.int64)
-        self.writer.append_iterations(
-            steps,
-            {c.name: np.array([getattr(row, c.name) for row in shared], c.dtype) for c in ITERATION_COLUMNS},
-            {c.name: kept[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
-        )
         epochs, evaluations = self.clocks.advance(shared, everyone)
-        if epochs:
-            self.writer.append_epochs(epochs)
-        if evaluations:
-            self.writer.append_evaluations(evaluations)
+        with told_as(self.writer.path):
+            self.writer.append_iterations(
+                steps,
+                {c.name: np.array([getattr(row, c.name) for row in shared], c.dtype) for c in ITERATION_COLUMNS},
+                {c.name: kept[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
+            )
+            if epochs:
+                self.writer.append_epochs(epochs)
+            if evaluations:
+                self.writer.append_evaluations(evaluations)
 
     def position(self) -> tuple[dict[str, Any] | None, dict[str, int]]:
-        """On rank 0, the state of the clocks and the rows of each table of the log, for a checkpoint after a gather."""
-        if self.comm.rank != 0:
+        """On rank 0, the state of the clocks and the rows of each table of the log, for a checkpoint after a gather.
+
+        The rows are on the disk then: no loss of power can take what a checkpoint counts on.
+
+        Raises:
+            DiskError: the log cannot be written.
+        """
+        if self.comm.rank != 0 or self.writer is None:
             return None, {}
-        return self.clocks.state_dict(), dict(self.writer.num_rows) if self.writer is not None else {}
+        with told_as(self.writer.path):
+            self.writer.sync()
+        return self.clocks.state_dict(), dict(self.writer.num_rows)
 
     def _resolve(self, row: SharedRow) -> list[float]:
         """The values of ``RANK_COLUMNS`` of the oldest finished iteration."""

@@ -41,10 +41,13 @@ def continue_log(
                 beside, ranks=ranks, rank_labels=rank_labels, rank_axis=rank_axis, provenance=provenance
             )
             _copy(old, writer, num_rows, path)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         beside.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot go on with this log: {error}") from error
+        raise UsageError(
+            f"{path}: cannot go on with this log: {error}; move it away to go on with a log of the coming steps"
+        ) from error
     os.replace(beside, path)
+    writer.path = path
     return writer
 
 
@@ -55,7 +58,8 @@ def _copy(old: Any, writer: RunLogWriter, num_rows: Mapping[str, int], path: Pat
         short = [key for key, column in group.items() if key not in ("rank", "statistic") and len(column) < count]
         if short:
             raise UsageError(
-                f"{path}: {name}/{short[0]} has lost rows: {len(group[short[0]])} of the checkpoint's {count}"
+                f"{path}: {name}/{short[0]} has lost rows: it has {len(group[short[0]])} of the checkpoint's {count}; "
+                "move the log away to go on with a log of the coming steps"
             )
     count = num_rows["iterations"]
     if count:

@@ -5,7 +5,7 @@ children are there, and a process killed in between has lost a whole column. Her
 memory until :meth:`OrderedFile.commit`, which writes what is pointed to before what points to it.
 
 What a killed process leaves is every write up to some moment, the last one perhaps cut at the end of a page. Loss of
-power is another matter: nothing here waits for the disk itself.
+power is another matter: only :meth:`OrderedFile.sync` waits for the disk itself.
 """
 
 from __future__ import annotations
@@ -128,6 +128,10 @@ class OrderedFile:
         while data:
             written = os.pwrite(self._fd, data, start)
             data, start = data[written:], start + written
+
+    def sync(self) -> None:
+        """Wait until what was committed is on the disk itself."""
+        os.fsync(self._fd)
 
     def close(self) -> None:
         """Commit what is left and close; closing twice does nothing."""

@@ -137,6 +137,10 @@ class RunLogWriter:
         self._status[()] = np.bytes_(name)
         self._commit()
 
+    def sync(self) -> None:
+        """Wait until all rows are on the disk itself."""
+        self._disk.sync()
+
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
         atexit.unregister(self.close)

@@ -64,6 +64,42 @@ def test_two_jobs_do_not_share_a_directory(tmp_path: Path) -> None:
     run_dir.claim(tmp_path, again).close()
 
 
+def test_the_loser_of_a_race_leaves_the_winner_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both jobs found no directory; the other made and locked it first."""
+    path = tmp_path / "run"
+    with run_dir.claim(path, CONFIG):
+        (path / "recipe.yaml").unlink()  # the other has not come so far
+        sound = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda self: self != path and sound(self))
+        with pytest.raises(UsageError, match="in use by"):
+            run_dir.claim(path, CONFIG)
+        monkeypatch.undo()
+        assert os.listdir(path) == [".lock"]
+
+
+def test_a_checkpoint_of_another_run_does_not_change_a_run_that_is_there(tmp_path: Path) -> None:
+    old_run(tmp_path / "a")
+    elsewhere = RunConfig(local_batch_size=4, resume=str(tmp_path / "b" / "checkpoints" / "step-00000004"))
+    with pytest.raises(UsageError, match="holds a run already"):
+        run_dir.claim(tmp_path / "a", elsewhere)
+    assert (tmp_path / "a" / "run.h5").read_text() == "old"
+    own = str(tmp_path / "a" / "checkpoints" / "step-00000004")
+    run_dir.claim(tmp_path / "a", RunConfig(local_batch_size=4, resume=own)).close()
+    with pytest.raises(UsageError, match="local_batch_size 4, not 8"):
+        run_dir.claim(tmp_path / "a", RunConfig(local_batch_size=8, resume=own))
+
+
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    run_dir.claim(tmp_path / "run", CONFIG).close()
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
+
+
 def test_an_unwritable_place_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write the run directory"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.comm.communicator import SingleCommunicator, agree
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import CheckpointError, UsageError
 from tests.single.comm.counting import CountingCommunicator
 
 
@@ -55,10 +55,11 @@ def test_a_mistake_on_all_ranks_is_told_once() -> None:
 
 
 def test_a_mistake_on_another_rank_is_raised_here_with_its_rank() -> None:
-    comm = CountingCommunicator(others=[None, "disk full", "disk full"])
-    with pytest.raises(UsageError) as caught:
-        agree(comm, lambda: 7)
-    assert str(caught.value) == "disk full (rank 2)"
+    for kind in (UsageError, CheckpointError):
+        comm = CountingCommunicator(others=[None, (kind, "disk full"), (UsageError, "disk full")])
+        with pytest.raises(kind) as caught:
+            agree(comm, lambda: 7)
+        assert str(caught.value) == "disk full (rank 2)"
 
 
 def test_other_exceptions_pass_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hpcsgd.comm.communicator import SingleCommunicator
-from hpcsgd.comm.guard import FiniteGuard
+from hpcsgd.comm.guard import FiniteGuard, is_sound
 from hpcsgd.comm.hashing import check_equal
 from hpcsgd.comm.stop import StopRequest
 from hpcsgd.errors import DivergedError, ReplicasDifferError
@@ -29,17 +29,59 @@ def test_one_bad_element_is_caught_wherever_it_is(bad: float, place: int) -> Non
 
 def test_what_is_finite_passes_unchanged() -> None:
     guard = FiniteGuard(SingleCommunicator())
-    part = torch.linspace(-1e30, 1e30, 1000)
+    part = torch.linspace(-1e15, 1e15, 1000)
     before = part.clone()
     guard.before(part)
     guard.after(part, "the gradient is")
-    guard.check_losses(True, 7)
+    guard.check("the loss is", True)
     assert torch.equal(part, before)
 
 
-def test_losses_name_the_step() -> None:
+@pytest.mark.parametrize("value", [0.01, -1.5, 1e-6])
+def test_a_flipped_top_bit_of_an_exponent_is_caught(value: float) -> None:
+    guard = FiniteGuard(SingleCommunicator())
+    part = torch.full((1000,), value)
+    part[7:8].view(torch.int32).bitwise_xor_(1 << 30)
+    assert not is_sound(part)
+    guard.before(part)
+    with pytest.raises(DivergedError, match="the parameters are not finite on rank 0"):
+        guard.after(part, "the parameters are")
+
+
+def test_what_is_checked_is_named() -> None:
     with pytest.raises(DivergedError, match="before step 8: the loss is not finite on rank 0"):
-        FiniteGuard(SingleCommunicator()).check_losses(False, 7)
+        FiniteGuard(SingleCommunicator()).check("before step 8: the loss is", False)
+
+
+def test_a_block_names_nobody_until_all_are_asked() -> None:
+    """Rank 0's block averaged with something bad of another rank: rank 0 itself is not to blame."""
+    guard = FiniteGuard(OtherRanksBad())
+    part = torch.full((10,), math.nan)
+    guard.after(part, "what was to be averaged is", among_all=False)
+    guard.before(part)
+    with pytest.raises(DivergedError, match="is not finite on rank 2$"):
+        guard.after(part, "what was to be averaged is")
+    with pytest.raises(DivergedError, match="the loss is not finite on rank 2$"):
+        guard.check("the loss is", False)
+
+
+def test_where_no_bits_have_a_majority_nobody_is_blamed() -> None:
+    with pytest.raises(ReplicasDifferError, match="2 versions on 2 ranks, none on more than half"):
+        check_equal(TwoRanks(), torch.arange(100.0), "the parameters")
+
+
+class OtherRanksBad(SingleCommunicator):
+    """Ranks 0 to 3, of which rank 2 says that it is bad."""
+
+    def allgather_object(self, value):  # type: ignore[no-untyped-def]
+        return [value, False, True, False]
+
+
+class TwoRanks(SingleCommunicator):
+    """Two ranks with other bits."""
+
+    def allgather_object(self, value):  # type: ignore[no-untyped-def]
+        return [value, value + 1]
 
 
 class OtherRanks(SingleCommunicator):

@@ -10,13 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError
 from hpcsgd.record.checkpoint import FOLDER, CheckpointWriter, find_checkpoints, read_checkpoint
 
 
+def make_writer(path: Path, rank: int, world_size: int, token: str = "t", **changes: bool | int) -> CheckpointWriter:
+    """The writer of one rank; its watchdog never looks."""
+    watchdog = Watchdog(rank, world_size, lambda code: None)
+    return CheckpointWriter(path, watchdog, token, **({"keep": 2, "background": True} | changes))  # type: ignore[arg-type]
+
+
 def write(path: Path, step: int, world_size: int = 1, keep: int = 2, value: float = 1.0) -> None:
     """Let ``world_size`` ranks, threads here, write a checkpoint."""
-    writers = [CheckpointWriter(path, rank, world_size, "t", keep=keep, background=True) for rank in range(world_size)]
+    writers = [make_writer(path, rank, world_size, keep=keep) for rank in range(world_size)]
     for writer in writers:
         writer.write(step, {"step": step, "tensor": torch.full((3,), value + writer.rank)})
     for writer in writers:
@@ -46,6 +53,14 @@ def test_writing_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert found.load(0)["tensor"].tolist() == [2.0] * 3
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_lies_in_the_future_goes_when_something_new_is_kept(tmp_path: Path, keep: int) -> None:
+    for step in (3, 6, 9):
+        write(tmp_path, step, keep=3)
+    write(tmp_path, 4, keep=keep)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)[0]] == [4, 3][:keep]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "missing"])
 def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     write(tmp_path, 5)
@@ -62,7 +77,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", json.dumps({"format": 1, "world_size": 2, "step": 3, "ranks": [1]})]
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        json.dumps({"format": 1, "world_size": 2, "step": 3, "ranks": [1]}),
+        json.dumps({"format": 1, "world_size": 1, "step": 3, "ranks": [1]}),
+        json.dumps({"format": 1, "world_size": 1, "step": 3, "ranks": [{"num_bytes": 3, "sha255": "0"}]}),
+    ],
 )
 def test_a_damaged_manifest_is_named_and_the_one_before_is_found(tmp_path: Path, content: str) -> None:
     write(tmp_path, 3)
@@ -93,16 +116,17 @@ def test_what_cannot_be_written_is_said_and_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, 3)
-    writer = CheckpointWriter(tmp_path, 0, 1, "u", keep=2, background=False)
+    writer = make_writer(tmp_path, 0, 1, "u", background=False)
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hpcsgd.record.checkpoint._write_through", full)
+    writer.write(6, {"step": 6})
     with pytest.raises(CheckpointError, match="No space left"):
-        writer.write(6, {"step": 6})
+        writer.finish()
     monkeypatch.undo()
-    CheckpointWriter(tmp_path, 0, 1, "v", keep=2, background=False)
+    make_writer(tmp_path, 0, 1, "v")
     found, broken = find_checkpoints(tmp_path)
     assert ([checkpoint.step for checkpoint in found], broken) == ([3], [])
     assert os.listdir(tmp_path / FOLDER) == ["step-00000003"]
@@ -119,10 +143,34 @@ def test_one_rank_that_cannot_write_stops_the_others(tmp_path: Path, monkeypatch
         sound(path, content)
 
     monkeypatch.setattr(module, "_write_through", fails_on_rank_1)
-    writers = [CheckpointWriter(tmp_path, rank, 3, "t", keep=2, background=True) for rank in range(3)]
+    writers = [make_writer(tmp_path, rank, 3) for rank in range(3)]
     for writer in writers:
         writer.write(4, {"step": 4})
     for writer in writers:
         with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
             writer.finish()
     assert find_checkpoints(tmp_path)[0] == []
+
+
+def test_a_checkpoint_renamed_between_two_looks_is_whole(tmp_path: Path) -> None:
+    """The other ranks see at one moment that the directory under its first name is gone: that is no failure."""
+    partial, final = tmp_path / FOLDER / ".step-00000004.t", tmp_path / FOLDER / "step-00000004" / "manifest.json"
+    writer = make_writer(tmp_path, 1, 2)
+    waits = threading.Thread(target=writer._wait_for, args=(final, partial))
+    waits.start()
+    final.parent.mkdir(parents=True)
+    final.write_text("{}")
+    waits.join(60)
+    assert not waits.is_alive()
+
+
+def test_waiting_for_the_others_is_watched(tmp_path: Path) -> None:
+    ended = threading.Event()
+    watchdog = Watchdog(0, 2, lambda code: ended.set())
+    with watchdog.on_guard(0.2):
+        writer = CheckpointWriter(tmp_path, watchdog, "t", keep=2, background=True)
+        writer.write(4, {"step": 4})
+        assert ended.wait(60), "the other rank's file never comes"
+        (tmp_path / FOLDER / ".step-00000004.t" / "failed-1").mkdir()
+        with pytest.raises(CheckpointError, match="rank 1 failed to write"):
+            writer.finish()

@@ -1,0 +1,153 @@
+"""Resuming in one process: what is said, and what becomes of the log."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpcsgd.config import CheckpointConfig, DataConfig, EvaluateConfig, LogConfig, ModelConfig, RunConfig
+from hpcsgd.errors import DivergedError, UsageError
+from hpcsgd.record import load_run
+from hpcsgd.record.checkpoint import find_checkpoints
+from hpcsgd.record.writer import RunLogWriter
+from hpcsgd.train import run
+
+STEPS = 8
+
+
+def recipe(path: Path, steps: int = STEPS) -> RunConfig:
+    """A short run that keeps its state after every second step."""
+    return RunConfig(
+        data=DataConfig(name="synthetic", synthetic_shape=(1, 4, 4), synthetic_train_samples=40),
+        model=ModelConfig(widths=(8,)),
+        local_batch_size=10,
+        epochs=2,
+        max_steps=steps,
+        progress="none",
+        threads=1,
+        run_dir=str(path),
+        log=LogConfig(flush_steps=1),
+        checkpoint=CheckpointConfig(every_steps=2, background=False, keep=3),
+    )
+
+
+def stopped(path: Path, whole: Path) -> RunConfig:
+    """The run again, as it was when it had done all steps but had not come to its end."""
+    run(recipe(whole))
+    run(recipe(path))
+    (path / "model.pt").unlink()
+    return replace(recipe(path), resume="auto")
+
+
+def same_model(a: Path, b: Path) -> bool:
+    models = [torch.load(path / "model.pt", weights_only=True) for path in (a, b)]
+    return all(torch.equal(models[0][name], models[1][name]) for name in models[1])
+
+
+def test_a_damaged_checkpoint_is_named_when_the_one_before_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = stopped(tmp_path / "run", tmp_path / "whole")
+    file = tmp_path / "run" / "checkpoints" / "step-00000006" / "rank-00000.pt"
+    file.write_bytes(file.read_bytes()[:-3])
+    run(config)
+    assert "not used" in (said := capsys.readouterr().err) and "step-00000006/rank-00000.pt is damaged" in said
+    assert load_run(tmp_path / "run").segments["first_step"].tolist() == [0, 4]
+    assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rank-00000.pt"])
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again_unasked(tmp_path: Path, name: str) -> None:
+    config = stopped(tmp_path / "run", tmp_path / "whole")
+    for file in (tmp_path / "run" / "checkpoints").glob(f"*/{name}"):
+        file.write_bytes(b"{")
+    rows = len(load_run(tmp_path / "run").iterations)
+    with pytest.raises(UsageError, match="no sound checkpoint .* overwrite"):
+        run(config)
+    assert len(load_run(tmp_path / "run").iterations) == rows
+
+
+def test_without_its_log_a_run_goes_on_with_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = stopped(tmp_path / "run", tmp_path / "whole")
+    (tmp_path / "run" / "run.h5").unlink()
+    run(config)
+    assert "run.h5 is not there: a new log begins with step 6" in capsys.readouterr().err
+    log = load_run(tmp_path / "run")
+    assert log.iterations["step"].tolist() == [6, 7]
+    assert log.iterations["segment"].tolist() == [0, 0]
+    assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_truncated_log_is_named_with_what_can_be_done(tmp_path: Path) -> None:
+    config = stopped(tmp_path / "run", tmp_path / "whole")
+    log = tmp_path / "run" / "run.h5"
+    log.write_bytes(log.read_bytes()[:5000])
+    with pytest.raises(UsageError, match="cannot go on with this log: .* move it away"):
+        run(config)
+    log.unlink()
+    run(config)
+    assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_checkpoint_is_gone_on_with_in_another_directory(tmp_path: Path) -> None:
+    run(recipe(tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole" / "checkpoints" / "step-00000004", tmp_path / "kept")
+    run(replace(recipe(tmp_path / "branch"), resume=str(tmp_path / "kept")))
+    assert load_run(tmp_path / "branch").iterations["step"].tolist() == [4, 5, 6, 7]
+    assert same_model(tmp_path / "branch", tmp_path / "whole")
+
+
+def test_checkpoints_need_no_log(tmp_path: Path) -> None:
+    silent = LogConfig(enabled=False, save_model=False)
+    run(replace(recipe(tmp_path / "run"), log=silent, evaluate=EvaluateConfig(every_epochs=1)))
+    assert [c.step for c in find_checkpoints(tmp_path / "run")[0]] == [6, 4, 2]
+    run(replace(recipe(tmp_path / "run"), log=LogConfig(), resume="auto"))
+    run(recipe(tmp_path / "whole"))
+    assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+def test_what_is_not_finite_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the update of step 3 the parameters are bad; the losses up to there are not."""
+    from hpcsgd.algorithms.local_sgd import LocalSGD
+
+    sound = LocalSGD.step
+
+    def step(self, number, rate, num_samples):  # type: ignore[no-untyped-def]
+        done = sound(self, number, rate, num_samples)
+        if number == 3:
+            self.replica.parameters[5] = float("nan")
+        return done
+
+    monkeypatch.setattr(LocalSGD, "step", step)
+    with pytest.raises(DivergedError, match="before step 4: the state is not finite on rank 0"):
+        run(recipe(tmp_path / "run"))
+    assert [c.step for c in find_checkpoints(tmp_path / "run")[0]] == [2]
+    assert load_run(tmp_path / "run").status == "diverged"
+    with pytest.raises(DivergedError, match="before step 4: the state is not finite"):
+        run(recipe(tmp_path / "last", steps=4))  # nothing is kept after the last step but the model
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hpcsgd.errors import DiskError
+
+    sound = RunLogWriter.append_iterations
+
+    def full(self, step, *columns):  # type: ignore[no-untyped-def]
+        if step[-1] == 5:
+            raise OSError(28, "No space left on device")
+        sound(self, step, *columns)
+
+    monkeypatch.setattr(RunLogWriter, "append_iterations", full)
+    with pytest.raises(DiskError, match="cannot write .*run.h5: No space left on device; what was kept"):
+        run(recipe(tmp_path / "run"))
+    monkeypatch.undo()
+    assert load_run(tmp_path / "run").iterations["step"].tolist() == [0, 1, 2, 3, 4]
+    run(replace(recipe(tmp_path / "run"), resume="auto"))
+    run(recipe(tmp_path / "whole"))
+    assert same_model(tmp_path / "run", tmp_path / "whole")
