@@ -111,8 +111,8 @@ class FaultConfig:
     """What is watched while a run goes on.
 
     Attributes:
-        collective_timeout_seconds: the longest that a collective may take before the job is ended, with the ranks
-            that did not come named.
+        collective_timeout_seconds: the longest that a collective, or the wait for another rank's part of a checkpoint,
+            may take before the job is ended, with the ranks that did not come named.
         check_finite: look at every buffer before it is reduced, and at the state before it is kept, and end the run
             where one is not finite, or so large that its square is not.
         hash_every: global synchronisations between two comparisons of the ranks' parameters, bit by bit; they are also

@@ -175,6 +175,9 @@ def process_cells() -> list[Cell]:
         cells.append(Cell("process", Method("sync_sgd", allreduce, 3), fault, text))
     stopped = Fault("SIGSTOP", "before MPI", -1, 1)
     cells.append(Cell("process", SYNC, stopped, "Timeout", keys={"faults__collective_timeout_seconds": 20}))
+    asked = r"asked to stop; the state after \d+ steps is kept"
+    for method, phase, rank in itertools.product((SYNC, LOCAL), ("data", "synchronisation", "evaluation"), range(3)):
+        cells.append(Cell("process", method, Fault("USR1", phase, step_of(method, phase), rank), asked))
     return cells + disk_cells() + two_job_cells()
 
 

@@ -59,6 +59,9 @@ class Injector:
     def _sigstop(self) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
+    def _usr1(self) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     def _exception(self) -> None:
         raise ValueError("deliberate fault")
 

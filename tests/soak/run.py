@@ -237,6 +237,7 @@ def fixed_sample() -> Choice:
         ("local_sgd", "SIGSTOP", "background write", 0),
         ("sync_sgd", "SIGSTOP", "synchronisation", 1),
         ("local_sgd", "exception", "update", 1),
+        ("sync_sgd", "USR1", "data", 2),
         ("sync_sgd", "full disk", "logging", 0),
         ("local_sgd", "full disk", "background write", 1),
         ("local_sgd", "two jobs", "checkpoint", 0),

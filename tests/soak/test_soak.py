@@ -10,6 +10,7 @@ from tests.soak.run import Soak, fixed_sample
 KINDS = {
     "SIGKILL": {"recovered"},
     "SIGSTOP": {"recovered"},
+    "USR1": {"recovered"},
     "exception": {"recovered"},
     "NaN": {"recovered"},
     "flipped bit": {"recovered", "not detectable"},
