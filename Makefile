@@ -27,11 +27,12 @@ DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
 
-.PHONY: help setup data demo test lint bench clean
+.PHONY: help setup data demo test soak lint bench clean
 
 help:
 	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
 	@echo 'make test    all tests, those under mpirun too'
+	@echo 'make soak    stop, kill and break runs in every way and place: tables in runs/soak (an hour; tests take a sample)'
 	@echo 'make lint    format, style, types, shell scripts'
 	@echo 'make bench   side by side with the peers: ratios with intervals'
 	@echo 'make setup   only the virtual environment .venv (the others do it when needed)'
@@ -71,6 +72,9 @@ demo: $(FIGURES)/made
 test: | $(STAMP) data
 	@if [ "$$(id -u)" = 0 ]; then .ci/slurm; fi
 	$(BIN)/python -m pytest
+
+soak: | $(STAMP)
+	$(BIN)/python -m tests.soak.run
 
 lint: | $(STAMP)
 	$(BIN)/ruff format --check .

@@ -111,10 +111,12 @@ class FaultConfig:
     """What is watched while a run goes on.
 
     Attributes:
-        collective_timeout_seconds: the longest that a collective may take before the job is ended, with the ranks
-            that did not come named.
-        check_finite: look at every buffer before it is reduced, and end the run where one is not finite.
-        hash_every: global synchronisations between two comparisons of the ranks' parameters, bit by bit; 0: never.
+        collective_timeout_seconds: the longest that a collective, or the wait for another rank's part of a checkpoint,
+            may take before the job is ended, with the ranks that did not come named.
+        check_finite: look at every buffer before it is reduced, and at the state before it is kept, and end the run
+            where one is not finite, or so large that its square is not.
+        hash_every: global synchronisations between two comparisons of the ranks' parameters, bit by bit; they are also
+            compared before they are kept. 0: never.
         stop_check_steps: steps between two agreements on whether a signal asked for a stop.
     """
 

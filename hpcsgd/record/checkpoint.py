@@ -170,9 +170,11 @@ class CheckpointWriter:
             while not file.exists():
                 if self._given_up:
                     raise RuntimeError("the run goes on without it")
-                failed = sorted(path.name.partition("-")[2] for path in partial.glob("failed-*"))
-                if failed:
-                    raise RuntimeError(f"rank {failed[0]} failed to write")
+                # The directory gets its last name at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    failed = sorted(name for name in os.listdir(partial) if name.startswith("failed-"))
+                    if failed:
+                        raise RuntimeError(f"rank {failed[0].partition('-')[2]} failed to write")
                 time.sleep(POLL_SECONDS)
 
     def _tell_failure(self, partial: Path) -> None:

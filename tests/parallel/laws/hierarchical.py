@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.errors import DivergedError
 from tests.parallel.laws.common import (
     ALLREDUCES,
     assert_bits,
@@ -102,3 +105,27 @@ def momentum_policies_hold_in_a_block(comm: Communicator, policy: str) -> None:
             assert momenta.any() != (policy == "reset")
             if done.action is Action.BLOCK and policy == "average" and comm.size > size:
                 assert not torch.equal(momenta[0], momenta[-1])
+
+
+@law(sizes=(4,), bad=[0, 3])
+def what_is_not_finite_is_named_though_it_was_averaged_in_a_block(comm: Communicator, bad: int) -> None:
+    """The block alone learns of it, and cannot end the run: at the next averaging of all, its first owner is named."""
+    section = {"name": "hierarchical_local_sgd", "sync_period": 1, "block_sync_period": 2, "block_size": 2}
+    with built(make_config(algorithm=section), comm) as parts:
+        steps = training(parts)
+        _, done = next(steps)
+        assert done.action is Action.BLOCK
+        _, done = next(steps)
+        assert done.action is Action.GLOBAL
+        if comm.rank == bad:
+            parts.replica.parameters[7] = math.nan
+        _, done = next(steps)
+        assert done.action is Action.BLOCK
+        broken = comm.allgather_object(not bool(torch.isfinite(parts.replica.parameters).all()))
+        assert broken == [rank // 2 == bad // 2 for rank in range(4)]
+        try:
+            next(steps)
+        except DivergedError as error:
+            assert str(error).endswith(f"not finite on rank {bad}"), str(error)
+        else:
+            raise AssertionError("averaged over all")

@@ -152,16 +152,21 @@ def test_one_rank_that_cannot_write_stops_the_others(tmp_path: Path, monkeypatch
     assert find_checkpoints(tmp_path)[0] == []
 
 
-def test_a_checkpoint_renamed_between_two_looks_is_whole(tmp_path: Path) -> None:
-    """The other ranks see at one moment that the directory under its first name is gone: that is no failure."""
-    partial, final = tmp_path / FOLDER / ".step-00000004.t", tmp_path / FOLDER / "step-00000004" / "manifest.json"
-    writer = make_writer(tmp_path, 1, 2)
-    waits = threading.Thread(target=writer._wait_for, args=(final, partial))
-    waits.start()
-    final.parent.mkdir(parents=True)
-    final.write_text("{}")
-    waits.join(60)
-    assert not waits.is_alive()
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_checkpoint_renamed_amid_a_look_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    """Another rank finds no manifest yet; then the directory gets its last name, before or while it is listed."""
+    partial, final = tmp_path / FOLDER / ".step-00000004.t", tmp_path / FOLDER / "step-00000004"
+    partial.mkdir(parents=True)
+    (partial / "manifest.json").write_text("{}")
+    sound = os.listdir
+
+    def renamed(path: Path) -> list[str]:
+        names = [] if gone else sound(path)
+        partial.rename(final)
+        return sound(path) if gone else names
+
+    monkeypatch.setattr(os, "listdir", renamed)
+    make_writer(tmp_path, 1, 2)._wait_for(final / "manifest.json", partial)
 
 
 def test_waiting_for_the_others_is_watched(tmp_path: Path) -> None:
