@@ -11,6 +11,7 @@ from torch import nn
 
 from hpcsgd.comm.backends import make_reducer
 from hpcsgd.comm.flat import layout
+from hpcsgd.comm.hashing import check_equal
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.torch_gradients import start_process_group
 from hpcsgd.config import CommConfig
@@ -112,6 +113,9 @@ def variants(comm: MpiCommunicator, shapes: list[Shape]) -> list[Averaging]:
     def refill() -> None:
         flat.copy_(own)
 
+    def settle() -> None:
+        flat.fill_(mean)
+
     calls: dict[str, Callable[[], None]] = {
         "ours": lambda: reducer.average_(flat),
         "Allreduce, division": divided,
@@ -119,9 +123,11 @@ def variants(comm: MpiCommunicator, shapes: list[Shape]) -> list[Averaging]:
         "call per tensor": per_tensor,
         "pack and unpack": pack,
     }
-    made = [Averaging(name, call, refill, parameters) for name, call in calls.items()]
-    made.append(_periodic_averager(comm, parameters, float(comm.rank + 1)))
     mean = (comm.size + 1) / 2
+    made = [Averaging(name, call, refill, parameters) for name, call in calls.items()]
+    compare = Averaging("checksums", lambda: check_equal(comm, flat, "the models"), settle, parameters)
+    made.append(compare)
+    made.append(_periodic_averager(comm, parameters, float(comm.rank + 1)))
     for variant in made:
         variant.check(mean * comm.size if variant.name == "Allreduce alone" else mean)
     return made

@@ -48,7 +48,7 @@ class Benchmark:
 def averaging(title: str, seconds: float, limit: float) -> Benchmark:
     """An averaging: ours against the others."""
     limits = {"Allreduce, division": limit, "Allreduce alone": limit}
-    others = (*limits, "call per tensor", "pack and unpack", "PeriodicModelAverager")
+    others = (*limits, "call per tensor", "pack and unpack", "PeriodicModelAverager", "checksums")
     return Benchmark(title, seconds, tuple(Comparison(("ours",), (name,), limits.get(name)) for name in others))
 
 
@@ -72,6 +72,10 @@ LOGGING = (
     Comparison(("log on",), ("log off",), 1.01),
     Comparison(("log off again",), ("log off",)),
 )
+FAULTS = (
+    Comparison(("watched",), ("unwatched",), 1.01),
+    Comparison(("unwatched again",), ("unwatched",)),
+)
 BENCHMARKS = {
     "averaging_1mb": averaging("averaging 1.1 MB", 20, 1.1),
     "averaging_102mb": averaging("averaging 102 MB", 60, 0.8),
@@ -80,6 +84,9 @@ BENCHMARKS = {
     "sync_cnn": sync_step("synchronous step, simple CNN", 90),
     "local_small": Benchmark("local SGD, 784-256-256-10", 60, LOCAL),
     "local_large": Benchmark("local SGD, 784-1024-1024-10", 60, LOCAL),
+    "faults_small": Benchmark("watchdog, NaN check, stop: 784-256-256-10", 90, FAULTS),
+    "faults_large": Benchmark("watchdog, NaN check, stop: 784-1024-1024-10", 90, FAULTS),
+    "faults_cnn": Benchmark("watchdog, NaN check, stop: simple CNN", 90, FAULTS),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -16,10 +18,12 @@ from torch import Tensor, nn
 from hpcsgd import run_dir
 from hpcsgd.build import build
 from hpcsgd.comm.mpi import MpiCommunicator
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import (
     AlgorithmConfig,
     CommConfig,
     EvaluateConfig,
+    FaultConfig,
     LearningRateConfig,
     LogConfig,
     ModelConfig,
@@ -59,6 +63,24 @@ def recipe(
         evaluate=EvaluateConfig(every_epochs=0),
         log=LogConfig(enabled=log, save_model=False),
     )
+
+
+def unwatched(config: RunConfig) -> RunConfig:
+    """``config`` without the check for what is not finite and without agreements on a stop."""
+    return replace(config, faults=FaultConfig(check_finite=False, hash_every=0, stop_check_steps=10**9))
+
+
+class Unwatched(Watchdog):
+    """Never on guard, and nothing is announced to it."""
+
+    @contextmanager
+    def on_guard(self, deadline_seconds: float) -> Iterator[None]:
+        """Nothing is looked at."""
+        yield
+
+    def watch(self, name: str) -> AbstractContextManager[None]:
+        """Nothing is noted."""
+        return nullcontext()
 
 
 class GatedLoader:
@@ -122,16 +144,21 @@ class Bench:
         self.lanes: list[Lane] = []
         self.replicas: list[nn.Module] = []
 
-    def ours(self, name: str, config: RunConfig) -> None:
-        """The product's loop as it is, with its log where ``config`` has one."""
+    def ours(self, name: str, config: RunConfig, *, watched: bool = True) -> None:
+        """The product's loop as it is, with its log where ``config`` has one, and its watchdog if ``watched``."""
+        comm = MpiCommunicator(self.comm.comm.Dup())
+        if not watched:
+            comm.watchdog = Unwatched(comm.rank, comm.size, comm.abort)
+            config = unwatched(config)
         path = self.directory / f"{len(self.lanes)}" if config.log.enabled else None
         if path is not None and self.comm.rank == 0:
             run_dir.claim(path, config).close()
-        parts = build(config, self.comm)
+        parts = build(config, comm)
 
         def loop(gate: Gate) -> None:
             parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
-            with open_log(parts, path, [], Start()) as collector:
+            on_guard = comm.watchdog.on_guard(config.faults.collective_timeout_seconds)
+            with on_guard, open_log(parts, path, [], Start()) as collector:
                 train(parts, collector, Keeper(parts, None, collector), 0)
 
         horovod = Horovod(self.comm, 0) if parts.gradients.name == "horovod" else None

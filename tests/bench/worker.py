@@ -26,6 +26,7 @@ SHAPES: dict[str, list[Shape]] = {
 }
 SYNC = {"sync_small": (SMALL, 20), "sync_large": (LARGE, 10), "sync_cnn": (CNN, 2)}
 LOCAL = {"local_small": (SMALL, 64), "local_large": (LARGE, 16)}
+FAULTS = {"faults_small": (SMALL, 100), "faults_large": (LARGE, 20), "faults_cnn": (CNN, 4)}
 LOGGING = {"logging_small": (SMALL, 100)}
 LANES = 4
 """Loops of one variant: where its memory happens to lie makes a loop up to 3 % faster or slower for good."""
@@ -49,6 +50,13 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
         bench = Bench(comm, directory, model, block)
         bench.ours("H = 16", recipe(model, sync_period=16))
         bench.ours("no communication", recipe(model, sync_period=FOREVER))
+    elif name in FAULTS:
+        model, block = FAULTS[name]
+        bench = Bench(comm, directory, model, block)
+        for _ in range(LANES):
+            bench.ours("watched", recipe(model, allreduce="mpi"))
+            bench.ours("unwatched", recipe(model, allreduce="mpi"), watched=False)
+            bench.ours("unwatched again", recipe(model, allreduce="mpi"), watched=False)
     else:
         model, block = LOGGING[name]
         bench = Bench(comm, directory, model, block)
