@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hpcsgd.build import Parts
-from hpcsgd.comm.stop import StopRequest
+from hpcsgd.comm.stop import StopRequest, StopSignals
 from hpcsgd.errors import Preempted
 from hpcsgd.record.checkpoint import CheckpointWriter
 from hpcsgd.record.collector import Collector
@@ -16,14 +16,13 @@ from hpcsgd.resume import capture
 class Keeper:
     """Keeps the state of a run at set steps, and when it is asked to stop."""
 
-    def __init__(self, parts: Parts, path: Path | None, collector: Collector) -> None:
+    def __init__(self, parts: Parts, path: Path | None, collector: Collector, signals: StopSignals) -> None:
         """Make ready to write checkpoints in the run directory ``path``; None: none can be kept. Collective."""
         config, comm = parts.config.checkpoint, parts.comm
         self.parts = parts
         self.collector = collector
         self.every = [config.every_steps or 0, (config.every_epochs or 0) * parts.plan.steps_per_epoch]
-        self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps)
-        self.stop.install()
+        self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps, signals)
         self.writer: CheckpointWriter | None = None
         if path is not None:
             token = comm.broadcast_object(f"{time.time_ns():x}")

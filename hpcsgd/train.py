@@ -21,6 +21,7 @@ from hpcsgd.build import Parts, build
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
+from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError
 from hpcsgd.evaluate import Metrics, evaluate
@@ -40,19 +41,25 @@ class RunResult:
     metrics: dict[str, Metrics]
 
 
-def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str] = ()) -> RunResult:
+def run(
+    config: RunConfig,
+    comm: Communicator | None = None,
+    argv: Sequence[str] = (),
+    signals: StopSignals | None = None,
+) -> RunResult:
     """Train as ``config`` says. Collective: every rank calls it with the same configuration.
 
     Args:
         config: the run.
         comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
         argv: the command, for the log's provenance.
+        signals: those that ask for a stop, if they are listened for already; unset, the run does so itself.
 
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
     comm = comm if comm is not None else connect(config.comm)
-    with abort_on_failure(comm):
+    with abort_on_failure(comm), listening(signals) as signals:
         parts = build(config, comm)
         path = _run_path(config)
         with parts, agree(comm, lambda: _claim(path, config, comm)):
@@ -61,7 +68,7 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
             start = find_start(parts, path)
             _watch(parts, path)
             with open_log(parts, path, argv, start) as collector:
-                keeper = Keeper(parts, path, collector)
+                keeper = Keeper(parts, path, collector, signals)
                 metrics = train(parts, collector, keeper, start.step)
                 keeper.finish()
                 _save(parts, path)
