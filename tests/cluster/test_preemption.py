@@ -142,7 +142,8 @@ def test_the_number_of_restarts_is_bounded(two_nodes: SlurmCluster, work: Path, 
     stop(two_nodes, job, "srun")
     two_nodes.restart_now(job)
     in_the_middle(two_nodes, job, work / "run", segment=1)
-    stop(two_nodes, job, "srun")
+    # What a preemption with a grace time begins with.
+    two_nodes.signal(job, "TERM")
     assert two_nodes.wait(job) == "FAILED"
     assert two_nodes.exit_code(job) == 75
     assert "has been restarted 1 times: it stays stopped" in two_nodes.output(job)
