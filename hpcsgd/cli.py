@@ -106,7 +106,11 @@ def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[st
     """Start MPI, take rank 0's configuration and train; rank 0 alone says what was wrong."""
     from hpcsgd.comm.abort import abort_on_failure
     from hpcsgd.comm.mpi import connect
+    from hpcsgd.comm.stop import StopSignals
 
+    # Before what takes long: MPI's start and the import of torch.
+    signals = StopSignals()
+    signals.listen()
     deadline = config.faults.collective_timeout_seconds
     # Where a rank does not come to MPI's own start, there is nobody to ask: every thread's stack, and the end.
     faulthandler.dump_traceback_later(deadline, exit=True, file=2)
@@ -119,7 +123,7 @@ def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[st
                 raise UsageError(text)
             from hpcsgd.train import run
 
-            result = run(config, comm, argv)
+            result = run(config, comm, argv, signals)
     except JointError as error:
         if comm.rank:
             return error.exit_code

@@ -11,7 +11,7 @@ from hpcsgd.algorithms.schedule import Action
 from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.comm.guard import is_sound
-from hpcsgd.comm.stop import StopRequest
+from hpcsgd.comm.stop import StopRequest, StopSignals
 from hpcsgd.errors import Preempted
 from hpcsgd.record.checkpoint import CheckpointWriter
 from hpcsgd.record.collector import Collector
@@ -28,13 +28,21 @@ class Memory:
 class Keeper:
     """Keeps the state of a run at set steps, and when it is asked to stop."""
 
-    def __init__(self, parts: Parts, path: Path | None, collector: Collector, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        path: Path | None,
+        collector: Collector,
+        signals: StopSignals,
+        memory: Memory | None = None,
+    ) -> None:
         """Make ready. Collective.
 
         Args:
             parts: the run.
             path: its directory, for checkpoints; None: none can be kept.
             collector: its log.
+            signals: ask for a stop.
             memory: where the state is kept from flush to flush in a run that goes on without ranks that die.
         """
         config, comm = parts.config.checkpoint, parts.comm
@@ -42,8 +50,7 @@ class Keeper:
         self.collector = collector
         self.memory = memory
         self.every = [config.every_steps or 0, (config.every_epochs or 0) * parts.plan.steps_per_epoch]
-        self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps)
-        self.stop.install()
+        self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps, signals)
         self.writer: CheckpointWriter | None = None
         if path is not None:
             token = comm.broadcast_object(f"{time.time_ns():x}")

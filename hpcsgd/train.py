@@ -21,6 +21,7 @@ from hpcsgd.build import Parts, build
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
+from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError, RanksLostError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
@@ -41,13 +42,19 @@ class RunResult:
     metrics: dict[str, Metrics]
 
 
-def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str] = ()) -> RunResult:
+def run(
+    config: RunConfig,
+    comm: Communicator | None = None,
+    argv: Sequence[str] = (),
+    signals: StopSignals | None = None,
+) -> RunResult:
     """Train as ``config`` says. Collective: every rank calls it with the same configuration.
 
     Args:
         config: the run.
         comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
         argv: the command, for the log's provenance.
+        signals: those that ask for a stop, if they are listened for already; unset, the run does so itself.
 
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
@@ -57,6 +64,7 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
     with (
         abort_on_failure(comm, alone=config.on_failure == "shrink"),
         comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
+        listening(signals) as signals,
     ):
         _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
@@ -66,12 +74,12 @@ def run(config: RunConfig, comm: Communicator | None = None, argv: Sequence[str]
                 return RunResult(path, {})
             start = find_start(parts, path)
             if config.on_failure == "abort":
-                return RunResult(path, _train_from(start, parts, path, argv))
-            return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, claim))
+                return RunResult(path, _train_from(start, parts, path, argv, signals))
+            return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, signals, claim))
 
 
 def _train_with_whom_is_left(
-    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], claim: run_dir.Claim
+    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], signals: StopSignals, claim: run_dir.Claim
 ) -> dict[str, Metrics]:
     """Train to the end, however many ranks die on the way."""
     memory = Memory()
@@ -81,17 +89,22 @@ def _train_with_whom_is_left(
             if loss is not None:
                 start = go_on_without(parts, memory, claim, path, loss)
                 _choose_meeting_place(parts.comm, path)
-            return _train_from(start, parts, path, argv, memory)
+            return _train_from(start, parts, path, argv, signals, memory)
         except RanksLostError as error:
             loss = error
 
 
 def _train_from(
-    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], memory: Memory | None = None
+    start: Start,
+    parts: Parts,
+    path: Path | None,
+    argv: Sequence[str],
+    signals: StopSignals,
+    memory: Memory | None = None,
 ) -> dict[str, Metrics]:
     """Train from ``start`` to the end, and save the model."""
     with open_log(parts, path, argv, start) as collector:
-        keeper = Keeper(parts, path, collector, memory)
+        keeper = Keeper(parts, path, collector, signals, memory)
         try:
             metrics = train(parts, collector, keeper, start.step)
             keeper.check(parts.plan.total_steps)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hpcsgd import run_dir
 from hpcsgd.build import build
 from hpcsgd.comm.mpi import MpiCommunicator
+from hpcsgd.comm.stop import StopSignals
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import (
     AlgorithmConfig,
@@ -159,7 +160,7 @@ class Bench:
             parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
             on_guard = comm.watchdog.on_guard(config.faults.collective_timeout_seconds)
             with on_guard, open_log(parts, path, [], Start()) as collector:
-                train(parts, collector, Keeper(parts, None, collector), 0)
+                train(parts, collector, Keeper(parts, None, collector, StopSignals()), 0)
 
         horovod = Horovod(self.comm, 0) if parts.gradients.name == "horovod" else None
         self._lane(name, parts.replica.module, loop, horovod)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcsgd.errors import UsageError
+from hpcsgd.record import Run, load_run
 from tests.cluster.slurm_cluster import SlurmCluster
 
 # mpirun: the Open MPI of the Python wheel has Slurm's parts (prte_info lists ras and plm "slurm"). It takes nodes and
@@ -17,18 +20,6 @@ from tests.cluster.slurm_cluster import SlurmCluster
 # of the first node itself, with the batch script's environment; here, where no node has the host's name, prted starts
 # all of them.
 LAUNCHERS = {"srun": ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"], "mpirun": ["mpirun", "--bind-to", "none"]}
-
-SYNTHETIC = {
-    "data.name": "synthetic",
-    "data.synthetic_shape": "[1,4,4]",
-    "data.synthetic_train_samples": "64",
-    "data.synthetic_test_samples": "30",
-    "model.widths": "[8]",
-    "local_batch_size": "4",
-    "threads": "1",
-    "epochs": "1",
-}
-"""Keys of a run that takes milliseconds a step."""
 
 
 def script(directory: Path, launcher: str, words: Sequence[str], options: Sequence[str] = ()) -> Path:
@@ -43,22 +34,35 @@ def script(directory: Path, launcher: str, words: Sequence[str], options: Sequen
     return path
 
 
-def train_words(run_dir: Path, **keys: str) -> list[str]:
-    """``-m hpcsgd train`` of a small synthetic run; ``keys`` are dotted, with ``__`` for the dot."""
-    values = SYNTHETIC | {key.replace("__", "."): value for key, value in keys.items()}
-    return ["-m", "hpcsgd", "train", "--run_dir", str(run_dir), *(f"--{key}={value}" for key, value in values.items())]
+def completed(cluster: SlurmCluster, path: Path, cwd: Path | None = None) -> str:
+    """Submit a job script, from its own directory or from ``cwd``; it must succeed; its output."""
+    return succeeded(cluster, cluster.sbatch(path, cwd=cwd))
 
 
-def completed(cluster: SlurmCluster, path: Path) -> str:
-    """Submit a job that must succeed; its output."""
-    job = cluster.sbatch(path)
+def succeeded(cluster: SlurmCluster, job: str) -> str:
+    """Wait for a job that must succeed; its output."""
     state = cluster.wait(job)
     output = cluster.output(job)
     assert state == "COMPLETED", f"{state}, exit code {cluster.exit_code(job)}:\n{output}\n{cluster.log_tails()}"
     return output
 
 
+def sent(cluster: SlurmCluster, directory: Path, *words: str) -> list[str]:
+    """Call ``hpcsgd`` with ``words`` in a directory; the ids of the jobs that it says it sent."""
+    output = cluster.run(["hpcsgd", *words], cwd=directory).stdout
+    return re.findall(r"^sent job (\d+):?", output, flags=re.MULTILINE)
+
+
 def reports(output: str) -> list[dict[str, Any]]:
     """The lines of ``report.py`` in a job's output, one a rank."""
     lines = [line.partition("REPORT ")[2] for line in output.splitlines() if line.startswith("REPORT ")]
     return [json.loads(line) for line in lines]
+
+
+def log_so_far(run_dir: Path) -> Run | None:
+    """The log of a run that goes on; None where there is none to read yet."""
+    try:
+        return load_run(run_dir) if (run_dir / "run.h5").exists() else None
+    except UsageError:
+        # It is being made.
+        return None

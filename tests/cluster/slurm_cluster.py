@@ -96,10 +96,12 @@ class SlurmCluster:
         assert not check or done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
-    def sbatch(self, script: Path, *args: str, options: Sequence[str] = (), **extra: str) -> str:
-        """Submit ``script`` from its own directory, with ``args`` and sbatch's ``options``; the job's id."""
+    def sbatch(
+        self, script: Path, *args: str, options: Sequence[str] = (), cwd: Path | None = None, **extra: str
+    ) -> str:
+        """Submit ``script`` from its own directory or ``cwd``, with ``args`` and sbatch's ``options``; the job's id."""
         words = ["sbatch", "--parsable", *options, str(script), *args]
-        return self.run(words, cwd=script.parent, **extra).stdout.strip().split(";")[0]
+        return self.run(words, cwd=cwd or script.parent, **extra).stdout.strip().split(";")[0]
 
     def show(self, job: str) -> dict[str, str]:
         """What ``scontrol show job`` says of a job, or of an element of an array such as 7_2."""
@@ -153,10 +155,14 @@ class SlurmCluster:
         return self._layout.log_tails() if self._layout is not None else ""
 
     def _start_now(self, job: str) -> bool:
-        state = self.state(job)
-        if state != "PENDING":
+        shown = self.show(job)
+        if shown["JobState"] != "PENDING":
             # Slurm takes no new start while the nodes clean up.
-            return state != "COMPLETING"
+            return shown["JobState"] != "COMPLETING"
+        # Slurm queues a job again while the daemons of its steps may still hold the sockets of their names, which those
+        # of the next start will have too.
+        if self._layout is not None and list(self._layout.state.glob(f"spool-*/*[_.]{shown['JobId']}.*")):
+            return False
         # A slurmd starts no job in the second in which it ended it ("Job credential revoked"), hence the next one.
         words = ["scontrol", "update", f"JobId={job}", "StartTime=now+1second"]
         return self.run(words, check=False).returncode == 0

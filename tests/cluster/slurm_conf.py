@@ -11,7 +11,7 @@ from pathlib import Path
 # - config_overrides: a node has the cores and GPUs that it claims, not those of the machine.
 # - TmpFS with the node's name (%n): PMIx keeps its directory of a step there, and two nodes that shared it would end
 #   `srun --mpi=pmix` with "File exists".
-# - Jobs start at once, and are remembered to the end of the tests.
+# - Jobs start at once, also those whose time to begin has come, and are remembered to the end of the tests.
 SLURM_CONF = """\
 ClusterName=hpcsgd-tests
 SlurmctldHost={host}(127.0.0.1)
@@ -36,7 +36,7 @@ SelectTypeParameters=CR_Core
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SlurmdParameters=config_overrides
-SchedulerParameters=bf_interval=1
+SchedulerParameters=bf_interval=1,sched_interval=1
 ReturnToService=2
 KillWait=5
 MinJobAge=86400

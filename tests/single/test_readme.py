@@ -7,6 +7,8 @@ import dataclasses
 import inspect
 import io
 import re
+import shlex
+import shutil
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hpcsgd.cli import main
+from hpcsgd.cli import LAUNCH, main
 from hpcsgd.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +91,22 @@ def test_keys_that_the_readme_uses_are_options() -> None:
     used |= set(re.findall(r"`((?:comm|data|algorithm|log|model)\.[a-z_]+)", prose)) - {"model.pt"}
     assert used
     shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        main(["scale", "--help"])
+    for command in LAUNCH:
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+            main([command, "--help"])
     used -= set(re.findall(r"--([a-z_]+)", shown.getvalue()))
     assert sorted(key for key in used if key not in keys) == []
+
+
+def test_commands_for_sites_that_the_readme_shows_make_their_scripts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = re.findall(r"^hpcsgd ((?:submit|scale|sweep) .*--site .*?)(?: {2,}#.*)?$", README, flags=re.MULTILINE)
+    assert len(lines) >= 6
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    shutil.copy(ROOT / "slurm" / "sites" / "generic.toml", tmp_path / "my_site.toml")
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        words = [word for word in shlex.split(line) if word not in ("--submit", "--check")]
+        assert main(words) == 0
+        assert "#!/bin/bash" in capsys.readouterr().out or list(tmp_path.glob("runs/*/*.sbatch"))

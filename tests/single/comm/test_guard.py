@@ -1,10 +1,8 @@
-"""What is not finite, what differs, and a stop that is asked for, in one process."""
+"""What is not finite and what differs, in one process."""
 
 from __future__ import annotations
 
 import math
-import os
-import signal
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ import torch
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.comm.guard import FiniteGuard, is_sound
 from hpcsgd.comm.hashing import check_equal
-from hpcsgd.comm.stop import StopRequest
 from hpcsgd.errors import DivergedError, ReplicasDifferError
 
 
@@ -96,15 +93,3 @@ def test_a_rank_with_other_bits_is_named() -> None:
     check_equal(SingleCommunicator(), flat, "the parameters")
     with pytest.raises(ReplicasDifferError, match="the parameters differ .* rank 2 against"):
         check_equal(OtherRanks(), flat, "the parameters")
-
-
-def test_a_signal_is_agreed_on_at_a_set_step() -> None:
-    stop = StopRequest(SingleCommunicator(), every_steps=4)
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        stop.install()
-        assert [stop.agreed(step) for step in range(6)] == [False] * 6
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert [stop.agreed(step) for step in range(6, 13)] == [False] * 6 + [True]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
