@@ -52,10 +52,13 @@ def record_iterations(item: Entry) -> pd.DataFrame:
     if item.summary:
         top = frame[frame["statistic"] == "max"].set_index("step")
         seconds = (top["wall_seconds"] - top[list(NOT_TRAINING)].sum(axis=1)).clip(lower=0)
-        samples = frame[frame["statistic"] == "median"].set_index("step")["num_samples"] * item.world_size
+        median = frame[frame["statistic"] == "median"].set_index("step")
+        samples = median["num_samples"] * median["segment"].map(item.world_sizes)
     else:
         seconds = training_seconds(frame).groupby(frame["step"]).max()
-        samples = frame.groupby("step")["num_samples"].sum() * (item.world_size / max(1, item.logged_ranks))
+        # The mean over the logged ranks, for all ranks that were there.
+        of_step = frame.groupby("step")
+        samples = of_step["num_samples"].mean() * of_step["segment"].first().map(item.world_sizes)
     shared = frame.drop_duplicates("step").set_index("step")[["segment", "action"]]
     record = shared.assign(seconds=seconds, num_samples=samples).reset_index()
     record["skip_rank"] = record.groupby("segment").cumcount()

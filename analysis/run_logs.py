@@ -33,7 +33,8 @@ class Entry:
         name: the run's directory, with as many parents as tell it from the other runs.
         world_size: ranks of the last segment.
         local_batch_size: samples of one step of one learner.
-        logged_ranks: ranks that the log has rows of; 0 where it has statistics over the ranks instead.
+        logged_ranks: ranks of the last segment that the log has rows of; 0 where it has statistics over the ranks
+            instead.
     """
 
     run: Run
@@ -51,6 +52,16 @@ class Entry:
     def first_step(self) -> int:
         """Where the log begins: 0, but after a resume on another number of ranks."""
         return int(self.run.iterations["step"].iloc[0]) if len(self.run.iterations) else 0
+
+    @property
+    def world_sizes(self) -> pd.Series:
+        """Ranks in each segment, by its number."""
+        return self.run.segments["world_size"]
+
+    @property
+    def lost_ranks(self) -> list[str]:
+        """Ranks that died, and without which the run went on."""
+        return [rank for lost in self.run.segments["lost_ranks"] for rank in lost.split(",") if rank]
 
     @property
     def summary(self) -> bool:
@@ -107,9 +118,12 @@ def entry(run: Run, name: str) -> Entry:
     world_size = int(segments["world_size"].iloc[-1]) if len(segments) else max(1, len(run.ranks))
     local = run.config.get("local_batch_size")
     if local is None:
-        local = float(run.config.get("global_batch_size") or float("nan")) / world_size
+        # Ranks that are lost leave the local batch size of the others as it is.
+        first_size = int(segments["world_size"].iloc[0]) if len(segments) else world_size
+        local = float(run.config.get("global_batch_size") or float("nan")) / first_size
     summary = run.rank_axis == "statistic"
-    logged = 0 if summary else int(run.iterations["rank"].nunique())
+    last = run.iterations[run.iterations["segment"] == run.iterations["segment"].max()]
+    logged = 0 if summary else int(last["rank"].nunique())
     return Entry(run, name, world_size, float(local), logged)
 
 
@@ -208,8 +222,15 @@ def _resume_notes(item: Entry) -> list[str]:
             f"{item.name}: its log and its clocks begin at step {first_steps[0]}, where it was resumed on another "
             "number of ranks."
         )
-    if len(first_steps) > 1:
-        notes.append(f"{item.name}: it was resumed at step {', '.join(map(str, first_steps[1:]))}.")
+    lost = [str(ranks) for ranks in item.run.segments["lost_ranks"]]
+    again = [str(step) for step, ranks in zip(first_steps, lost, strict=True) if not ranks][1:]
+    if again:
+        notes.append(f"{item.name}: it was resumed at step {', '.join(again)}.")
+    notes += [
+        f"{item.name}: from step {step} on it went on without rank {ranks}, which had died; it is no run of one size."
+        for step, ranks in zip(first_steps, lost, strict=True)
+        if ranks
+    ]
     return notes
 
 

@@ -92,7 +92,8 @@ def on_gpus(entries: Sequence[Entry]) -> bool:
 
 def size_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     """One row a run and series, ordered by size; empty where no two runs differ only in their size."""
-    usable = [item for item in entries if len(period_means(item, record_iterations(item), skip))]
+    of_one_size = [item for item in entries if not item.lost_ranks]
+    usable = [item for item in of_one_size if len(period_means(item, record_iterations(item), skip))]
     if not usable:
         return pd.DataFrame()
     works = [kind_of_work(item) for item in usable]

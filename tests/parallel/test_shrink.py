@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from hpcsgd.record import Run, load_run
+from iteration_tables import record_iterations
+from run_logs import entry, log_notes
 from tests.parallel.ranks import ROOT, mpirun, train_words
 
 DYING_RANK = str(ROOT / "tests" / "parallel" / "dying_rank.py")
@@ -94,7 +96,13 @@ def test_one_after_another(tmp_path: Path) -> None:
     """Down to one rank, the first and the last among the dead."""
     done = train_and_die(tmp_path / "run", "0:9:forward,3:31:collective,1:61:update")
     assert done.returncode == 0, done.stderr
-    check(load_run(tmp_path / "run"), ["", "0", "3", "1"], [[0, 1, 2, 3], [1, 2, 3], [1, 2], [2]])
+    run = load_run(tmp_path / "run")
+    check(run, ["", "0", "3", "1"], [[0, 1, 2, 3], [1, 2, 3], [1, 2], [2]])
+    # What the analysis makes of it: samples of the ranks that were there, and a note.
+    item = entry(run, "run")
+    samples = record_iterations(item).groupby("segment")["num_samples"].unique()
+    assert [part.tolist() for part in samples] == [[16], [12], [8], [4]]
+    assert sum("went on without rank" in note for note in log_notes([item], [])) == 3
 
 
 def test_two_at_once_in_a_hierarchy(tmp_path: Path) -> None:
