@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hpcsgd.record import load_run
 from tests.cluster.jobs import LAUNCHERS, log_so_far, sent, succeeded
-from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.slurm_cluster import ROOT, SlurmCluster
 
 RECIPE = """\
 epochs: 2
@@ -51,18 +53,24 @@ def test_doctor(two_nodes: SlurmCluster, work: Path, launcher: str) -> None:
 
 
 def test_scale(two_nodes: SlurmCluster, work: Path) -> None:
-    """One job a size; they end in what the scaling figure reads."""
-    jobs = sent(two_nodes, work, "scale", "tiny.yaml", "--gpus", "1,2", *SITE, "-o", "d", "--chain", "--submit")
+    """One job a size, of one and of two nodes; they end in the scaling figure and its table."""
+    words = ["scale", "tiny.yaml", "--gpus", "1,2", *SITE, "--tasks_per_node", "1", "-o", "d", "--submit"]
+    jobs = sent(two_nodes, work, *words, "--chain")
     for job in jobs:
         succeeded(two_nodes, job)
     runs = [load_run(work / "d" / name) for name in ("gpus-1", "gpus-2")]
     assert [run.segments["job"].tolist() for run in runs] == [[job] for job in jobs]
-    assert [len(run.ranks) for run in runs] == [1, 2]
+    assert [run.ranks["node"].nunique() for run in runs] == [len(run.ranks) for run in runs] == [1, 2]
     assert {run.provenance["global_batch_size"] for run in runs} == {4}
     status = two_nodes.run(["hpcsgd", "status", "d"], cwd=work).stdout
     assert "2 runs: 2 completed" in status
-    again = two_nodes.run(["hpcsgd", "scale", "tiny.yaml", "--gpus", "1,2", *SITE, "-o", "d", "--submit"], cwd=work)
-    assert again.stdout.count("finished already") == 2 and "sent" not in again.stdout
+    again = two_nodes.run(["hpcsgd", *words], cwd=work).stdout
+    assert again.count("finished already") == 2 and "sent" not in again
+    two_nodes.run([sys.executable, str(ROOT / "analysis" / "scaling.py"), "d"], cwd=work)
+    assert {path.name for path in (work / "d" / "figures").glob("scaling_strong.*")} >= {
+        f"scaling_strong.{kind}" for kind in ("png", "svg", "csv", "md")
+    }
+    assert pd.read_csv(work / "d" / "figures" / "scaling_strong.csv", comment="#")["num_ranks"].tolist() == [1, 2]
 
 
 def test_what_failed_is_sent_again(two_nodes: SlurmCluster, work: Path) -> None:

@@ -11,9 +11,9 @@ from tests.cluster.jobs import log_so_far, sent, succeeded
 from tests.cluster.slurm_cluster import ROOT, SlurmCluster
 from tests.parallel.laws.resuming import assert_same_run
 
-STEPS = 160
+STEPS = 240
 RECIPE = """\
-epochs: 16
+epochs: 24
 local_batch_size: 8
 model: {name: resnet8}
 data: {name: synthetic, synthetic_shape: [1, 8, 8], synthetic_train_samples: 160, synthetic_test_samples: 40}
