@@ -23,13 +23,14 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError, RanksLostError, told_as
+from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
+from hpcsgd.record.reader import read_status
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
 
@@ -240,10 +241,18 @@ def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> run_dir.
 def _is_complete(parts: Parts, path: Path | None) -> bool:
     """Whether a run that is to be resumed has come to its end already; says so. Collective."""
     asked = parts.config.resume == "auto" and path is not None
-    done = parts.comm.broadcast_object(asked and path is not None and (path / "model.pt").exists())
+    done = parts.comm.broadcast_object(asked and path is not None and parts.comm.rank == 0 and _has_ended(path))
     if done and parts.comm.rank == 0:
         print(f"hpcsgd: {path} is complete: there is nothing to go on with", file=sys.stderr)
     return done
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether the model was saved, and the log, if there is one, closed after it."""
+    try:
+        return (path / "model.pt").exists() and read_status(path) in ("completed", "none")
+    except UsageError:
+        return False
 
 
 def _choose_meeting_place(comm: Communicator, path: Path | None) -> None:

@@ -101,6 +101,19 @@ def test_a_checkpoint_is_gone_on_with_in_another_directory(tmp_path: Path) -> No
     assert same_model(tmp_path / "branch", tmp_path / "whole")
 
 
+def test_a_run_killed_between_its_model_and_its_last_word_comes_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RunLogWriter, "set_status", lambda self, name: None)
+    run(recipe(tmp_path / "run"))
+    monkeypatch.undo()
+    assert load_run(tmp_path / "run").status == "running" and (tmp_path / "run" / "model.pt").exists()
+    run(replace(recipe(tmp_path / "run"), resume="auto"))
+    assert load_run(tmp_path / "run").status == "completed"
+    run(replace(recipe(tmp_path / "run"), resume="auto"))
+    assert "is complete: there is nothing to go on with" in capsys.readouterr().err
+
+
 def test_checkpoints_need_no_log(tmp_path: Path) -> None:
     silent = LogConfig(enabled=False, save_model=False)
     run(replace(recipe(tmp_path / "run"), log=silent, evaluate=EvaluateConfig(every_epochs=1)))

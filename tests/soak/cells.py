@@ -116,7 +116,7 @@ KILL_PHASES = ["data", "backward", "update", "background write", "after the upda
 
 # Where each phase is looked at: in synchronous SGD at step 5, the first of the second epoch; in local SGD at step 4,
 # a local one, whose averaging comes with step 5.
-STEPS = {"checkpoint": 6, "background write": 6, "evaluation": 4, "logging": 5, "start": -1, "end": 8}
+STEPS = {"checkpoint": 6, "background write": 6, "evaluation": 4, "logging": 5, "start": -1, "end": 8, "last word": 8}
 PHASES = [
     "start",
     "data",
@@ -129,6 +129,7 @@ PHASES = [
     "background write",
     "evaluation",
     "end",
+    "last word",
 ]
 MESSAGES = {
     "SIGKILL": r"signal 9 \(Killed\)",
@@ -173,6 +174,13 @@ def process_cells() -> list[Cell]:
         fault = Fault("SIGSTOP", phase, STEPS.get(phase, 5), rank)
         text = MESSAGES["SIGSTOP"].replace("{rank}", str(rank))
         cells.append(Cell("process", Method("sync_sgd", allreduce, 3), fault, text))
+    # Inside of Horovod's and Gloo's own start, and of Horovod's end, for which all ranks wait.
+    inside = [("horovod", "start of the gradients", -1), ("torch", "start of the gradients", -1)]
+    for (allreduce, phase, step), rank in itertools.product(
+        [*inside, ("horovod", "end of the gradients", 8)], range(3)
+    ):
+        text = MESSAGES["SIGSTOP"].replace("{rank}", str(rank))
+        cells.append(Cell("process", Method("sync_sgd", allreduce, 3), Fault("SIGSTOP", phase, step, rank), text))
     stopped = Fault("SIGSTOP", "before MPI", -1, 1)
     cells.append(Cell("process", SYNC, stopped, "Timeout", keys={"faults__collective_timeout_seconds": 20}))
     asked = r"asked to stop; the state after \d+ steps is kept"

@@ -101,8 +101,10 @@ class Injector:
 def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     """The function that begins each phase: its owner and its name."""
     import hpcsgd.build
+    import hpcsgd.open_log
     import hpcsgd.train
     from hpcsgd.algorithms.local_sgd import LocalSGD
+    from hpcsgd.comm import torch_gradients
     from hpcsgd.comm.horovod_gradients import HorovodGradients
     from hpcsgd.comm.mpi_gradients import MpiGradients
     from hpcsgd.comm.reduce import FlatReducer
@@ -120,7 +122,9 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "torch": (TorchGradients, "wait"),
         "mpi": (MpiGradients, "launch"),
     }
+    joined = (torch_gradients, "start_process_group") if allreduce == "torch" else (HorovodGradients, "__init__")
     return {
+        "start of the gradients": joined,
         "start": (hpcsgd.build, "make_reducer" if local else "make_gradient_allreduce"),
         "data": (DeviceLoader, "batch"),
         "forward": (hpcsgd.train, "forward_backward"),
@@ -134,6 +138,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "background write": (CheckpointWriter, "_write_rank"),
         "evaluation": (hpcsgd.train, "evaluate_consensus"),
         "end": (hpcsgd.train, "_save"),
+        "last word": (hpcsgd.open_log, "_close"),
         "end of the gradients": (HorovodGradients, "shut_down"),
     }
 
