@@ -9,6 +9,7 @@ waits for others' files, the watchdog looks on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -115,8 +116,9 @@ class CheckpointWriter:
             self._thread = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
+            told = failure.strerror if isinstance(failure, OSError) else None
             raise CheckpointError(
-                f"cannot write a checkpoint in {self.folder}: {failure}; those before it are whole"
+                f"cannot write a checkpoint in {self.folder}: {told or failure}; those before it are whole"
             ) from failure
 
     def _write_safely(self, step: int, state: dict[str, Any]) -> None:
@@ -129,9 +131,11 @@ class CheckpointWriter:
             else:
                 # It counts when rank 0 has renamed it.
                 self._wait_for(self.folder / _name(step) / MANIFEST, partial)
-        except (OSError, RuntimeError) as error:
+        except OtherFailedError as error:
             self._failure = error
-            self._tell_failure(partial)
+        except OSError as error:
+            self._failure = error
+            self._tell_failure(partial, error)
 
     def _write_rank(self, partial: Path, state: dict[str, Any]) -> None:
         """Write this rank's file and then the note that it is whole."""
@@ -165,23 +169,28 @@ class CheckpointWriter:
             shutil.rmtree(old, ignore_errors=True)
 
     def _wait_for(self, file: Path, partial: Path) -> None:
-        """Wait until another rank has made ``file``; raise ``RuntimeError`` if one has given up."""
+        """Wait until another rank has made ``file``; raise ``OtherFailedError`` if one cannot write."""
         with self.watchdog.watch("checkpoint"):
             while not file.exists():
                 if self._given_up:
-                    raise RuntimeError("the run goes on without it")
+                    raise OtherFailedError("ranks have died, and the run goes on without them")
                 # The directory gets its last name at any moment.
                 with contextlib.suppress(FileNotFoundError):
                     failed = sorted(name for name in os.listdir(partial) if name.startswith("failed-"))
                     if failed:
-                        raise RuntimeError(f"rank {failed[0].partition('-')[2]} failed to write")
+                        _, rank, number = failed[0].split("-")
+                        raise OtherFailedError(f"{os.strerror(int(number))} on rank {rank}")
                 time.sleep(POLL_SECONDS)
 
-    def _tell_failure(self, partial: Path) -> None:
-        """Let the other ranks know. On a full disk a name needs the room of the file that could not be written."""
+    def _tell_failure(self, partial: Path, error: OSError) -> None:
+        """Let the other ranks know, by a name: on a full disk it needs the room of what could not be written."""
         with contextlib.suppress(OSError):
             (partial / _rank_file(self.rank)).unlink(missing_ok=True)
-            (partial / f"failed-{self.rank}").mkdir()
+            (partial / f"failed-{self.rank}-{error.errno or errno.EIO}").mkdir()
+
+
+class OtherFailedError(Exception):
+    """Another rank cannot write its part of a checkpoint."""
 
 
 def remove_later(run_dir: Path, step: int) -> None:

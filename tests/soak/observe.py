@@ -39,7 +39,7 @@ class Ending:
 def matched(message: str, text: str) -> str:
     """What the regular expression ``message`` matched, in one line, without directories; nothing if it did not."""
     found = re.search(message, text)
-    return re.sub(r"/\S*/run\b/?", "", " ".join(found.group(0).split()))[:200] if found else ""
+    return re.sub(r"/\S*/run/", "", " ".join(found.group(0).split()))[:200] if found else ""
 
 
 def deadline_of(cell: Cell) -> float:
