@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 
 from tests.soak.cells import Fault
@@ -82,8 +83,9 @@ class Injector:
             target[replica.slots[-1].start] = float("nan")
 
     def _flipped_bit(self) -> None:
-        weight = self.parts.replica.trainable[-1].detach().view(-1)
-        weight[3:4].view(torch.int32).bitwise_xor_(1 << int(self.fault.detail))
+        # By the memory, not by torch, which would notice a tensor that changes between forward and backward.
+        weight = self.parts.replica.trainable[-1].detach().numpy().reshape(-1)
+        weight.view(np.int32)[3] ^= 1 << int(self.fault.detail)
 
     def _full_disk(self) -> None:
         if self.fault.detail == "tmpfs":
