@@ -84,9 +84,9 @@ BENCHMARKS = {
     "sync_cnn": sync_step("synchronous step, simple CNN", 90),
     "local_small": Benchmark("local SGD, 784-256-256-10", 60, LOCAL),
     "local_large": Benchmark("local SGD, 784-1024-1024-10", 60, LOCAL),
-    "faults_small": Benchmark("watchdog, NaN check, stop: 784-256-256-10", 90, FAULTS),
-    "faults_large": Benchmark("watchdog, NaN check, stop: 784-1024-1024-10", 90, FAULTS),
-    "faults_cnn": Benchmark("watchdog, NaN check, stop: simple CNN", 90, FAULTS),
+    "faults_small": Benchmark("watchdog, NaN check, stop: 784-256-256-10", 60, FAULTS),
+    "faults_large": Benchmark("watchdog, NaN check, stop: 784-1024-1024-10", 60, FAULTS),
+    "faults_cnn": Benchmark("watchdog, NaN check, stop: simple CNN", 60, FAULTS),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15
