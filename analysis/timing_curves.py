@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -143,9 +144,7 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path, ski
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     options = arguments(argv)
-    return script.run_script(
-        PROGRAM, options, lambda entries, problems, directory: draw(entries, problems, directory, options.skip)
-    )
+    return script.run_script(PROGRAM, options, partial(draw, skip=options.skip))
 
 
 if __name__ == "__main__":
