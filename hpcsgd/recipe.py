@@ -154,3 +154,12 @@ def print_help() -> None:
     parser = make_parser()
     parser.usage = "hpcsgd train [RECIPE] [--print_config] [--KEY VALUE ...]"
     parser.print_help()
+
+
+def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys of nested mappings with the values that are no mappings."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import read_recipe, to_dict, to_yaml
+from hpcsgd.recipe import dotted, read_recipe, to_dict, to_yaml
 
 FILES = ("run.h5", "recipe.yaml", "model.pt", "checkpoints")
 LOCK = ".lock"
@@ -139,19 +139,13 @@ def _prepare(path: Path, config: RunConfig) -> None:
 
 def _check_same(path: Path, config: RunConfig) -> None:
     """Refuse to go on with a run of another recipe."""
-    before, now = _flat(read_recipe(path / "recipe.yaml")), _flat(to_dict(config))
-    for key, value in now.items():
+    before = dict(dotted(read_recipe(path / "recipe.yaml")))
+    for key, value in dotted(to_dict(config)):
         if key.partition(".")[0] not in FREE_TO_CHANGE and before.get(key) != value:
             raise UsageError(
                 f"{path} holds a run with {key} {before.get(key)!r}, not {value!r}: a run is resumed with the recipe "
                 "that it began with"
             )
-
-
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """The values of a recipe by dotted key."""
-    sections = {key: value if isinstance(value, dict) else {"": value} for key, value in content.items()}
-    return {f"{key}.{name}".rstrip("."): value for key, part in sections.items() for name, value in part.items()}
 
 
 def _remove(made: list[Path]) -> None:

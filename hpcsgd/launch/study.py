@@ -5,14 +5,13 @@ One job of ``hpcsgd submit`` is a study of one run: its directory is the run's o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import to_dict
+from hpcsgd.recipe import dotted, to_dict
 from hpcsgd.record import load_run
 from hpcsgd.record.reader import FILE_NAME as LOG_NAME
 
@@ -56,20 +55,11 @@ def is_finished(run_dir: Path, config: RunConfig) -> bool:
     except UsageError:
         # Killed while it was made: the run begins anew, and compares its recipe with the one there.
         return False
-    found = dict(_dotted(run.config))
-    for key, value in _dotted(to_dict(config)):
+    found = dict(dotted(run.config))
+    for key, value in dotted(to_dict(config)):
         if key not in CONDUCT and found.get(key, value) != value:
             raise UsageError(
                 f"{run_dir} holds a run of another configuration ({key} is {found[key]!r} there, {value!r} here): "
                 "choose another -o"
             )
     return run.status in ("completed", "diverged")
-
-
-def _dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted keys of nested mappings with the values that are no mappings."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
