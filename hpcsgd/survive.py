@@ -15,7 +15,7 @@ from hpcsgd import run_dir
 from hpcsgd.build import Parts, rebuild
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError, RanksLostError, UsageError
+from hpcsgd.errors import JointError, RanksLostError, UsageError, name_ranks
 from hpcsgd.keeper import Memory
 from hpcsgd.record.checkpoint import remove_later
 from hpcsgd.resume import Start, put_back, same_place
@@ -69,10 +69,10 @@ def go_on_without(parts: Parts, memory: Memory, claim: run_dir.Claim, path: Path
 
 def _tell(parts: Parts, lost: tuple[int, ...], before: int, after: int) -> None:
     """Say on the terminal what happened."""
-    ranks = f"rank{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
     print(
-        f"hpcsgd: lost {ranks}; {parts.comm.size} of {parts.labels.num_ranks} ranks go on from the state after step "
-        f"{before} (step {after} of a run of so many), with learning rate {parts.plan.learning_rate(after):g}",
+        f"hpcsgd: lost {name_ranks(lost)}; {parts.comm.size} of {parts.labels.num_ranks} ranks go on from the state "
+        f"after step {before} (step {after} of a run of so many), with learning rate "
+        f"{parts.plan.learning_rate(after):g}",
         file=sys.stderr,
         flush=True,
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import DivergedError
+from hpcsgd.errors import DivergedError, name_ranks
 
 
 class FiniteGuard:
@@ -81,5 +81,4 @@ def _limit(part: Tensor) -> float:
 
 def _named(bad: list[bool]) -> str:
     """The ranks that are bad, in words."""
-    ranks = [str(rank) for rank, is_bad in enumerate(bad) if is_bad]
-    return f"rank{'s' * (len(ranks) > 1)} {', '.join(ranks)}"
+    return name_ranks([rank for rank, is_bad in enumerate(bad) if is_bad])

@@ -8,7 +8,7 @@ from collections import Counter
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import ReplicasDifferError
+from hpcsgd.errors import ReplicasDifferError, name_ranks
 
 
 def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
@@ -23,7 +23,7 @@ def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
     if len(set(sums)) > 1:
         usual, count = Counter(sums).most_common(1)[0]
         odd = [rank for rank, value in enumerate(sums) if value != usual]
-        who = f"rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} against the rest"
+        who = f"{name_ranks(odd)} against the rest"
         if 2 * count <= len(sums):
             who = f"{len(set(sums))} versions on {len(sums)} ranks, none on more than half of them"
         raise ReplicasDifferError(
