@@ -1,0 +1,311 @@
+"""What a batch-size study is: a search for each of several batch sizes (Shallue 2019), of plain values.
+
+A value that may differ by batch size is one number for all of them, or a mapping from batch size to number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from hpcsgd.config.check import require
+from hpcsgd.config.conduct import CommConfig, FaultConfig
+from hpcsgd.config.method import OptimizerConfig
+from hpcsgd.config.workload import DataConfig, ModelConfig
+
+PARAMETERS = ("learning_rate", "momentum", "learning_rate_decay_steps", "end_learning_rate_factor", "label_smoothing")
+"""Metaparameters that a study searches, by their names in the public archive."""
+
+ARCHIVE_SCALES = {"linear": "LINEAR_SCALE", "log": "LOG_SCALE", "reverse_log": "REVERSE_LOG_SCALE"}
+
+T = TypeVar("T", int, float)
+
+
+def value_at(value: T | dict[int, T], batch_size: int) -> T:
+    """The value for one batch size."""
+    return value[batch_size] if isinstance(value, dict) else value
+
+
+def _all_values(value: T | dict[int, T]) -> list[T]:
+    """All numbers that are in ``value``."""
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+@dataclass(frozen=True)
+class RangeConfig:
+    """Where one metaparameter is searched: between ``min`` and ``max``, or among ``points``; neither: not searched.
+
+    Attributes:
+        min: least value; one number, or a mapping from batch size to number.
+        max: greatest value, likewise.
+        scale: what is uniform: the value (``linear``), its log (``log``), or the log of 1 - value (``reverse_log``).
+        points: the only values, where it has no range; a single one fixes it.
+        of_budget: ``min``, ``max`` and ``points`` are fractions of the batch size's step budget (decay steps).
+    """
+
+    min: float | dict[int, float] | None = None
+    max: float | dict[int, float] | None = None
+    scale: Literal["linear", "log", "reverse_log"] = "linear"
+    points: tuple[float, ...] = ()
+    of_budget: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether the metaparameter is searched at all."""
+        return self.min is not None or bool(self.points)
+
+    def check(self, name: str, low: float, high: float) -> None:
+        """Refuse what no search can be made in; values must lie in [``low``, ``high``)."""
+        require((self.min is None) == (self.max is None), f"{name}.max", self.max, "given with min, and only then")
+        require(self.min is None or not self.points, f"{name}.points", self.points, "() where min and max are given")
+        ends = [v for end in (self.min, self.max) if end is not None for v in _all_values(end)]
+        valid = f"at least {low:g} and below {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        for value in (*ends, *self.points):
+            require(low <= value < high, name, value, valid)
+        require(self.scale != "log" or all(v > 0 for v in ends), f"{name}.min", self.min, "positive on a log scale")
+        reverse = self.scale == "reverse_log"
+        require(not reverse or all(v < 1 for v in ends), f"{name}.max", self.max, "below 1 on a reverse_log scale")
+
+    def at(self, batch_size: int, budget: int) -> dict[str, Any]:
+        """The range at one batch size as the public archive writes it, without its type."""
+        unit = budget if self.of_budget else 1
+        if self.points:
+            return {"feasible_points": sorted(p * unit for p in self.points)}
+        assert self.min is not None and self.max is not None
+        ends = (value_at(self.min, batch_size) * unit, value_at(self.max, batch_size) * unit)
+        return {"min_value": ends[0], "max_value": ends[1], "scale": ARCHIVE_SCALES[self.scale]}
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """The metaparameters that are searched, by their names in the public archive.
+
+    Attributes:
+        learning_rate: eta, before its decay; needed.
+        momentum: mu; not searched, ``optimizer.momentum``.
+        learning_rate_decay_steps: steps of a linear decay of the rate, constant after it; not searched, no decay.
+        end_learning_rate_factor: what the decay leaves of the rate; not searched, 0.
+        label_smoothing: weight of the uniform distribution in the targets; not searched, 0.
+    """
+
+    learning_rate: RangeConfig = field(default_factory=RangeConfig)
+    momentum: RangeConfig = field(default_factory=RangeConfig)
+    learning_rate_decay_steps: RangeConfig = field(default_factory=RangeConfig)
+    end_learning_rate_factor: RangeConfig = field(default_factory=RangeConfig)
+    label_smoothing: RangeConfig = field(default_factory=RangeConfig)
+
+    def __post_init__(self) -> None:
+        for name in PARAMETERS:
+            getattr(self, name).check(f"space.{name}", 0, 1 if name in ("momentum", "label_smoothing") else math.inf)
+            only = name == "learning_rate_decay_steps" or not getattr(self, name).of_budget
+            require(only, f"space.{name}.of_budget", True, "false: it is for learning_rate_decay_steps")
+        decays = self.learning_rate_decay_steps.given or not self.end_learning_rate_factor.given
+        require(decays, "space.end_learning_rate_factor", "given", "unset without learning_rate_decay_steps")
+
+    def at(self, batch_size: int, budget: int) -> dict[str, dict[str, Any]]:
+        """The space at one batch size, as ``parameter_configs`` of the public archive.
+
+        Args:
+            batch_size: the batch size.
+            budget: its step budget.
+        """
+        result = {}
+        for name in PARAMETERS:
+            given: RangeConfig = getattr(self, name)
+            if not given.given:
+                continue
+            found = given.at(batch_size, budget)
+            whole = name == "learning_rate_decay_steps"
+            if whole and "min_value" in found:
+                found = {"min_value": round(found["min_value"]), "max_value": round(found["max_value"]), "scale": ""}
+            elif whole:
+                found["feasible_points"] = [round(point) for point in found["feasible_points"]]
+            kind = "DISCRETE" if given.points else "INTEGER" if whole else "DOUBLE"
+            result[name] = {"type": kind, **found}
+        return result
+
+
+@dataclass(frozen=True)
+class GoalConfig:
+    """What a trial is to reach: a validation metric strictly below a value.
+
+    Attributes:
+        metric: judged on the validation split.
+        value: the goal, a fraction for errors; unset, there is none.
+    """
+
+    metric: Literal["val/classification_error", "val/cross_entropy_error"] = "val/classification_error"
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.value is None or self.value > 0, "goal.value", self.value, "positive")
+        error = self.metric.endswith("classification_error")
+        require(not error or self.value is None or self.value < 1, "goal.value", self.value, "a fraction below 1")
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """When a trial ends.
+
+    Attributes:
+        steps: step budget; one number, or a mapping from batch size to number.
+        epochs: epoch budget, likewise; with both, the smaller counts.
+        at_goal: end a trial at its first evaluation that is better than the goal. It is COMPLETE.
+        patience: evaluations without a better goal metric after which a trial is given up as INCOMPLETE; unset, never.
+    """
+
+    steps: int | dict[int, int] | None = None
+    epochs: float | dict[int, float] | None = None
+    at_goal: bool = False
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            ok = value is None or all(v > 0 for v in _all_values(value))
+            require(ok, f"stop.{name}", value, "positive")
+        require(self.patience is None or self.patience >= 1, "stop.patience", self.patience, "1 or more")
+
+    def budget(self, batch_size: int, num_samples: int) -> int:
+        """Steps that make a trial COMPLETE, with ``num_samples`` training samples."""
+        found = []
+        if self.steps is not None:
+            found.append(value_at(self.steps, batch_size))
+        if self.epochs is not None:
+            found.append(math.ceil(value_at(self.epochs, batch_size) * num_samples / batch_size))
+        return max(1, min(found))
+
+
+@dataclass(frozen=True)
+class SpacingConfig:
+    """When the trials are evaluated, and on what.
+
+    Attributes:
+        every_steps: least number of steps between two evaluations; one number, or a mapping from batch size to number.
+        growth: least ratio of the steps of two evaluations: 1 spaces them evenly, 1.1 by at least a tenth.
+        train_samples: first samples of the training split that ``train/`` metrics are of.
+        test_samples: first samples of the test split that ``test/`` metrics are of; unset, all.
+        batch_size: samples of one forward pass.
+    """
+
+    every_steps: int | dict[int, int] = 100
+    growth: float = 1.0
+    train_samples: int = 1000
+    test_samples: int | None = None
+    batch_size: int = 1000
+
+    def __post_init__(self) -> None:
+        least = min(_all_values(self.every_steps), default=0)
+        require(least >= 1, "evaluate.every_steps", self.every_steps, "1 or more")
+        require(self.growth >= 1, "evaluate.growth", self.growth, "1 or more")
+        for name in ("train_samples", "test_samples", "batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"evaluate.{name}", value, "1 or more")
+
+    def steps(self, batch_size: int, budget: int) -> list[int]:
+        """The steps that are evaluated, rising; the budget is the last one."""
+        every, found, step = value_at(self.every_steps, batch_size), [], 0
+        while step < budget:
+            step = min(budget, max(step + every, math.ceil(step * self.growth)))
+            found.append(step)
+        return found
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study: for each batch size, trials at quasi-random points of a space of metaparameters.
+
+    Attributes:
+        batch_sizes: samples of a step, one study for each.
+        trials: trials at each batch size.
+        fuse: trials that train together on one device; ``auto`` measures what is fastest, 1 is one after another.
+        ranks_per_trial: ranks that train together by synchronous SGD; trials go to such teams.
+        seed: of the search, the initial parameters and the orders of the data.
+        dtype: floating-point type of parameters and data.
+        device: ``auto`` is a GPU where there is one.
+        share_gpu: allow several ranks on one GPU.
+        threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
+        study_dir: where the study is kept; unset, ``runs/NAME``.
+        overwrite: replace a study that is already in ``study_dir``.
+        resume: ``auto`` goes on with the study in ``study_dir`` where there is one; ``none`` leaves it alone.
+        progress: what rank 0 shows: a ``bar``, ``lines`` or ``none``; ``auto`` is a bar in a terminal, else lines.
+    """
+
+    batch_sizes: tuple[int, ...] = ()
+    trials: int = 20
+    fuse: Literal["auto"] | int = "auto"
+    ranks_per_trial: int = 1
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    share_gpu: bool = False
+    threads: int | None = None
+    study_dir: str | None = None
+    overwrite: bool = False
+    resume: Literal["auto", "none"] = "auto"
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    goal: GoalConfig = field(default_factory=GoalConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    evaluate: SpacingConfig = field(default_factory=SpacingConfig)
+    comm: CommConfig = field(default_factory=CommConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        require(len(sizes) > 0 and all(b >= 1 for b in sizes), "batch_sizes", sizes, "one or more positive integers")
+        require(len(set(sizes)) == len(sizes), "batch_sizes", sizes, "all different")
+        require(self.trials >= 1, "trials", self.trials, "1 or more")
+        require(self.fuse == "auto" or self.fuse >= 1, "fuse", self.fuse, "auto, or 1 or more")
+        require(self.ranks_per_trial >= 1, "ranks_per_trial", self.ranks_per_trial, "1 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        self._check_combinations()
+        self._check_mappings()
+
+    def _check_combinations(self) -> None:
+        """What one section asks of another."""
+        require(self.space.learning_rate.given, "space.learning_rate", "unset", "min and max, or points")
+        searched = self.space.momentum.given
+        require(
+            self.optimizer.momentum > 0 or not searched, "optimizer.momentum", 0, "positive to search space.momentum"
+        )
+        form = self.optimizer.momentum_form
+        require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        budget = self.stop.steps is not None or self.stop.epochs is not None
+        require(budget, "stop.steps", None, "given in a study, or stop.epochs")
+        goal = self.goal.value is not None or not self.stop.at_goal
+        require(goal, "goal.value", None, "given where stop.at_goal is true")
+
+    def _check_mappings(self) -> None:
+        """Mappings from batch size have all of them; each range rises at each batch size."""
+        places: dict[str, Any] = {
+            "stop.steps": self.stop.steps,
+            "stop.epochs": self.stop.epochs,
+            "evaluate.every_steps": self.evaluate.every_steps,
+        }
+        for name in PARAMETERS:
+            given: RangeConfig = getattr(self.space, name)
+            places |= {f"space.{name}.min": given.min, f"space.{name}.max": given.max}
+        for place, value in places.items():
+            if isinstance(value, dict):
+                missing = [size for size in self.batch_sizes if size not in value]
+                require(not missing, place, value, f"given for batch size {missing[0]} too" if missing else "")
+        for name in PARAMETERS:
+            given = getattr(self.space, name)
+            if given.min is None or given.max is None:
+                continue
+            for size in self.batch_sizes:
+                low, high = value_at(given.min, size), value_at(given.max, size)
+                require(low < high, f"space.{name}.max", high, f"above min, {low!r} (batch size {size})")
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer by its name in the public archive."""
+        if not self.optimizer.momentum:
+            return "sgd"
+        return "nesterov_momentum" if self.optimizer.nesterov else "momentum"
