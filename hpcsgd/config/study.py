@@ -309,3 +309,15 @@ class StudyConfig:
         if not self.optimizer.momentum:
             return "sgd"
         return "nesterov_momentum" if self.optimizer.nesterov else "momentum"
+
+    @property
+    def archive_path(self) -> str:
+        """``DATASET/MODEL/OPTIMIZER``, as the public archive's directories are named."""
+        return f"{self.data.name}/{self.model_name}/{self.optimizer_name}"
+
+    @property
+    def model_name(self) -> str:
+        """The model's name; a fully connected one's has its widths."""
+        if self.model.name != "fully_connected":
+            return self.model.name
+        return "_".join(["fully_connected", *map(str, self.model.widths)])

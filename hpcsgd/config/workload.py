@@ -70,6 +70,7 @@ class DataConfig:
     synthetic_classes: int = 10
     synthetic_train_samples: int = 4096
     synthetic_test_samples: int = 1024
+    validation_samples: int = 0
 
     def __post_init__(self) -> None:
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")

@@ -157,10 +157,22 @@ class Claims:
             write(work)
             self.directory.commit(group, work)
 
+    def times(self) -> dict[str, float]:
+        """The groups that this start has taken, and when, in seconds since the epoch."""
+        found = {}
+        for entry in os.scandir(self.folder):
+            if entry.is_file() and entry.name != "stop":
+                found[entry.name] = entry.stat().st_mtime
+        return found
+
     def ask_all_to_stop(self) -> None:
         """Tell the other ranks of this start to stop, too."""
         with told_as(self.folder):
             (self.folder / "stop").touch()
+
+    def close(self) -> None:
+        """Remove the folder of this start; when no rank needs it any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop_is_asked(self) -> bool:
         """Whether any rank of this start was told to stop."""

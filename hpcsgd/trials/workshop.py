@@ -1,0 +1,118 @@
+"""What a rank needs to train any trial of a study, made once: the device, the data in its memory, the team."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hpcsgd.comm.backends import make_reducer
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.device import bind_device, set_threads
+from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.topology import discover
+from hpcsgd.config.study import StudyConfig
+from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
+from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.shards import steps_per_epoch
+from hpcsgd.errors import UsageError
+from hpcsgd.models import build_model
+from hpcsgd.trials.batches import TrainingSplit
+
+
+@dataclass
+class Workshop:
+    """The parts.
+
+    Attributes:
+        config: the study.
+        comm: all ranks.
+        team: the ranks that train a trial together, this one among them.
+        num_teams: teams of all ranks.
+        device, device_name, dtype: of parameters and data.
+        dataset: shape and classes; its arrays are those of the splits.
+        training: the training split.
+        splits: what is evaluated, by the name of its columns.
+        reducer: sums gradients over the team.
+    """
+
+    config: StudyConfig
+    comm: Communicator
+    team: Communicator
+    num_teams: int
+    device: torch.device
+    device_name: str
+    dtype: torch.dtype
+    dataset: Dataset
+    training: TrainingSplit
+    splits: dict[str, DeviceSplit]
+    reducer: FlatReducer
+
+
+def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
+    """Build the parts. Collective.
+
+    Raises:
+        UsageError: on all ranks alike: the study cannot be trained with these ranks, devices and data.
+    """
+    places = agree(comm, lambda: discover(comm))
+    device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
+    set_threads(config.threads, comm, places[comm.rank])
+    dataset = _temporary(agree(comm, lambda: load_dataset(config.data)))
+    agree(comm, lambda: _check(config, comm.size, dataset))
+    dtype = getattr(torch, config.dtype)
+    channels_last = config.model.channels_last
+    team = comm.split(comm.rank // config.ranks_per_trial)
+    splits = {
+        name: DeviceSplit(dataset, split, device=device, dtype=dtype, channels_last=channels_last)
+        for name, split in evaluated_splits(config, dataset).items()
+    }
+    return Workshop(
+        config,
+        comm,
+        team,
+        comm.size // config.ranks_per_trial,
+        device,
+        device_name,
+        dtype,
+        dataset,
+        TrainingSplit(dataset, config.data, device, dtype, channels_last),
+        splits,
+        agree(comm, lambda: make_reducer(config.comm, team, device)),
+    )
+
+
+def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySplit]:
+    """The samples that metrics are of, by the name of their columns in the archive."""
+    limits = {"train": config.evaluate.train_samples, "val": None, "test": config.evaluate.test_samples}
+    return {
+        name: ArraySplit(getattr(dataset, name).images[:limit], getattr(dataset, name).labels[:limit])
+        for name, limit in limits.items()
+    }
+
+
+def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
+    """What only ranks and data show."""
+    team = config.ranks_per_trial
+    if num_ranks % team:
+        valid = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
+        raise UsageError(f"ranks_per_trial is {team}, which does not divide {num_ranks} ranks: choose one of {valid}")
+    for size in config.batch_sizes:
+        if size % team:
+            raise UsageError(
+                f"ranks_per_trial is {team}, but batch size {size} cannot be shared evenly by so many: choose others"
+            )
+        try:
+            steps_per_epoch(len(dataset.train.labels), size, config.data.tail)
+        except UsageError as error:
+            raise UsageError(f"batch_sizes has {size}: {error}") from error
+    build_model(config.model, dataset.shape, dataset.num_classes, config.seed)
+
+
+def _temporary(dataset):
+    import dataclasses
+    n = len(dataset.train.labels) // 12
+    train = ArraySplit(dataset.train.images[:-n], dataset.train.labels[:-n])
+    new = dataclasses.replace(dataset, train=train)
+    object.__setattr__(new, "val", ArraySplit(dataset.train.images[-n:], dataset.train.labels[-n:]))
+    return new
