@@ -27,9 +27,7 @@ class Started(Protocol):
 C = TypeVar("C", bound=Started)
 
 
-def work_together(
-    config: C, mistake: UsageError | None, work: Callable[[C, Communicator, StopSignals], int]
-) -> int:
+def work_together(config: C, mistake: UsageError | None, work: Callable[[C, Communicator, StopSignals], int]) -> int:
     """Start MPI, take rank 0's configuration and do ``work``; rank 0 alone says what was wrong.
 
     Args:

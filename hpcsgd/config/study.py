@@ -276,6 +276,8 @@ class StudyConfig:
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        held_out = self.data.validation_samples
+        require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
         budget = self.stop.steps is not None or self.stop.epochs is not None
         require(budget, "stop.steps", None, "given in a study, or stop.epochs")
         goal = self.goal.value is not None or not self.stop.at_goal

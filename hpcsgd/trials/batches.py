@@ -95,10 +95,17 @@ class GroupBatches:
         self.steps_per_epoch = steps_per_epoch(split.num_samples, batch_size, tail)
         places = np.arange(split.num_samples)
         parts = [learner_batch(places, s, rank, size, local, tail) for s in range(self.steps_per_epoch)]
+        self._batch_size = batch_size
         # The places in a permutation that make up an epoch are the same for each trial and epoch.
         self._places = np.concatenate(parts)
         self._bounds = [0, *np.cumsum([len(part) for part in parts]).tolist()]
         self._epoch = -1
+
+    def num_samples(self, step: int) -> int:
+        """Samples of the whole batch of ``step``, over all ranks of the team."""
+        last = (step + 1) % self.steps_per_epoch == 0
+        rest = self._split.num_samples - (self.steps_per_epoch - 1) * self._batch_size
+        return min(self._batch_size, rest) if last and self._split.config.tail == "keep" else self._batch_size
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the trials in ``rows`` only, in this order."""
@@ -119,7 +126,7 @@ class GroupBatches:
         return images.view(*shape, *images.shape[1:]), labels.view(shape)
 
     def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Order [n], flips [n] and offsets [2, n] of one trial in an epoch; the last two are empty without their use."""
+        """Order [n], flips [n] and offsets [2, n] of a trial in an epoch; the last two are empty where nothing needs them."""
         num_samples, config = self._split.num_samples, self._split.config
         order = epoch_permutation(seed, epoch, num_samples)[self._places]
         flips, offsets = np.empty(0, np.bool_), np.empty((0, 2), np.int64)

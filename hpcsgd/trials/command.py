@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcsgd.config import DataConfig
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import load, print_help, to_yaml
@@ -88,7 +89,7 @@ def _run_together(config: StudyConfig, mistake: UsageError | None, argv: list[st
 def _placeholder() -> StudyConfig:
     """A study in place of one that could not be read."""
     space = SpaceConfig(learning_rate=RangeConfig(points=(1.0,)))
-    return StudyConfig(batch_sizes=(1,), space=space, stop=StopConfig(steps=1))
+    return StudyConfig(batch_sizes=(1,), space=space, stop=StopConfig(steps=1), data=DataConfig(validation_samples=1))
 
 
 def _with_study_dir(config: StudyConfig, recipe: str | None) -> StudyConfig:

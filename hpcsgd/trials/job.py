@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hpcsgd.comm.communicator import Communicator, agree
@@ -80,15 +81,11 @@ def _begin(shop: Workshop, claims: Claims, argv: Sequence[str]) -> list[SizePlan
     return comm.broadcast_object(agree(comm, lambda: prepare() if comm.rank == 0 else []))
 
 
-def _train_all(
-    shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence[SizePlan], todo: list[Group]
-) -> None:
+def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence[SizePlan], todo: list[Group]) -> None:
     """Take groups until there is none, or a stop is asked. Collective in the team."""
     config, team = shop.config, shop.team
     by_size = {plan.batch_size: plan for plan in plans}
-    points: Mapping[int, Sequence[Mapping[str, float]]] = {
-        plan.batch_size: points_of(config, plan) for plan in plans
-    }
+    points: Mapping[int, Sequence[Mapping[str, float]]] = {plan.batch_size: points_of(config, plan) for plan in plans}
     free = time.perf_counter()
 
     def gives_up() -> bool:
@@ -109,5 +106,5 @@ def _train_all(
             record["wall_seconds"] = trained - first
             # Of the group before, but for the first: its own end is not known while it is written.
             record["bookkeeping_seconds"] = first - free
-            claims.keep(group, lambda work: write_group(work, trials, record))
+            claims.keep(group, partial(write_group, trials=trials, record=record))
         free = trained

@@ -26,11 +26,12 @@ def points_of(config: StudyConfig, plan: SizePlan) -> list[dict[str, float]]:
 
     space = config.space.at(plan.batch_size, plan.budget)
     seed = np.random.SeedSequence([config.seed, plan.batch_size])
-    u = qmc.Sobol(len(space), scramble=True, seed=np.random.default_rng(seed)).random(config.trials)
+    sobol = qmc.Sobol(len(space), scramble=True, seed=np.random.default_rng(seed))
+    u = sobol.random_base2((config.trials - 1).bit_length())[: config.trials]
     out = []
     for row in u:
         p = {}
-        for x, (name, d) in zip(row, space.items()):
+        for x, (name, d) in zip(row, space.items(), strict=True):
             if d["type"] == "DISCRETE":
                 f = d["feasible_points"]
                 p[name] = f[min(len(f) - 1, int(x * len(f)))]
@@ -52,16 +53,37 @@ def begin_studies(directory: StudyDirectory, config: StudyConfig, plans: Sequenc
     for plan in plans:
         folder = directory.studies / str(plan.batch_size)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "study.json", json.dumps({
-            "batch_size": plan.batch_size, "dataset": config.data.name, "model": config.model_name, "optimizer": config.optimizer_name,
-            "early_stopping": config.stop.at_goal, "train_steps": plan.budget, "parameter_configs": config.space.at(plan.batch_size, plan.budget)}, indent=1).encode())
+        write_atomically(
+            folder / "study.json",
+            json.dumps(
+                {
+                    "batch_size": plan.batch_size,
+                    "dataset": config.data.name,
+                    "model": config.model_name,
+                    "optimizer": config.optimizer_name,
+                    "early_stopping": config.stop.at_goal,
+                    "train_steps": plan.budget,
+                    "parameter_configs": config.space.at(plan.batch_size, plan.budget),
+                },
+                indent=1,
+            ).encode(),
+        )
 
 
 def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) -> None:
     for trial in trials:
         folder = work / str(trial.trial_id)
         folder.mkdir()
-        (folder / "metadata.json").write_text(json.dumps({"trial_id": trial.trial_id, "status": trial.status, "steps": trial.steps, "parameters": dict(trial.parameters)}))
+        (folder / "metadata.json").write_text(
+            json.dumps(
+                {
+                    "trial_id": trial.trial_id,
+                    "status": trial.status,
+                    "steps": trial.steps,
+                    "parameters": dict(trial.parameters),
+                }
+            )
+        )
         with (folder / "measurements.csv").open("w", newline="") as f:
             w = csv.writer(f)
             w.writerow(["step", *COLUMNS])
@@ -69,7 +91,9 @@ def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) 
     (work / "group.json").write_text(json.dumps(record))
 
 
-def group_record(shop: Workshop, plan: SizePlan, group: Group, trials: Sequence[Trial], clocks: Clocks) -> dict[str, Any]:
+def group_record(
+    shop: Workshop, plan: SizePlan, group: Group, trials: Sequence[Trial], clocks: Clocks
+) -> dict[str, Any]:
     """What is kept of a group beside its trials; times are added by who measures them."""
     return {
         "group": group.name,

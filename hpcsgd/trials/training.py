@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hpcsgd.config.study import StudyConfig
+from hpcsgd.config.study import PARAMETERS, StudyConfig
 from hpcsgd.trials.batches import GroupBatches, trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
 from hpcsgd.trials.measure import COLUMNS, measure
-from hpcsgd.trials.stack import make_stack
-from hpcsgd.trials.workshop import Workshop
+from hpcsgd.trials.stack import update_all
+from hpcsgd.trials.workshop import Workshop, make_stack
 
 Row = tuple[float, ...]
 """The metrics of one evaluation, in the order of ``COLUMNS``."""
@@ -53,7 +54,11 @@ class Clocks:
 
 
 def train_group(
-    shop: Workshop, plan: SizePlan, group: Group, points: Sequence[Mapping[str, float]], at_evaluation: Callable[[], bool]
+    shop: Workshop,
+    plan: SizePlan,
+    group: Group,
+    points: Sequence[Mapping[str, float]],
+    at_evaluation: Callable[[], bool],
 ) -> tuple[list[Trial], Clocks]:
     """Train a group from its start to its end. Collective in the team.
 
@@ -97,16 +102,42 @@ class _GroupRun:
         self.shop, self.plan = shop, plan
         self.alive = list(trials)
         seeds = [trial_seed(config.seed, plan.batch_size, trial.trial_id) for trial in trials]
-        team = shop.team
-        self.batches = GroupBatches(shop.training, seeds, plan.batch_size, team.rank, team.size)
-        self.stack = make_stack(shop, plan, seeds, [trial.parameters for trial in trials])
+        self.batches = GroupBatches(shop.training, seeds, plan.batch_size, shop.team.rank, shop.team.size)
+        self.stack = make_stack(shop, plan.engine, seeds)
+        self._gather_points()
+
+    def _gather_points(self) -> None:
+        """The metaparameters of those under way as columns, [R]."""
+        config = self.shop.config
+        self.rate, self.momentum, self.decay_steps, self.end_factor, self.smoothing = (
+            torch.tensor([float(trial.parameters.get(name, other)) for trial in self.alive], dtype=torch.float64)
+            for name, other in zip(PARAMETERS, (0.0, config.optimizer.momentum, math.inf, 0.0, 0.0), strict=True)
+        )
+
+    def rates(self, first: int, until: int) -> Tensor:
+        """Learning rates of steps ``first`` to ``until`` - 1, [steps, R].
+
+        eta (f + (1 - f) (1 - min(step / decay steps, 1))) with the end factor f.
+        """
+        steps = torch.arange(first, until, dtype=torch.float64).view(-1, 1)
+        left = 1 - (steps / self.decay_steps).clamp(max=1)
+        return self.rate * (self.end_factor + (1 - self.end_factor) * left)
 
     def train(self, first: int, until: int) -> Tensor:
         """Steps ``first`` to ``until`` - 1; the losses, [steps, R], on the CPU."""
-        losses = torch.empty(until - first, len(self.alive), dtype=self.shop.dtype, device=self.shop.device)
+        shop, config, stack = self.shop, self.shop.config, self.stack
+        rates = shop.tensor(self.rates(first, until)).unsqueeze(2)
+        momenta = shop.tensor(self.momentum).view(-1, 1)
+        smoothing = shop.tensor(self.smoothing) if self.smoothing.any() else None
+        losses = shop.tensor(torch.empty(until - first, len(self.alive)))
         for step in range(first, until):
             images, labels = self.batches.batch(step)
-            losses[step - first] = self.stack.step(step, images, labels)
+            losses[step - first] = stack.add_gradients(images, labels, smoothing, self.batches.num_samples(step))
+            for block in stack.blocks:
+                shop.sum_over_team(block.gradients)
+            update_all(stack, config.optimizer, rates[step - first], momenta)
+        shop.sum_over_team(losses)
+        stack.average_statistics(shop.reducer)
         return losses.cpu()
 
     def evaluate(self, step: int, losses: Tensor) -> None:
@@ -125,7 +156,9 @@ class _GroupRun:
         if left and len(left) < len(self.alive):
             self.stack.keep(left)
             self.batches.keep(left)
-        self.alive = [self.alive[row] for row in left]
+        if len(left) < len(self.alive):
+            self.alive = [self.alive[row] for row in left]
+            self._gather_points()
 
 
 def ending(trial: Trial, config: StudyConfig, budget: int) -> str | None:

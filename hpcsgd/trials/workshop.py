@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hpcsgd.comm.backends import make_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, set_threads
-from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
@@ -18,6 +20,7 @@ from hpcsgd.data.shards import steps_per_epoch
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model
 from hpcsgd.trials.batches import TrainingSplit
+from hpcsgd.trials.stack import FusedStack, LoopStack, Stack
 
 
 @dataclass
@@ -48,6 +51,25 @@ class Workshop:
     splits: dict[str, DeviceSplit]
     reducer: FlatReducer
 
+    def tensor(self, values: Tensor) -> Tensor:
+        """``values`` on the device, of the type of the parameters."""
+        return values.to(device=self.device, dtype=self.dtype)
+
+    def sum_over_team(self, values: Tensor) -> None:
+        """Replace contiguous ``values`` by their sum over the team."""
+        if self.team.size > 1:
+            flat = values.view(-1)
+            finish_on_stream(flat, self.reducer.reduce_(flat, 1.0, mark(flat)))
+
+
+def make_stack(shop: Workshop, engine: str, seeds: Sequence[int]) -> Stack:
+    """Networks with the initial parameters of ``seeds``."""
+    config = shop.config
+    modules = [build_model(config.model, shop.dataset.shape, shop.dataset.num_classes, seed) for seed in seeds]
+    if engine == "fused":
+        return FusedStack(modules, shop.device, shop.dtype)
+    return LoopStack(modules, shop.device, shop.dtype, config.model.channels_last)
+
 
 def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     """Build the parts. Collective.
@@ -58,7 +80,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     places = agree(comm, lambda: discover(comm))
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
     set_threads(config.threads, comm, places[comm.rank])
-    dataset = _temporary(agree(comm, lambda: load_dataset(config.data)))
+    dataset = agree(comm, lambda: load_dataset(config.data))
     agree(comm, lambda: _check(config, comm.size, dataset))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
@@ -84,6 +106,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
 
 def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySplit]:
     """The samples that metrics are of, by the name of their columns in the archive."""
+    assert dataset.val is not None, "a study's recipe holds samples out"
     limits = {"train": config.evaluate.train_samples, "val": None, "test": config.evaluate.test_samples}
     return {
         name: ArraySplit(getattr(dataset, name).images[:limit], getattr(dataset, name).labels[:limit])
@@ -107,12 +130,3 @@ def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
         except UsageError as error:
             raise UsageError(f"batch_sizes has {size}: {error}") from error
     build_model(config.model, dataset.shape, dataset.num_classes, config.seed)
-
-
-def _temporary(dataset):
-    import dataclasses
-    n = len(dataset.train.labels) // 12
-    train = ArraySplit(dataset.train.images[:-n], dataset.train.labels[:-n])
-    new = dataclasses.replace(dataset, train=train)
-    object.__setattr__(new, "val", ArraySplit(dataset.train.images[-n:], dataset.train.labels[-n:]))
-    return new

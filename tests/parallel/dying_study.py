@@ -1,9 +1,9 @@
 """``hpcsgd study run`` with a rank that dies: DEATH is ``rank:place:count``. Started by test_study.py.
 
-The rank kills itself when it comes to ``place`` for the ``count``-th time: ``claim``, before it takes a group; ``claimed``,
-after; ``evaluation``, in the training of a group; ``written``, when a group's files are written and nobody can see
-them; ``renamed``, when the group is finished by its one rename; ``moving``, when its first trial is in the archive;
-``published``, when all is there. With no DEATH nobody dies. With STOP in its place, the rank gets SIGUSR1.
+The rank kills itself when it comes to ``place`` for the ``count``-th time: ``claim``, before it takes a group;
+``claimed``, after; ``evaluation``, in the training of a group; ``written``, when a group's files are written and nobody
+can see them; ``renamed``, when the group is finished by its one rename; ``moving``, when its first trial is in the
+archive; ``published``, when all is there. With no DEATH nobody dies. With STOP it gets SIGUSR1 in place of SIGKILL.
 """
 
 from __future__ import annotations
