@@ -126,7 +126,7 @@ class GroupBatches:
         return images.view(*shape, *images.shape[1:]), labels.view(shape)
 
     def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Order [n], flips [n] and offsets [2, n] of a trial in an epoch; the last two are empty where nothing needs them."""
+        """Order [n], flips [n] and offsets [2, n] of a trial in an epoch; the latter two are empty if not augmented."""
         num_samples, config = self._split.num_samples, self._split.config
         order = epoch_permutation(seed, epoch, num_samples)[self._places]
         flips, offsets = np.empty(0, np.bool_), np.empty((0, 2), np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from hpcsgd.record import provenance
 from hpcsgd.run_dir import Claim
 from hpcsgd.trials.directory import Claims, StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan, make_groups
-from hpcsgd.trials.keep import begin_studies, group_record, points_of, write_group
+from hpcsgd.trials.keep import begin_studies, group_record, write_group
 from hpcsgd.trials.lookout import Lookout
+from hpcsgd.trials.points import draw_points
 from hpcsgd.trials.prepare import claim_study
 from hpcsgd.trials.settle import settle
 from hpcsgd.trials.training import Interrupted, train_group
@@ -85,7 +86,12 @@ def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence
     """Take groups until there is none, or a stop is asked. Collective in the team."""
     config, team = shop.config, shop.team
     by_size = {plan.batch_size: plan for plan in plans}
-    points: Mapping[int, Sequence[Mapping[str, float]]] = {plan.batch_size: points_of(config, plan) for plan in plans}
+    points = {
+        plan.batch_size: draw_points(
+            config.space.at(plan.batch_size, plan.budget), config.trials, config.seed, plan.batch_size
+        )
+        for plan in plans
+    }
     free = time.perf_counter()
 
     def gives_up() -> bool:
@@ -93,18 +99,14 @@ def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence
         return team.broadcast_object(lookout.stops())
 
     while group := team.broadcast_object(claims.take(todo) if team.rank == 0 and not lookout.stops() else None):
-        plan, first = by_size[group.batch_size], time.perf_counter()
+        plan, begun = by_size[group.batch_size], time.perf_counter()
         try:
             trials, clocks = train_group(
                 shop, plan, group, points[group.batch_size][group.first : group.last], gives_up
             )
         except Interrupted:
             return
-        trained = time.perf_counter()
+        clocks.bookkeeping, free = begun - free, time.perf_counter()
         if team.rank == 0:
             record = group_record(shop, plan, group, trials, clocks)
-            record["wall_seconds"] = trained - first
-            # Of the group before, but for the first: its own end is not known while it is written.
-            record["bookkeeping_seconds"] = first - free
             claims.keep(group, partial(write_group, trials=trials, record=record))
-        free = trained

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpcsgd.config.study import StudyConfig
+from hpcsgd.errors import told_as
 from hpcsgd.run_dir import write_atomically
 from hpcsgd.trials.directory import StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan
@@ -21,82 +20,56 @@ from hpcsgd.trials.training import Clocks, Trial
 from hpcsgd.trials.workshop import Workshop
 
 
-def points_of(config: StudyConfig, plan: SizePlan) -> list[dict[str, float]]:
-    from scipy.stats import qmc
-
-    space = config.space.at(plan.batch_size, plan.budget)
-    seed = np.random.SeedSequence([config.seed, plan.batch_size])
-    sobol = qmc.Sobol(len(space), scramble=True, seed=np.random.default_rng(seed))
-    u = sobol.random_base2((config.trials - 1).bit_length())[: config.trials]
-    out = []
-    for row in u:
-        p = {}
-        for x, (name, d) in zip(row, space.items(), strict=True):
-            if d["type"] == "DISCRETE":
-                f = d["feasible_points"]
-                p[name] = f[min(len(f) - 1, int(x * len(f)))]
-                continue
-            lo, hi = d["min_value"], d["max_value"]
-            if d["type"] == "INTEGER":
-                p[name] = min(hi, lo + int(x * (hi - lo + 1)))
-            elif d["scale"] == "LOG_SCALE":
-                p[name] = float(lo * (hi / lo) ** x)
-            elif d["scale"] == "REVERSE_LOG_SCALE":
-                p[name] = float(1 - (1 - lo) * ((1 - hi) / (1 - lo)) ** x)
-            else:
-                p[name] = float(lo + x * (hi - lo))
-        out.append(p)
-    return out
-
-
 def begin_studies(directory: StudyDirectory, config: StudyConfig, plans: Sequence[SizePlan]) -> None:
+    """Write the ``study.json`` of each batch size, where it is not there yet."""
     for plan in plans:
-        folder = directory.studies / str(plan.batch_size)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder / "study.json",
-            json.dumps(
-                {
-                    "batch_size": plan.batch_size,
-                    "dataset": config.data.name,
-                    "model": config.model_name,
-                    "optimizer": config.optimizer_name,
-                    "early_stopping": config.stop.at_goal,
-                    "train_steps": plan.budget,
-                    "parameter_configs": config.space.at(plan.batch_size, plan.budget),
-                },
-                indent=1,
-            ).encode(),
-        )
+        path = directory.studies / str(plan.batch_size) / "study.json"
+        if path.exists():
+            continue
+        content = {
+            "batch_size": plan.batch_size,
+            "dataset": config.data.name,
+            "model": config.model_name,
+            "optimizer": config.optimizer_name,
+            "early_stopping": config.stop.at_goal,
+            "train_steps": plan.budget,
+            "parameter_configs": config.space.at(plan.batch_size, plan.budget),
+        }
+        with told_as(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) -> None:
+    """Write the trials of a group in the public layout, and ``group.json``, into the empty directory ``work``."""
     for trial in trials:
         folder = work / str(trial.trial_id)
         folder.mkdir()
-        (folder / "metadata.json").write_text(
-            json.dumps(
-                {
-                    "trial_id": trial.trial_id,
-                    "status": trial.status,
-                    "steps": trial.steps,
-                    "parameters": dict(trial.parameters),
-                }
-            )
-        )
-        with (folder / "measurements.csv").open("w", newline="") as f:
-            w = csv.writer(f)
-            w.writerow(["step", *COLUMNS])
-            w.writerows([s, *row] for s, row in trial.measurements)
-    (work / "group.json").write_text(json.dumps(record))
+        metadata = {
+            "trial_id": trial.trial_id,
+            "status": trial.status,
+            "steps": trial.steps,
+            "parameters": dict(trial.parameters),
+        }
+        (folder / "metadata.json").write_text(f"{json.dumps(metadata, indent=1)}\n")
+        with (folder / "measurements.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["step", *COLUMNS])
+            writer.writerows([step, *row] for step, row in trial.measurements)
+    (work / "group.json").write_text(f"{json.dumps(record, indent=1)}\n")
 
 
 def group_record(
     shop: Workshop, plan: SizePlan, group: Group, trials: Sequence[Trial], clocks: Clocks
 ) -> dict[str, Any]:
-    """What is kept of a group beside its trials; times are added by who measures them."""
+    """What is kept of a group beside its trials: who trained it, and the seconds that it took.
+
+    ``bookkeeping_seconds`` are those between the group before and this one, on the same rank: the end of a group's own
+    is not known while it is written.
+    """
     return {
         "group": group.name,
+        "batch_size": plan.batch_size,
         "trials": list(group.trials),
         "engine": plan.engine,
         "rank": shop.comm.rank,
@@ -108,4 +81,6 @@ def group_record(
         "setup_seconds": clocks.setup,
         "training_seconds": clocks.training,
         "evaluation_seconds": clocks.evaluation,
+        "wall_seconds": clocks.wall,
+        "bookkeeping_seconds": clocks.bookkeeping,
     }

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.data.loader import DeviceSplit
 
 METRICS = ("cross_entropy_error", "classification_error")
 SPLITS = ("train", "val", "test")
@@ -28,9 +27,15 @@ class GivesLogits(Protocol):
 
 @torch.no_grad()
 def measure(
-    stack: GivesLogits, splits: Mapping[str, DeviceSplit], team: Communicator, batch_size: int
+    stack: GivesLogits, splits: Mapping[str, tuple[Tensor, Tensor]], team: Communicator, batch_size: int
 ) -> list[tuple[float, ...]]:
     """Evaluate each network of ``stack`` on whole splits, each rank of the team on its part. Collective in the team.
+
+    Args:
+        stack: the networks.
+        splits: images [N, C, H, W] and labels [N] of each.
+        team: the ranks that hold the same networks.
+        batch_size: samples of one forward pass.
 
     Sums are taken in float64; label smoothing is no part of the metrics.
 
@@ -39,17 +44,19 @@ def measure(
     """
     results = []
     for name in SPLITS:
-        split = splits[name]
-        start, stop = (len(split) * (team.rank + i) // team.size for i in (0, 1))
+        images, targets = splits[name]
+        start, stop = (len(targets) * (team.rank + i) // team.size for i in (0, 1))
         sums: Tensor | None = None
-        for images, labels in split.batches(start, stop, batch_size):
-            logits = stack.logits(images)
+        for first in range(start, stop, batch_size):
+            part = slice(first, min(first + batch_size, stop))
+            labels = targets[part]
+            logits = stack.logits(images[part])
             each = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), -1), reduction="none")
             wrong = logits.argmax(dim=-1) != labels
-            part = torch.stack((each.sum(dim=1, dtype=torch.float64), wrong.sum(dim=1, dtype=torch.float64)))
-            sums = part if sums is None else sums + part
+            found = torch.stack((each.sum(dim=1, dtype=torch.float64), wrong.sum(dim=1, dtype=torch.float64)))
+            sums = found if sums is None else sums + found
         assert sums is not None, "a team has more ranks than a split has samples"
         totals = np.ascontiguousarray(sums.cpu().numpy())
         team.sum_(totals)
-        results.append(totals / len(split))
+        results.append(totals / len(targets))
     return [tuple(float(value) for value in column) for column in np.concatenate(results).T]

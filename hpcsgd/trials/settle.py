@@ -7,6 +7,7 @@ for large ones nothing is gained, and a group is a large piece of work to share 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,12 +17,15 @@ from hpcsgd.trials.stack import update_all
 from hpcsgd.trials.workshop import Workshop, make_stack
 
 FUSES = (4, 8, 16)
-"""Sizes of groups that ``fuse: auto`` tries."""
+"""Sizes of groups that ``fuse: auto`` tries, beside one trial alone."""
 
 MUST_GAIN = 1.1
 """How much faster a trial must be in a group to give up the freedom of training it alone."""
 
-MEASURE_SECONDS = 0.05
+ROUND_SECONDS = 0.02
+ROUNDS = 7
+MEASURE_SECONDS = 1.5
+"""All ways are measured in turn, so often, or until this is over: another process slows down a round, not a way."""
 
 
 def settle(shop: Workshop) -> list[SizePlan]:
@@ -36,7 +40,7 @@ def settle(shop: Workshop) -> list[SizePlan]:
 
 
 def can_fuse(shop: Workshop) -> bool:
-    """Whether there is a way to train networks of this architecture in each operation together."""
+    """Whether networks of this architecture can be trained together in each operation."""
     return shop.config.model.name == "fully_connected"
 
 
@@ -46,33 +50,56 @@ def choose(shop: Workshop, batch_size: int) -> tuple[str, int]:
     if not can_fuse(shop):
         return "loop", 1 if wanted == "auto" else wanted
     if wanted != "auto":
-        return ("fused" if wanted > 1 else "loop"), wanted
-    alone, engine = min((step_seconds(shop, batch_size, engine, 1), engine) for engine in ("loop", "fused"))
-    best, fuse = alone / MUST_GAIN, 1
-    for number in sorted({min(number, shop.config.trials) for number in FUSES}):
-        seconds = step_seconds(shop, batch_size, "fused", number)
-        if seconds < best:
-            best, engine, fuse = seconds, "fused", number
-    return engine, fuse
+        return "fused", wanted
+    sizes = sorted({1, *(min(number, shop.config.trials) for number in FUSES)})
+    ways = [_Way(shop, batch_size, "loop", 1), *(_Way(shop, batch_size, "fused", number) for number in sizes)]
+    measure_in_turn(ways)
+    best = min(ways, key=lambda way: way.seconds * (MUST_GAIN if way.number > 1 else 1))
+    return best.engine, best.number
 
 
-def step_seconds(shop: Workshop, batch_size: int, engine: str, number: int) -> float:
-    """Seconds that a step of one trial takes among ``number`` that train together."""
-    batches = GroupBatches(shop.training, range(number), batch_size, shop.team.rank, shop.team.size)
-    stack = make_stack(shop, engine, range(number))
-    rates, momenta = shop.tensor(torch.full((number, 1), 1e-3)), shop.tensor(torch.full((number, 1), 0.5))
+@dataclass
+class _Way:
+    """A way to train trials, and the least seconds that a step of one trial took in it so far."""
 
-    def train(steps: int) -> float:
+    shop: Workshop
+    batch_size: int
+    engine: str
+    number: int
+    seconds: float = field(default=float("inf"), init=False)
+
+    def __post_init__(self) -> None:
+        shop, number = self.shop, self.number
+        self._stack = make_stack(shop, self.engine, range(number))
+        self._batches = GroupBatches(shop.training, range(number), self.batch_size, shop.team.rank, shop.team.size)
+        self._rates, self._momenta = (shop.tensor(torch.full((number, 1), value)) for value in (1e-3, 0.5))
+        self._train(1)
+        wanted = round(ROUND_SECONDS / self._train(1))
+        self._steps = max(1, min(self._batches.steps_per_epoch, wanted))
+
+    def _train(self, steps: int) -> float:
+        """Seconds that some steps take."""
         start = time.perf_counter()
         for step in range(steps):
-            losses = stack.add_gradients(*batches.batch(step), None, batch_size)
-            update_all(stack, shop.config.optimizer, rates, momenta)
+            images, labels = self._batches.batch(step)
+            losses = self._stack.add_gradients(images, labels, None, self.batch_size)
+            update_all(self._stack, self.shop.config.optimizer, self._rates, self._momenta)
         losses.cpu()
         return time.perf_counter() - start
 
-    train(1)
-    steps = max(1, min(batches.steps_per_epoch, round(MEASURE_SECONDS / train(1))))
-    return min(train(steps) for _ in range(2)) / steps / number
+    def measure(self) -> None:
+        """Take one more round."""
+        self.seconds = min(self.seconds, self._train(self._steps) / self._steps / self.number)
+
+
+def measure_in_turn(ways: list[_Way]) -> None:
+    """Measure all ways several times, one after another."""
+    start = time.perf_counter()
+    for number in range(ROUNDS):
+        if number and time.perf_counter() - start > MEASURE_SECONDS:
+            return
+        for way in ways:
+            way.measure()
 
 
 def even_size(trials: int, fuse: int) -> int:

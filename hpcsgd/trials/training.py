@@ -46,11 +46,13 @@ class Trial:
 
 @dataclass
 class Clocks:
-    """Seconds that a group took, by what for."""
+    """Seconds that a group took, by what for; ``wall`` is all of it but for the bookkeeping."""
 
     setup: float = 0.0
     training: float = 0.0
     evaluation: float = 0.0
+    wall: float = 0.0
+    bookkeeping: float = 0.0
 
 
 def train_group(
@@ -91,6 +93,7 @@ def train_group(
             break
         if at_evaluation():
             raise Interrupted
+    clocks.wall = time.perf_counter() - start
     return trials, clocks
 
 

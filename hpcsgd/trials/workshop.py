@@ -15,7 +15,7 @@ from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
-from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.device import Normaliser, to_device
 from hpcsgd.data.shards import steps_per_epoch
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model
@@ -35,7 +35,7 @@ class Workshop:
         device, device_name, dtype: of parameters and data.
         dataset: shape and classes; its arrays are those of the splits.
         training: the training split.
-        splits: what is evaluated, by the name of its columns.
+        splits: images, normalised, and labels that are evaluated, by the name of their columns.
         reducer: sums gradients over the team.
     """
 
@@ -48,7 +48,7 @@ class Workshop:
     dtype: torch.dtype
     dataset: Dataset
     training: TrainingSplit
-    splits: dict[str, DeviceSplit]
+    splits: dict[str, tuple[Tensor, Tensor]]
     reducer: FlatReducer
 
     def tensor(self, values: Tensor) -> Tensor:
@@ -85,10 +85,12 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
     team = comm.split(comm.rank // config.ranks_per_trial)
-    splits = {
-        name: DeviceSplit(dataset, split, device=device, dtype=dtype, channels_last=channels_last)
-        for name, split in evaluated_splits(config, dataset).items()
-    }
+    normalise = Normaliser(dataset, device, dtype, channels_last)
+    splits = {}
+    for name, split in evaluated_splits(config, dataset).items():
+        images, labels = to_device(split, device, channels_last)
+        # Once and for all: an evaluation of few trials would spend its time on it.
+        splits[name] = (normalise(images), labels)
     return Workshop(
         config,
         comm,
