@@ -14,6 +14,8 @@ from hpcsgd.config.study import RangeConfig, SpacingConfig, StopConfig, StudyCon
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import load, to_yaml
 
+STUDIES = sorted((Path(__file__).parents[3] / "jobs" / "studies").glob("*.yaml"))
+
 RECIPE: dict[str, Any] = {
     "batch_sizes": [8, 64],
     "data": {"validation_samples": 5000},
@@ -53,6 +55,14 @@ def test_the_resolved_recipe_gives_the_same_study(recipe: str, tmp_path: Path) -
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(config))
     assert load(StudyConfig, str(again), []) == config
+
+
+@pytest.mark.parametrize("recipe_file", STUDIES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid_and_comes_back_from_its_own_text(recipe_file: Path, tmp_path: Path) -> None:
+    config = load(StudyConfig, str(recipe_file), [])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(to_yaml(config))
+    assert load(StudyConfig, str(copy), []) == config
 
 
 @pytest.mark.parametrize(
