@@ -16,8 +16,11 @@ from hpcsgd.trials.groups import SizePlan
 from hpcsgd.trials.stack import update_all
 from hpcsgd.trials.workshop import Workshop, make_stack
 
-FUSES = (4, 8, 16)
-"""Sizes of groups that ``fuse: auto`` tries, beside one trial alone."""
+FUSES = (1, 4, 8, 16)
+"""Sizes of groups that ``fuse: auto`` tries."""
+
+MOST_SAMPLES = 1 << 17
+"""Of one step of a group: larger ones are not tried. They take much memory, and fusing does not pay there."""
 
 MUST_GAIN = 1.1
 """How much faster a trial must be in a group to give up the freedom of training it alone."""
@@ -51,15 +54,15 @@ def choose(shop: Workshop, batch_size: int) -> tuple[str, int]:
         return "loop", 1 if wanted == "auto" else wanted
     if wanted != "auto":
         return "fused", wanted
-    sizes = sorted({1, *(min(number, shop.config.trials) for number in FUSES)})
-    ways = [_Way(shop, batch_size, "loop", 1), *(_Way(shop, batch_size, "fused", number) for number in sizes)]
+    possible = [number for number in FUSES if number <= shop.config.trials and number * batch_size <= MOST_SAMPLES]
+    ways = [Way(shop, batch_size, "loop", 1), *(Way(shop, batch_size, "fused", number) for number in possible)]
     measure_in_turn(ways)
     best = min(ways, key=lambda way: way.seconds * (MUST_GAIN if way.number > 1 else 1))
     return best.engine, best.number
 
 
 @dataclass
-class _Way:
+class Way:
     """A way to train trials, and the least seconds that a step of one trial took in it so far."""
 
     shop: Workshop
@@ -87,12 +90,14 @@ class _Way:
         losses.cpu()
         return time.perf_counter() - start
 
-    def measure(self) -> None:
-        """Take one more round."""
-        self.seconds = min(self.seconds, self._train(self._steps) / self._steps / self.number)
+    def measure(self) -> float:
+        """Take one more round; gives its seconds a step of one trial."""
+        seconds = self._train(self._steps) / self._steps / self.number
+        self.seconds = min(self.seconds, seconds)
+        return seconds
 
 
-def measure_in_turn(ways: list[_Way]) -> None:
+def measure_in_turn(ways: list[Way]) -> None:
     """Measure all ways several times, one after another."""
     start = time.perf_counter()
     for number in range(ROUNDS):

@@ -16,6 +16,7 @@ from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import Preempted, UsageError
 from hpcsgd.trials import training
 from hpcsgd.trials.job import run
+from hpcsgd.trials.prepare import claim_study
 from hpcsgd.trials.status import describe
 from tests.single.trials.conftest import RECIPE
 
@@ -87,6 +88,13 @@ def test_a_study_of_another_recipe_is_left_alone(study: Study, tmp_path: Path) -
     assert archive(path) == before
     assert archive(start(study(study_dir=path, seed=1, overwrite="true"))).keys() == before.keys()
     assert archive(path) != before
+
+
+def test_one_job_a_study(study: Study, tmp_path: Path) -> None:
+    config = study(study_dir=tmp_path / "s")
+    with claim_study(tmp_path / "s", config), pytest.raises(UsageError, match="is in use by .* another study_dir"):
+        start(config)
+    start(config)
 
 
 def test_how_trials_are_grouped_is_settled_once(study: Study, tmp_path: Path) -> None:
