@@ -131,7 +131,10 @@ def edge_warnings(study: KeptStudy, best: KeptTrial) -> list[str]:
 
 
 def _widen(config: Mapping[str, Any], *, low: bool, name: str) -> float | None:
-    """An end of the range moved outwards by half of the range, on its scale; None where there is nothing beyond."""
+    """An end of the range moved outwards by half of the range, on its scale, or half of it, so that it stays positive.
+
+    None where there is nothing beyond.
+    """
     least, greatest = config["min_value"], config["max_value"]
     scale = config["scale"]
     if scale == "LOG_SCALE":
@@ -142,7 +145,8 @@ def _widen(config: Mapping[str, Any], *, low: bool, name: str) -> float | None:
         moved = 1 - (1 - least) * factor if low else 1 - (1 - greatest) / factor
     else:
         moved = least - (greatest - least) / 2 if low else greatest + (greatest - least) / 2
-    moved = max(moved, 0.0)
+    if moved <= 0:
+        moved = least / 2
     if config["type"] == "INTEGER":
         moved = max(round(moved), 1)
     beyond = moved < least if low else moved > greatest

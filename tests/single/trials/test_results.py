@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpcsgd.trials.points import place_of, scale_up
-from hpcsgd.trials.results import KeptStudy, KeptTrial, edge_warnings, limits, steps_to_result
+from hpcsgd.trials.results import KeptStudy, KeptTrial, edge_warnings, limits, read_studies, steps_to_result
 
+ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
 METRIC = "val/classification_error"
 RATE = {"type": "DOUBLE", "min_value": 0.01, "max_value": 1.0, "scale": "LOG_SCALE"}
 MOMENTUM = {"type": "DOUBLE", "min_value": 0.9, "max_value": 0.999, "scale": "REVERSE_LOG_SCALE"}
@@ -88,6 +91,13 @@ def test_edges(parameters: dict[str, float], said: list[str]) -> None:
     assert all(text in warning and "batch size 8" in warning for text, warning in zip(said, found, strict=True))
 
 
+def test_a_wider_range_stays_positive() -> None:
+    decay = {"type": "INTEGER", "min_value": 200, "max_value": 800, "scale": ""}
+    best = trial(0, {}, learning_rate_decay_steps=210)
+    (warning,) = edge_warnings(study([best], learning_rate_decay_steps=decay), best)
+    assert warning.endswith("try min 100")
+
+
 def test_no_range_is_proposed_where_nothing_lies_beyond() -> None:
     linear = {"type": "DOUBLE", "min_value": 0.0, "max_value": 0.5, "scale": "LINEAR_SCALE"}
     best = trial(0, {}, label_smoothing=0.001)
@@ -99,3 +109,15 @@ def test_places_and_values_belong_together(config: dict[str, Any]) -> None:
     for place in (0.0, 0.2, 0.5, 0.8, 1.0):
         found = place_of(config, scale_up(config, place))
         assert found == pytest.approx(place, abs=0.01 if config is DECAY else 1e-9)
+
+
+def test_a_real_study_has_what_a_study_must_have(tmp_path: Path) -> None:
+    """jobs/studies/fashion_mnist_fc.yaml as the command ran it: many COMPLETE trials at each size, and three regimes."""
+    with tarfile.open(ARCHIVE) as packed:
+        packed.extractall(tmp_path, filter="data")
+    studies = read_studies(tmp_path / "fashion_mnist_fc" / "archive")
+    assert [study.batch_size for study in studies] == [8 << i for i in range(11)]
+    assert all(study.count("COMPLETE") >= 20 for study in studies)
+    steps = {study.batch_size: steps_to_result(study, METRIC, 0.14) for study in studies}
+    perfect, flat = limits({size: found[0] for size, found in steps.items() if found is not None})
+    assert len(steps) == 11 and 8 < perfect < flat < 8192
