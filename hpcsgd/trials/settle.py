@@ -16,7 +16,7 @@ from hpcsgd.trials.groups import SizePlan
 from hpcsgd.trials.stack import update_all
 from hpcsgd.trials.workshop import Workshop, make_stack
 
-FUSES = (1, 4, 8, 16)
+FUSES = (1, 2, 4, 8, 16)
 """Sizes of groups that ``fuse: auto`` tries."""
 
 MOST_SAMPLES = 1 << 17

@@ -112,7 +112,7 @@ def test_places_and_values_belong_together(config: dict[str, Any]) -> None:
 
 
 def test_a_real_study_has_what_a_study_must_have(tmp_path: Path) -> None:
-    """jobs/studies/fashion_mnist_fc.yaml as the command ran it: many COMPLETE trials at each size, and three regimes."""
+    """jobs/studies/fashion_mnist_fc.yaml as the command ran it: enough COMPLETE trials, and three regimes."""
     with tarfile.open(ARCHIVE) as packed:
         packed.extractall(tmp_path, filter="data")
     studies = read_studies(tmp_path / "fashion_mnist_fc" / "archive")

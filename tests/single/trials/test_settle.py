@@ -47,6 +47,7 @@ def test_the_fastest_way_is_taken_where_it_pays(
         for way in ways:
             way.seconds = seconds[way.engine, way.number]
 
+    monkeypatch.setattr(settle, "FUSES", (1, 4, 8))
     monkeypatch.setattr(settle, "measure_in_turn", measured)
     assert choose(shop(fuse="auto", trials=9), 4) == chosen
 
@@ -56,4 +57,4 @@ def test_large_steps_are_not_tried(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(settle, "MOST_SAMPLES", 64)
     monkeypatch.setattr(settle, "measure_in_turn", lambda ways: tried.extend((way.engine, way.number) for way in ways))
     choose(shop(fuse="auto", trials=20), 16)
-    assert tried == [("loop", 1), ("fused", 1), ("fused", 4)]
+    assert tried == [("loop", 1), ("fused", 1), ("fused", 2), ("fused", 4)]
