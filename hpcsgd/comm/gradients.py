@@ -66,6 +66,7 @@ class GradientAllreduce(ABC):
         self.buckets = buckets
         self.size = size
         self.overlap = overlap
+        self._heads = [part[0] for part in buckets.parts]
         self._waiting = [0] * len(buckets.parts)
         self._launched = 0
         self._armed = False
@@ -95,8 +96,8 @@ class GradientAllreduce(ABC):
         flat = self.buckets.flat
         if self.guard is not None and flat.device.type == "cpu":
             # A GPU is not waited for at every step: there the losses tell, when they are read.
-            for part in self.buckets.parts:
-                self.guard.after(part, "the gradient is")
+            for head in self._heads:
+                self.guard.after(head, "the gradient is")
         flat.mul_(1.0 / self.size)
         return flat.numel() * flat.element_size()
 
