@@ -40,7 +40,7 @@ class FlatReducer:
         guard = self.guard
         finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat), guard))
         if guard is not None:
-            heads = flat[:: self._chunk_numel(flat)].sum()
+            heads = torch.stack([chunk[0] for chunk in self.cut(flat)]).sum()
             guard.after(heads, "what was to be averaged is", among_all=self.comm.size == guard.comm.size)
 
     def reduce_(
@@ -57,9 +57,7 @@ class FlatReducer:
         Returns:
             when the result is in ``flat``, for :func:`finish_on_stream`; None: it is there.
         """
-        numel = self._chunk_numel(flat)
-        flat = flat.detach()
-        chunks = flat.split(numel) if flat.numel() > numel else (flat,)
+        chunks = self.cut(flat.detach())
         if self.staged:
             return self._reduce_staged(chunks, scale, ready, guard)
         if ready is not None:
@@ -74,9 +72,10 @@ class FlatReducer:
                 self._sum_on_host(chunk.numpy(), scale)
         return None
 
-    def _chunk_numel(self, flat: Tensor) -> int:
-        """Elements of a chunk of ``flat``; the last one may be shorter."""
-        return max(1, self.chunk_bytes // flat.element_size())
+    def cut(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """The chunks of the 1-d ``flat``, as views of it."""
+        numel = max(1, self.chunk_bytes // flat.element_size())
+        return flat.split(numel) if flat.numel() > numel else (flat,)
 
     def _sum_on_host(self, values: Array, scale: float) -> None:
         """Replace host ``values`` by ``scale`` times their sum, while they are in cache."""
