@@ -1,0 +1,59 @@
+"""How trials are grouped: as the recipe says, or as is fastest, with groups as even as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hpcsgd.trials import settle
+from hpcsgd.trials.settle import Way, choose, even_size
+from hpcsgd.trials.workshop import Workshop
+
+Shop = Callable[..., Workshop]
+
+
+@pytest.mark.parametrize(
+    ("trials", "fuse", "size"), [(28, 16, 14), (32, 16, 16), (5, 16, 5), (17, 8, 6), (7, 1, 1), (9, 4, 3)]
+)
+def test_groups_are_even(trials: int, fuse: int, size: int) -> None:
+    assert even_size(trials, fuse) == size
+
+
+def test_the_recipe_decides(shop: Shop) -> None:
+    assert choose(shop(fuse=3), 4) == ("fused", 3)
+    assert choose(shop(fuse=1), 4) == ("fused", 1)
+    lenet = {"model__name": "simple_cnn_narrow", "model__widths": "[]"}
+    assert choose(shop(fuse="auto", **lenet), 4) == ("loop", 1)
+    assert choose(shop(fuse=2, **lenet), 4) == ("loop", 2)
+    plans = settle.settle(shop(fuse=4))
+    assert [(p.batch_size, p.budget, p.engine, p.fuse) for p in plans] == [(4, 40, "fused", 3), (16, 20, "fused", 3)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({("loop", 1): 4.0, ("fused", 1): 5.0, ("fused", 4): 2.0, ("fused", 8): 1.0}, ("fused", 8)),
+        ({("loop", 1): 4.0, ("fused", 1): 3.0, ("fused", 4): 2.9, ("fused", 8): 2.8}, ("fused", 1)),
+        ({("loop", 1): 1.0, ("fused", 1): 3.0, ("fused", 4): 2.0, ("fused", 8): 0.95}, ("loop", 1)),
+        ({("loop", 1): 4.0, ("fused", 1): 3.0, ("fused", 4): 2.0, ("fused", 8): 2.1}, ("fused", 4)),
+    ],
+)
+def test_the_fastest_way_is_taken_where_it_pays(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, int], float], chosen: tuple[str, int]
+) -> None:
+    def measured(ways: list[Way]) -> None:
+        assert {(way.engine, way.number) for way in ways} == set(seconds)
+        for way in ways:
+            way.seconds = seconds[way.engine, way.number]
+
+    monkeypatch.setattr(settle, "measure_in_turn", measured)
+    assert choose(shop(fuse="auto", trials=9), 4) == chosen
+
+
+def test_large_steps_are_not_tried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, int]] = []
+    monkeypatch.setattr(settle, "MOST_SAMPLES", 64)
+    monkeypatch.setattr(settle, "measure_in_turn", lambda ways: tried.extend((way.engine, way.number) for way in ways))
+    choose(shop(fuse="auto", trials=20), 16)
+    assert tried == [("loop", 1), ("fused", 1), ("fused", 4)]
