@@ -78,9 +78,10 @@ class Study:
         own = self.table[self.table["setting"].isin([setting.name for setting in settings])]
         diverged = f" {goyal_figures.DIVERGED_NOTE}" if own["num_diverged"].any() else ""
         error = self.error_label.lower().removesuffix(" (%)")
+        of = f"mean ± standard deviation over {seeds_text(own)}" if own["num_seeds"].max() > 1 else "of a single seed"
         return (
             f"{goyal_figures.MEAN_NOTE}{diverged} {QUANTITY_NOTES[self.quantity]} Above each panel: {error}, median of "
-            f"the last {goyal_tables.LAST_EPOCHS} epochs, mean ± standard deviation over {seeds_text(own)}."
+            f"the last {goyal_tables.LAST_EPOCHS} epochs, {of}."
         )
 
 

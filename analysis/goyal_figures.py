@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 import figures
 from goyal_settings import ORDER, Setting
-from goyal_tables import TRAINING
+from goyal_tables import TRAINING, percent_text
 
 BATCH_LABEL = "Minibatch kn (samples)"
 BASELINE: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 2)), "linewidth": 1.2}
@@ -163,8 +163,7 @@ def error_text(row: Any) -> str:
     """The final error of a setting, as a row of its table has it."""
     parts = []
     if not math.isnan(row.error_percent):
-        spread = "" if math.isnan(row.error_std_percent) else f" ± {row.error_std_percent:.2f}"
-        parts.append(f"{row.error_percent:.2f}{spread} %")
+        parts.append(percent_text(row.error_percent, row.error_std_percent))
     if row.num_diverged:
         parts.append(f"{row.num_diverged} of {row.num_runs} diverged")
     if row.num_unfinished:

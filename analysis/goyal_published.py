@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pandas as pd
-import published
 
+import published
 from goyal_settings import ORDER, RULES, kind_text
+from goyal_tables import percent_text
 from size_tables import WEAK
 
 PUBLISHED = "published"
@@ -54,13 +55,13 @@ def warmup_note() -> str:
     """The published comparison of warm-ups, in words."""
     table = errors()
     texts = [
-        f"{kind_text(row.scaling_rule, row.warmup)} {row.error_percent:.2f} ± {row.error_std_percent:.2f} %"
+        f"{kind_text(row.scaling_rule, row.warmup)} {percent_text(row.error_percent, row.error_std_percent)}"
         for row in table[table["global_batch_size"] == LARGE].itertuples()
     ]
     small = table[table["global_batch_size"] == MAIN_BATCH].iloc[0]
     return (
         f"Published (Goyal 2017, ResNet-50 on ImageNet, kn = {LARGE}, validation error): {'; '.join(texts)}; small "
-        f"minibatch kn = {MAIN_BATCH} {small['error_percent']:.2f} ± {small['error_std_percent']:.2f} %."
+        f"minibatch kn = {MAIN_BATCH} {percent_text(small['error_percent'], small['error_std_percent'])}."
     )
 
 

@@ -109,6 +109,12 @@ def setting_table(settings: Sequence[Setting], runs: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def percent_text(mean: float, deviation: float) -> str:
+    """``11.50 ± 0.12 %``, which no line break parts; without a deviation where that is NaN."""
+    spread = "" if math.isnan(deviation) else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{deviation:.2f}"
+    return f"{mean:.2f}{spread}\N{NO-BREAK SPACE}%"
+
+
 def curve_table(settings: Sequence[Setting]) -> pd.DataFrame:
     """One row a run and epoch: ``error_percent``, ``train_error_percent`` and ``train_loss``, NaN where there is none.
 

@@ -42,7 +42,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text(drawn: Path, name: str) -> str:
-    return (drawn / f"goyal_{name}.svg").read_text()
+    """The figure's, each space of one kind."""
+    return (drawn / f"goyal_{name}.svg").read_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_every_figure_and_table_is_written(drawn: Path) -> None:

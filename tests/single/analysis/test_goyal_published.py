@@ -36,7 +36,7 @@ def test_the_errors_of_the_paper_come_back_unchanged() -> None:
 
 
 def test_the_warm_ups_in_words() -> None:
-    note = goyal_published.warmup_note()
+    note = goyal_published.warmup_note().replace("\N{NO-BREAK SPACE}", " ")
     assert "kn = 8192, validation error): no warm-up 24.84 ± 0.37 %; constant warm-up 25.88 ± 0.56 %;" in note
     assert note.endswith("small minibatch kn = 256 23.60 ± 0.12 %.")
 
