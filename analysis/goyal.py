@@ -70,8 +70,7 @@ class Study:
         self.quantity = goyal_tables.training_quantity(self.curves)
         self.series = find_series(self.settings)
         self.comparisons = find_comparisons(self.settings)
-        splits = sorted({split for split in self.runs["split"] if split})
-        self.error_label = f"{splits[0].capitalize()} error (%)" if len(splits) == 1 else "Error (%)"
+        self.error_label = goyal_tables.error_label(self.runs)
 
     def caption(self, settings: Sequence[Setting]) -> str:
         """What the curves of these settings are, and the errors above their panels."""

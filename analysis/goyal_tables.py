@@ -19,8 +19,8 @@ from run_logs import Entry
 from timing_tables import steps_per_epoch
 
 LAST_EPOCHS = 5
-ERROR_SPLITS = ("test", "validation")
-"""The split that errors are of: the first of these that a run has evaluated."""
+ERROR_SPLITS = {"test": "Test", "val": "Validation"}
+"""The split that errors are of, the first of these that a run has evaluated; and its name on an axis."""
 TRAINING = {"train_error_percent": "Training error (%)", "train_loss": "Training loss (nats)"}
 """What a training curve may show, the better first, and the label of its axis."""
 MOST_POINTS = 400
@@ -30,6 +30,12 @@ def error_split(item: Entry) -> str | None:
     """The split that the run's error is of; None where it has evaluated none."""
     known = set(item.run.evaluations["split"])
     return next((split for split in ERROR_SPLITS if split in known), None)
+
+
+def error_label(runs: pd.DataFrame) -> str:
+    """The label of an axis of errors, of rows of :func:`run_table`; it names no split where these differ."""
+    splits = {split for split in runs["split"] if split}
+    return f"{ERROR_SPLITS[splits.pop()]} error (%)" if len(splits) == 1 else "Error (%)"
 
 
 def errors(item: Entry, split: str | None) -> pd.DataFrame:

@@ -6,22 +6,28 @@ Heavy imports happen in the commands that need them, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcsgd import __version__
-from hpcsgd.config import CommConfig, RunConfig
+from hpcsgd.config import RunConfig
 from hpcsgd.errors import DiskError, JointError, UsageError
+
+if TYPE_CHECKING:
+    from hpcsgd.comm.communicator import Communicator
+    from hpcsgd.comm.stop import StopSignals
 
 EXAMPLES = """examples:
   mpirun -n 4 hpcsgd train jobs/demo_local_sgd.yaml --algorithm.sync_period 8 --run_dir runs/x
   hpcsgd train jobs/demo_sync_sgd.yaml --print_config
   hpcsgd data fetch fashion_mnist
   hpcsgd info runs/x
+  mpirun -n 2 hpcsgd study run jobs/studies/fashion_mnist_small.yaml
+  hpcsgd study status runs/fashion_mnist_small
   hpcsgd submit jobs/demo_local_sgd.yaml --site perlmutter --nodes 2 --account PROJECT -- --epochs 10
   hpcsgd scale jobs/demo_sync_sgd.yaml --gpus 1,2 --launcher mpirun
 """
@@ -43,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["train"]:
             return train(words[1:])
+        if words[:1] == ["study"]:
+            from hpcsgd.trials.command import study
+
+            return study(words[1:])
         if words and words[0] in LAUNCH:
             from hpcsgd.launch import commands
 
@@ -73,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     fetcher.add_argument(
         "--from", metavar="SOURCE", dest="source", default="auto", help="a directory, debian, web, or auto (default)"
     )
+    commands.add_parser("study", help="a batch-size study: run it, or see how far it is", add_help=False)
     for name, meaning in LAUNCH.items():
         commands.add_parser(name, help=meaning, add_help=False)
     describe = commands.add_parser("info", help="summarise a run")
@@ -103,34 +114,18 @@ def train(words: list[str]) -> int:
 
 
 def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str]) -> int:
-    """Start MPI, take rank 0's configuration and train; rank 0 alone says what was wrong."""
-    from hpcsgd.comm.abort import abort_on_failure
-    from hpcsgd.comm.mpi import connect
-    from hpcsgd.comm.stop import StopSignals
+    """Train on all ranks."""
+    from hpcsgd.start import work_together
 
-    # Before what takes long: MPI's start and the import of torch.
-    signals = StopSignals()
-    signals.listen()
-    deadline = config.faults.collective_timeout_seconds
-    # Where a rank does not come to MPI's own start, there is nobody to ask: every thread's stack, and the end.
-    faulthandler.dump_traceback_later(deadline, exit=True, file=2)
-    comm = connect(config.comm if mistake is None else CommConfig())
-    faulthandler.cancel_dump_traceback_later()
-    try:
-        with abort_on_failure(comm), comm.watchdog.on_guard(deadline):
-            config, text = comm.broadcast_object((config, str(mistake) if mistake is not None else None))
-            if text is not None:
-                raise UsageError(text)
-            from hpcsgd.train import run
+    def work(config: RunConfig, comm: Communicator, signals: StopSignals) -> int:
+        from hpcsgd.train import run
 
-            result = run(config, comm, argv, signals)
-    except JointError as error:
-        if comm.rank:
-            return error.exit_code
-        raise
-    if comm.rank == 0 and result.path is not None:
-        print(f"hpcsgd: the run is in {result.path}", file=sys.stderr)
-    return 0
+        result = run(config, comm, argv, signals)
+        if comm.rank == 0 and result.path is not None:
+            print(f"hpcsgd: the run is in {result.path}", file=sys.stderr)
+        return 0
+
+    return work_together(config, mistake, work)
 
 
 def _with_run_dir(config: RunConfig, recipe: str | None) -> RunConfig:

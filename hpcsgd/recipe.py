@@ -1,21 +1,37 @@
-"""From a recipe and the command line to a :class:`~hpcsgd.config.RunConfig`: defaults < recipe < command line."""
+"""From a recipe and the command line to a configuration, of a run or of a study: defaults < recipe < command line."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
 
+C = TypeVar("C")
+
+COMMANDS = {"RunConfig": "train", "StudyConfig": "study run"}
+"""The command that reads recipes of each configuration."""
+
 
 def load_config(recipe: str | None, overrides: list[str]) -> RunConfig:
+    """The run that ``recipe`` and ``overrides`` tell; see :func:`load`."""
+    return load(RunConfig, recipe, overrides)
+
+
+def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
     """Read ``recipe`` (None: only defaults) and apply ``--dotted.key value`` or ``--dotted.key=value`` overrides.
+
+    Args:
+        cls: dataclass of the configuration.
+        recipe: path of a YAML file.
+        overrides: words of the command line.
 
     Raises:
         UsageError: an unreadable recipe, an unknown key, a wrong type or an impossible value; names the place.
@@ -23,19 +39,20 @@ def load_config(recipe: str | None, overrides: list[str]) -> RunConfig:
     from jsonargparse import ArgumentError
 
     content = read_recipe(Path(recipe)) if recipe is not None else {}
-    _check_keys(_dotted(content), str(recipe))
+    known = known_keys(cls)
+    _check_keys(cls, _dotted(content, known), str(recipe))
     options = [word[2:].partition("=")[0] for word in overrides if word.startswith("--")]
-    _check_keys(((key, None) for key in options), "the command line")
-    parser = make_parser()
+    _check_keys(cls, ((key, None) for key in options), "the command line")
+    parser = make_parser(cls)
     try:
         where = str(recipe) if recipe is not None else "without a recipe"
         parsed = parser.parse_object(content, defaults=True)
         if overrides:
             where = "the command line" if recipe is None else f"{recipe} with the command line"
             parsed = parser.parse_args(overrides, namespace=parsed)
-        return RunConfig(**vars(parser.instantiate(parsed)))
+        return cls(**vars(parser.instantiate(parsed)))
     except (ArgumentError, ValueError, TypeError) as error:
-        raise UsageError(f"{where}: {_explain(str(error))}") from error
+        raise UsageError(f"{where}: {_explain(str(error), known)}") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -59,14 +76,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def to_yaml(config: RunConfig) -> str:
+def to_yaml(config: Any) -> str:
     """The whole configuration as a recipe that gives it again."""
     import yaml
 
     return str(yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
-def to_dict(config: RunConfig) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as nested dicts and lists of plain values."""
 
     def plain(value: Any) -> Any:
@@ -91,47 +108,49 @@ def known_keys(cls: type = RunConfig, prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-def make_parser() -> Any:
+def make_parser(cls: type = RunConfig) -> Any:
     """The jsonargparse parser of all keys."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="hpcsgd train RECIPE", exit_on_error=False, default_env=False)
-    parser.add_class_arguments(RunConfig, as_group=False)
+    parser = ArgumentParser(prog=f"hpcsgd {COMMANDS[cls.__name__]} RECIPE", exit_on_error=False, default_env=False)
+    parser.add_class_arguments(cls, as_group=False)
     return parser
 
 
-def _dotted(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted keys of nested mappings, with their values."""
+def _dotted(content: Mapping[Any, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys of nested mappings, with their values; a mapping that is a value is not gone into."""
     for key, value in content.items():
         yield f"{prefix}{key}", value
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
+        is_value = f"{prefix}{key}" in known and not dataclasses.is_dataclass(known[f"{prefix}{key}"])
+        if isinstance(value, dict) and not is_value:
+            yield from _dotted(value, known, f"{prefix}{key}.")
 
 
-def _check_keys(items: Iterable[tuple[str, Any]], where: str) -> None:
+def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> None:
     """Refuse unknown keys, with the nearest known one, and a section that is no mapping of keys."""
-    known = known_keys()
+    known = known_keys(cls)
     for key, value in items:
         if key not in known:
             near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
             # A right name in the wrong section, or without one, is nearest of all.
-            near = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]] or near
-            hint = f"did you mean {near[0]}?" if near else "hpcsgd train --help lists the keys"
+            same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+            near = difflib.get_close_matches(key, same, n=1, cutoff=0) or near
+            hint = f"did you mean {near[0]}?" if near else f"hpcsgd {COMMANDS[cls.__name__]} --help lists the keys"
             raise UsageError(f"{where}: unknown key {key}; {hint}")
         if dataclasses.is_dataclass(known[key]) and not isinstance(value, dict):
             inside = ", ".join(k for k in known if k.startswith(f"{key}."))
             raise UsageError(f"{where}: {key} is a section, not a value; its keys are {inside}")
 
 
-def _explain(message: str) -> str:
+def _explain(message: str, known: Mapping[str, Any]) -> str:
     """The parser's message in one line: the key, the bad value and what is valid."""
     flat = " ".join(message.split())
     found = re.search(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)$', flat)
-    if not found or found[1] not in known_keys():
+    if not found or found[1] not in known:
         stray = re.match(r"unrecognized arguments: (.*)", flat, re.IGNORECASE)
         return f"{stray[1]!r} is no --key value; the recipe, if any, comes first" if stray else flat
     key, value = found[1], found[2]
-    kind = known_keys()[key]
+    kind = known[key]
     choices = [str(choice) for choice in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
     if not choices:
         return f"{key} is {value!r}: it must be of type {_type_name(kind)}"
@@ -142,17 +161,24 @@ def _explain(message: str) -> str:
 
 def _type_name(kind: Any) -> str:
     """A type as a user would say it."""
-    if isinstance(kind, type) and not typing.get_args(kind):
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(str(part) for part in parts)
+    if origin is dict:
+        return f"mapping from {_type_name(parts[0])} to {_type_name(parts[1])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in parts if part is not types.NoneType)
+    if isinstance(kind, type) and not parts:
         return {"int": "integer", "str": "text", "bool": "true or false", "float": "number"}.get(
             kind.__name__, kind.__name__
         )
     return str(kind).replace("typing.", "")
 
 
-def print_help() -> None:
+def print_help(cls: type = RunConfig) -> None:
     """Print all keys of a recipe with their meaning and defaults."""
-    parser = make_parser()
-    parser.usage = "hpcsgd train [RECIPE] [--print_config] [--KEY VALUE ...]"
+    parser = make_parser(cls)
+    parser.usage = f"hpcsgd {COMMANDS[cls.__name__]} [RECIPE] [--print_config] [--KEY VALUE ...]"
     parser.print_help()
 
 

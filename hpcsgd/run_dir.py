@@ -1,4 +1,4 @@
-"""The directory of a run: made when nothing can be wrong any more, never half-made, and used by one job at a time."""
+"""The directory of a run or a study: made when nothing can be wrong any more, never half-made, of one job at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ class Claim:
         """``descriptor``: of the locked file; None locks nothing."""
         self._descriptor = descriptor
 
-    def take_over(self, path: Path) -> None:
+    def take_over(self, path: Path, kind: str = "run") -> None:
         """Claim the directory of a rank that died, unless it is claimed by this one already.
 
         Raises:
             UsageError: another job was faster.
         """
         if self._descriptor is None:
-            self._descriptor = _lock(path)
+            self._descriptor = _lock(path, kind)
 
     @property
     def holds(self) -> bool:
@@ -79,12 +80,26 @@ def claim(path: Path, config: RunConfig) -> Claim:
         UsageError: the directory holds a run and nothing says what becomes of it; or one of another recipe; or another
             job is using it; or it cannot be written. Nothing is left behind, and nothing there is changed.
     """
+    return claim_directory(path, "run", lambda: _prepare(path, config))
+
+
+def claim_directory(path: Path, kind: str, prepare: Callable[[], None]) -> Claim:
+    """Make a directory, keep other jobs from it, and then ``prepare`` it.
+
+    Args:
+        path: the directory.
+        kind: what it holds, a ``run`` or a ``study``.
+        prepare: looks at what is there, and writes the first file.
+
+    Raises:
+        UsageError: from ``prepare``, or another job is using it, or it cannot be written. Nothing is left behind.
+    """
     made = [parent for parent in (path, *path.parents) if not parent.exists()]
     claimed = Claim(None)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        claimed.take_over(path)
-        _prepare(path, config)
+        claimed.take_over(path, kind)
+        prepare()
     except (OSError, UsageError) as error:
         if claimed.holds and path in made:
             (path / LOCK).unlink(missing_ok=True)
@@ -92,11 +107,11 @@ def claim(path: Path, config: RunConfig) -> Claim:
         _remove(made)
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"cannot write the run directory {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write the {kind} directory {path}: {error.strerror}") from error
     return claimed
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, kind: str) -> int:
     """Lock the directory; the lock's file tells others who has it."""
     descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -104,7 +119,7 @@ def _lock(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.read(descriptor, 200).decode(errors="replace") or "another job"
         os.close(descriptor)
-        raise UsageError(f"{path} is in use by {holder}: wait for it, or choose another run_dir") from error
+        raise UsageError(f"{path} is in use by {holder}: wait for it, or choose another {kind}_dir") from error
     except OSError as error:
         # Some parallel file systems are mounted without locks.
         print(f"hpcsgd: {path} cannot be locked ({error.strerror}): see that no other job uses it", file=sys.stderr)
@@ -139,12 +154,17 @@ def _prepare(path: Path, config: RunConfig) -> None:
 
 def _check_same(path: Path, config: RunConfig) -> None:
     """Refuse to go on with a run of another recipe."""
-    before = dict(dotted(read_recipe(path / "recipe.yaml")))
+    check_same(path, path / "recipe.yaml", config, "run", FREE_TO_CHANGE)
+
+
+def check_same(path: Path, recipe: Path, config: Any, kind: str, free: Sequence[str]) -> None:
+    """Refuse to go on in ``path`` with another configuration than that of ``recipe``, but for sections ``free``."""
+    before = dict(dotted(read_recipe(recipe)))
     for key, value in dotted(to_dict(config)):
-        if key.partition(".")[0] not in FREE_TO_CHANGE and before.get(key) != value:
+        if key.partition(".")[0] not in free and before.get(key) != value:
             raise UsageError(
-                f"{path} holds a run with {key} {before.get(key)!r}, not {value!r}: a run is resumed with the recipe "
-                "that it began with"
+                f"{path} holds a {kind} with {key} {before.get(key)!r}, not {value!r}: a {kind} is resumed with the "
+                "recipe that it began with"
             )
 
 

@@ -50,13 +50,14 @@ class DataConfig:
     Attributes:
         name: data set.
         dir: directory of its files; unset, the usual places are searched.
-        train_fraction: share of the training set to train on: the same samples whatever the seed, and all of a smaller
-            share are in a larger one.
+        train_fraction: share of the training set, without what is held out, to train on: the same samples whatever the
+            seed, and all of a smaller share are in a larger one.
         flip: mirror training images with probability 1/2.
         crop_padding: pad training images by so many zero pixels and crop back at a random place; 0 is off.
         tail: what becomes of the last samples of an epoch that do not fill a global batch: ``drop`` leaves them
             out (another permutation each epoch), ``wrap`` fills the batch from the start of the permutation,
             ``keep`` makes a smaller last batch, cut as evenly as can be.
+        validation_samples: last samples of the training split that are held out of training, as the split ``val``.
         synthetic_shape: channels, height, width of ``synthetic`` images.
         synthetic_classes: classes of ``synthetic``.
         synthetic_train_samples: training samples of ``synthetic``.
@@ -69,6 +70,7 @@ class DataConfig:
     flip: bool = False
     crop_padding: int = 0
     tail: Literal["drop", "wrap", "keep"] = "drop"
+    validation_samples: int = 0
     synthetic_shape: tuple[int, int, int] = (1, 28, 28)
     synthetic_classes: int = 10
     synthetic_train_samples: int = 4096
@@ -77,6 +79,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
+        require(self.validation_samples >= 0, "data.validation_samples", self.validation_samples, "0 or more")
         require(min(self.synthetic_shape) >= 1, "data.synthetic_shape", self.synthetic_shape, "three positive sizes")
         require(self.synthetic_classes >= 2, "data.synthetic_classes", self.synthetic_classes, "2 or more")
         for name in ("synthetic_train_samples", "synthetic_test_samples"):

@@ -36,15 +36,16 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split.
+    """A training and a test split, and perhaps a validation split.
 
     Attributes:
         name: data set.
-        train: training split.
+        train: training split, without what is held out.
         test: test split.
         num_classes: classes; every label is below.
         mean: of the training pixels as stored, by channel.
         std: standard deviation likewise; 1 for a channel that is constant.
+        val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    val: ArraySplit | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,7 +74,8 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
         The whole data set in memory, its training split as far as ``train_fraction`` says.
 
     Raises:
-        UsageError: files are missing, truncated, of a wrong format, or contradict each other.
+        UsageError: files are missing, truncated, of a wrong format, or contradict each other; or all training samples
+            would be held out.
     """
     if config.name == "synthetic":
         num_classes = config.synthetic_classes
@@ -82,9 +85,23 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     else:
         num_classes = _NUM_CLASSES[config.name]
         splits = read_splits(config.name, *locate(config.name, config.dir))
-    train = share_of(splits[0], config.train_fraction)
+    (left, val), test = _hold_out(splits[0], config.validation_samples), splits[1]
+    train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images)
-    return Dataset(config.name, train, splits[1], num_classes=num_classes, mean=mean, std=std)
+    return Dataset(config.name, train, test, num_classes=num_classes, mean=mean, std=std, val=val)
+
+
+def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | None]:
+    """What is left of a training split, and its last ``count`` samples; None where none are held out."""
+    if count == 0:
+        return split, None
+    size = len(split.labels)
+    if count >= size:
+        raise UsageError(
+            f"data.validation_samples is {count}, but the training split has {size}: choose {size - 1} or less"
+        )
+    left, held = slice(0, size - count), slice(size - count, None)
+    return ArraySplit(split.images[left], split.labels[left]), ArraySplit(split.images[held], split.labels[held])
 
 
 def share_of(split: ArraySplit, fraction: float) -> ArraySplit:

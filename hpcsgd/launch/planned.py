@@ -55,7 +55,7 @@ def plan_run(recipe: str, words: Sequence[str], ranks: int, name: str = "") -> P
 def num_train_samples(data: DataConfig) -> int:
     """Training samples of a data set that need not be here: of its published form, where it has one."""
     whole = data.synthetic_train_samples if data.name == "synthetic" else PUBLISHED[data.name].sizes[0]
-    return num_kept(whole, data.train_fraction)
+    return num_kept(whole - data.validation_samples, data.train_fraction)
 
 
 def nodes_and_tasks(ranks: int, site: SiteProfile, tasks_per_node: int | None = None) -> tuple[int, int]:

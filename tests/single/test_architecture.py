@@ -27,7 +27,8 @@ LAYERS = (
     {"evaluate", "resume"},
     {"open_log", "keeper"},
     {"survive"},
-    {"train"},
+    {"train", "start"},
+    {"trials"},
     {"launch"},
     {"cli"},
     {"__main__"},
@@ -42,6 +43,7 @@ FORBIDDEN = {
     "hpcsgd/optim": {"mpi4py", "horovod"},
     "hpcsgd/data": {"mpi4py", "horovod"},
     "hpcsgd/record": {"mpi4py", "horovod"},
+    "hpcsgd/trials": {"mpi4py", "horovod"},
     "hpcsgd/config": HEAVY | {"numpy", "pandas"},
     "hpcsgd/errors": HEAVY | {"numpy", "pandas"},
     "hpcsgd/recipe": HEAVY | {"numpy", "pandas"},
@@ -54,6 +56,10 @@ LIGHT = (
     "hpcsgd.config",
     "hpcsgd.errors",
     "hpcsgd.cli",
+    "hpcsgd.config.study",
+    "hpcsgd.start",
+    "hpcsgd.trials.command",
+    "hpcsgd.trials.status",
     "hpcsgd.recipe",
     "hpcsgd.record",
     "hpcsgd.record.reader",
@@ -183,7 +189,17 @@ def test_analysis_loads_neither_torch_nor_mpi() -> None:
     assert heavy_modules(f"import {', '.join(names)}") == ""
 
 
-@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("data", "--help"), ("info", "--help")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("data", "--help"),
+        ("info", "--help"),
+        ("study", "--help"),
+        ("study", "run", "--help"),
+    ],
+)
 def test_help_loads_neither_torch_nor_mpi(words: tuple[str, ...]) -> None:
     call = "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code in (None, 0), stop.code"
     assert heavy_modules(f"import sys; sys.argv = {['hpcsgd', *words]!r}\nfrom hpcsgd.cli import main\n{call}") == ""

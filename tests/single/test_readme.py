@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from hpcsgd.cli import LAUNCH, main
 from hpcsgd.config import RunConfig
+from hpcsgd.config.study import StudyConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -57,9 +58,18 @@ def option_rows(cls: type = RunConfig, prefix: str = "") -> Iterator[str]:
         yield f"| `{key}` | {shown(field.default)} | {meaning} |"
 
 
-def test_the_table_of_options_is_the_docstrings() -> None:
-    expected = "\n".join(["| key | default | meaning |", "|---|---|---|", *option_rows()])
-    found = re.search(r"<!-- options:.*?-->\n(.*?)<!-- end of options -->", README, flags=re.DOTALL)
+def study_rows() -> Iterator[str]:
+    """The rows of a study's options that a run does not have."""
+    shared = {row.split("`")[1].partition(".")[0] for row in option_rows() if "." in row.split("`")[1]} - {"evaluate"}
+    for row in option_rows(StudyConfig):
+        if row.split("`")[1].partition(".")[0] not in shared:
+            yield row
+
+
+@pytest.mark.parametrize(("mark", "rows"), [("options", option_rows), ("study options", study_rows)])
+def test_the_table_of_options_is_the_docstrings(mark: str, rows: Callable[[], Iterator[str]]) -> None:
+    expected = "\n".join(["| key | default | meaning |", "|---|---|---|", *rows()])
+    found = re.search(rf"<!-- {mark}:.*?-->\n(.*?)<!-- end of {mark} -->", README, flags=re.DOTALL)
     assert found is not None
     assert found[1].strip() == expected, f"put this between the marks in README.md:\n\n{expected}"
 
@@ -85,17 +95,18 @@ def test_make_targets_that_the_readme_names_are_there() -> None:
 
 
 def test_keys_that_the_readme_uses_are_options() -> None:
-    keys = {row.split("`")[1] for row in option_rows()}
+    keys = {row.split("`")[1] for row in (*option_rows(), *study_rows())}
     prose = README.partition("<!-- options")[0]
     used = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?) ", prose)) - {"print_config", "from", "no", "oversubscribe"}
-    used |= set(re.findall(r"`((?:comm|data|algorithm|log|model)\.[a-z_]+)", prose)) - {"model.pt"}
+    used |= set(re.findall(r"`((?:comm|data|algorithm|log|model|space|stop|goal)\.[a-z_]+)", prose)) - {"model.pt"}
     assert used
     shown = io.StringIO()
     for command in LAUNCH:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main([command, "--help"])
     used -= set(re.findall(r"--([a-z_]+)", shown.getvalue()))
-    assert sorted(key for key in used if key not in keys) == []
+    keys |= {key.rpartition(".")[0] for key in keys}
+    assert sorted(used - keys) == []
 
 
 def test_commands_for_sites_that_the_readme_shows_make_their_scripts(

@@ -11,6 +11,7 @@ import pytest
 from goyal_settings import find_settings
 from goyal_tables import (
     curve_table,
+    error_label,
     errors,
     last_error,
     remarks,
@@ -30,7 +31,7 @@ def test_a_runs_error_is_the_median_over_its_last_five_epochs(tmp_path: Path) ->
     assert last_error(item, "train") == (pytest.approx(9.0), 5)
     assert errors(item, "test")["error"].tolist() == pytest.approx(SEVEN)
     assert errors(item, "test")["epoch"].tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert math.isnan(last_error(item, "validation")[0]) and last_error(item, "validation")[1] == 0
+    assert math.isnan(last_error(item, "val")[0]) and last_error(item, "val")[1] == 0
 
 
 def test_fewer_or_rarer_evaluations_are_counted(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_what_diverged_or_did_not_end_is_counted_and_in_no_mean(tmp_path: Path) 
     assert "lost: diverged; it is counted beside the mean of its setting, not in it." in lines
     assert "going: still running, or killed; it is not in the mean of its setting." in lines
     assert "again: its error is the median of 3 evaluations, not of the last 5 epochs." in lines
-    assert "blind: no evaluation of test or validation: no error." in lines
+    assert "blind: no evaluation of test or val: no error." in lines
     assert "kn = 64; 1 rank: 5 runs of 4 seeds." in lines
 
 
@@ -86,11 +87,13 @@ def test_a_single_run_is_said(tmp_path: Path) -> None:
 
 def test_other_splits_stand_in_for_the_test_set_and_are_said(tmp_path: Path) -> None:
     test, other = (goyal_entry(tmp_path / name, seed=seed, test=[8.0] * 5) for seed, name in enumerate("ab"))
-    other.run.evaluations["split"] = "validation"
+    other.run.evaluations["split"] = "val"
     settings = find_settings([test, other])
     runs = run_table(settings)
-    assert runs["split"].tolist() == ["test", "validation"]
-    assert "Errors are of different splits (test, validation)" in remarks(runs, setting_table(settings, runs))[-1]
+    assert runs["split"].tolist() == ["test", "val"]
+    assert error_label(runs) == "Error (%)"
+    assert [error_label(runs[runs["run"] == name]) for name in "ab"] == ["Test error (%)", "Validation error (%)"]
+    assert "Errors are of different splits (test, val)" in remarks(runs, setting_table(settings, runs))[-1]
 
 
 def test_curves_by_epoch(tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_a_fraction_is_the_same_samples_and_part_of_a_larger_one(
     assert half.mean == pytest.approx([half.train.images.mean()], rel=1e-14)
 
 
+def test_what_is_held_out_is_the_same_whatever_the_fraction(
+    tmp_path: Path, idx_files: Files, write_files: Write
+) -> None:
+    write_files(tmp_path, idx_files)
+    options = {"name": "mnist", "dir": str(tmp_path), "validation_samples": 10}
+    whole, half = (load_dataset(DataConfig(train_fraction=fraction, **options)) for fraction in (1.0, 0.5))  # type: ignore[arg-type]
+    assert whole.val is not None and half.val is not None
+    assert whole.val.images.tobytes() == half.val.images.tobytes()
+    assert (len(half.train.labels), len(half.val.labels)) == (25, 10)
+
+
 @pytest.mark.parametrize(("fraction", "count"), [(1.0, 60), (0.2, 12), (1e-9, 1), (0.999, 60)])
 def test_how_many_samples_a_fraction_leaves(fraction: float, count: int) -> None:
     assert num_kept(60, fraction) == count

@@ -1,0 +1,214 @@
+"""What a batch-size study is: a search for each of several batch sizes (Shallue 2019), of plain values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpcsgd.config.check import require
+from hpcsgd.config.conduct import CommConfig, FaultConfig
+from hpcsgd.config.method import OptimizerConfig
+from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
+from hpcsgd.config.workload import DataConfig, ModelConfig
+
+__all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingConfig", "StopConfig", "StudyConfig"]
+
+
+@dataclass(frozen=True)
+class GoalConfig:
+    """What a trial is to reach: a validation metric strictly below a value.
+
+    Attributes:
+        metric: judged on the validation split.
+        value: the goal, a fraction for errors; unset, there is none.
+    """
+
+    metric: Literal["val/classification_error", "val/cross_entropy_error"] = "val/classification_error"
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.value is None or self.value > 0, "goal.value", self.value, "positive")
+        error = self.metric.endswith("classification_error")
+        require(not error or self.value is None or self.value < 1, "goal.value", self.value, "a fraction below 1")
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """When a trial ends.
+
+    Attributes:
+        steps: step budget; one number, or a mapping from batch size to number.
+        epochs: epoch budget, likewise; with both, the smaller counts.
+        at_goal: end a trial at its first evaluation that is better than the goal. It is COMPLETE.
+        patience: evaluations without a better goal metric after which a trial is given up as INCOMPLETE; unset, never.
+    """
+
+    steps: int | dict[int, int] | None = None
+    epochs: float | dict[int, float] | None = None
+    at_goal: bool = False
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            ok = value is None or all(v > 0 for v in all_values(value))
+            require(ok, f"stop.{name}", value, "positive")
+        require(self.patience is None or self.patience >= 1, "stop.patience", self.patience, "1 or more")
+
+    def budget(self, batch_size: int, num_samples: int) -> int:
+        """Steps that make a trial COMPLETE, with ``num_samples`` training samples."""
+        found = []
+        if self.steps is not None:
+            found.append(value_at(self.steps, batch_size))
+        if self.epochs is not None:
+            found.append(math.ceil(value_at(self.epochs, batch_size) * num_samples / batch_size))
+        return max(1, min(found))
+
+
+@dataclass(frozen=True)
+class SpacingConfig:
+    """When the trials are evaluated, and on what.
+
+    Attributes:
+        every_steps: least number of steps between two evaluations; one number, or a mapping from batch size to number.
+        growth: least ratio of the steps of two evaluations: 1 spaces them evenly, 1.1 by at least a tenth.
+        train_samples: first samples of the training split that ``train/`` metrics are of.
+        test_samples: first samples of the test split that ``test/`` metrics are of; unset, all.
+        batch_size: samples of one forward pass.
+    """
+
+    every_steps: int | dict[int, int] = 100
+    growth: float = 1.0
+    train_samples: int = 1000
+    test_samples: int | None = None
+    batch_size: int = 1000
+
+    def __post_init__(self) -> None:
+        least = min(all_values(self.every_steps), default=0)
+        require(least >= 1, "evaluate.every_steps", self.every_steps, "1 or more")
+        require(self.growth >= 1, "evaluate.growth", self.growth, "1 or more")
+        for name in ("train_samples", "test_samples", "batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"evaluate.{name}", value, "1 or more")
+
+    def steps(self, batch_size: int, budget: int) -> list[int]:
+        """The steps that are evaluated, rising; the budget is the last one."""
+        every, found, step = value_at(self.every_steps, batch_size), [], 0
+        while step < budget:
+            step = min(budget, max(step + every, math.ceil(step * self.growth)))
+            found.append(step)
+        return found
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study: for each batch size, trials at quasi-random points of a space of metaparameters.
+
+    Attributes:
+        batch_sizes: samples of a step, one study for each.
+        trials: trials at each batch size.
+        fuse: trials that train together on one device; ``auto`` measures what is fastest, 1 is one after another.
+        ranks_per_trial: ranks that train together by synchronous SGD; trials go to such teams.
+        seed: of the search, the initial parameters and the orders of the data.
+        dtype: floating-point type of parameters and data.
+        device: ``auto`` is a GPU where there is one.
+        share_gpu: allow several ranks on one GPU.
+        threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
+        study_dir: where the study is kept; unset, ``runs/NAME``.
+        overwrite: replace a study that is already in ``study_dir``.
+        resume: ``auto`` goes on with the study in ``study_dir`` where there is one; ``none`` leaves it alone.
+        progress: what rank 0 shows: a ``bar``, ``lines`` or ``none``; ``auto`` is a bar in a terminal, else lines.
+    """
+
+    batch_sizes: tuple[int, ...] = ()
+    trials: int = 20
+    fuse: Literal["auto"] | int = "auto"
+    ranks_per_trial: int = 1
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    share_gpu: bool = False
+    threads: int | None = None
+    study_dir: str | None = None
+    overwrite: bool = False
+    resume: Literal["auto", "none"] = "auto"
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    goal: GoalConfig = field(default_factory=GoalConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    evaluate: SpacingConfig = field(default_factory=SpacingConfig)
+    comm: CommConfig = field(default_factory=CommConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        require(len(sizes) > 0 and all(b >= 1 for b in sizes), "batch_sizes", sizes, "one or more positive integers")
+        require(len(set(sizes)) == len(sizes), "batch_sizes", sizes, "all different")
+        require(self.trials >= 1, "trials", self.trials, "1 or more")
+        require(self.fuse == "auto" or self.fuse >= 1, "fuse", self.fuse, "auto, or 1 or more")
+        require(self.ranks_per_trial >= 1, "ranks_per_trial", self.ranks_per_trial, "1 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        self._check_combinations()
+        self._check_mappings()
+
+    def _check_combinations(self) -> None:
+        """What one section asks of another."""
+        require(self.space.learning_rate.given, "space.learning_rate", "unset", "min and max, or points")
+        searched = self.space.momentum.given
+        require(
+            self.optimizer.momentum > 0 or not searched, "optimizer.momentum", 0, "positive to search space.momentum"
+        )
+        form = self.optimizer.momentum_form
+        require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        held_out = self.data.validation_samples
+        require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
+        budget = self.stop.steps is not None or self.stop.epochs is not None
+        require(budget, "stop.steps", None, "given in a study, or stop.epochs")
+        goal = self.goal.value is not None or not self.stop.at_goal
+        require(goal, "goal.value", None, "given where stop.at_goal is true")
+
+    def _check_mappings(self) -> None:
+        """Mappings from batch size have all of them; each range rises at each batch size."""
+        places: dict[str, Any] = {
+            "stop.steps": self.stop.steps,
+            "stop.epochs": self.stop.epochs,
+            "evaluate.every_steps": self.evaluate.every_steps,
+        }
+        for name in PARAMETERS:
+            given: RangeConfig = getattr(self.space, name)
+            places |= {f"space.{name}.min": given.min, f"space.{name}.max": given.max}
+        for place, value in places.items():
+            if isinstance(value, dict):
+                missing = [size for size in self.batch_sizes if size not in value]
+                require(not missing, place, value, f"given for batch size {missing[0]} too" if missing else "")
+        for name in PARAMETERS:
+            given = getattr(self.space, name)
+            if given.min is None or given.max is None:
+                continue
+            for size in self.batch_sizes:
+                low, high = value_at(given.min, size), value_at(given.max, size)
+                require(low < high, f"space.{name}.max", high, f"above min, {low!r} (batch size {size})")
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer by its name in the public archive."""
+        if not self.optimizer.momentum:
+            return "sgd"
+        return "nesterov_momentum" if self.optimizer.nesterov else "momentum"
+
+    @property
+    def archive_path(self) -> str:
+        """``DATASET/MODEL/OPTIMIZER``, as the public archive's directories are named."""
+        return f"{self.data.name}/{self.model_name}/{self.optimizer_name}"
+
+    @property
+    def model_name(self) -> str:
+        """The model's name; a fully connected one's has its widths."""
+        if self.model.name != "fully_connected":
+            return self.model.name
+        return "_".join(["fully_connected", *map(str, self.model.widths)])

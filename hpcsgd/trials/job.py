@@ -1,0 +1,112 @@
+"""A study as a job: every team of ranks takes the next group of trials until there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.stop import StopSignals, listening
+from hpcsgd.config.study import StudyConfig
+from hpcsgd.errors import Preempted
+from hpcsgd.recipe import to_dict
+from hpcsgd.record import provenance
+from hpcsgd.run_dir import Claim
+from hpcsgd.trials.directory import Claims, StudyDirectory
+from hpcsgd.trials.groups import Group, SizePlan, make_groups
+from hpcsgd.trials.keep import begin_studies, group_record, write_group
+from hpcsgd.trials.lookout import Lookout
+from hpcsgd.trials.points import draw_points
+from hpcsgd.trials.prepare import claim_study
+from hpcsgd.trials.settle import settle
+from hpcsgd.trials.training import Interrupted, train_group
+from hpcsgd.trials.workshop import Workshop, open_workshop
+
+
+def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signals: StopSignals | None = None) -> Path:
+    """Train all trials that are not there yet; gives the study's directory. Collective.
+
+    Args:
+        config: the study; ``study_dir`` is set.
+        comm: the ranks.
+        argv: the command, for the record.
+        signals: those that ask for a stop, if they are listened for already.
+
+    Raises:
+        UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
+        Preempted: a signal asked for a stop. All finished groups are kept.
+    """
+    assert config.study_dir is not None
+    path = Path(config.study_dir)
+    with listening(signals) as signals:
+        shop = open_workshop(config, comm)
+        with agree(comm, lambda: claim_study(path, config) if comm.rank == 0 else Claim(None)):
+            token = comm.broadcast_object(f"{time.time_ns():x}")
+            comm.watchdog.folder = path / f".watchdog-{token}"
+            directory = StudyDirectory(path, config.archive_path)
+            claims = Claims(directory, token, comm.rank)
+            plans = _begin(shop, claims, argv)
+            groups = make_groups(plans, config.trials)
+            shown = config.progress if comm.rank == 0 else "none"
+            lookout = Lookout(claims, groups, plans, signals, shop.num_teams, shown)
+            todo = comm.broadcast_object([group for group in groups if group.name not in directory.finished()])
+            _train_all(shop, claims, lookout, plans, todo)
+            lookout.wait_for_all()
+            comm.barrier()
+            lookout.close()
+            left = comm.broadcast_object(len(groups) - len(directory.finished()))
+            if comm.rank == 0:
+                claims.close()
+    if left:
+        raise Preempted(f"the study in {path} was asked to stop with {left} groups of trials left: start it again")
+    return path
+
+
+def _begin(shop: Workshop, claims: Claims, argv: Sequence[str]) -> list[SizePlan]:
+    """Bring the directory in order, and settle what holds for all starts. Collective."""
+    config, comm, directory = shop.config, shop.comm, claims.directory
+
+    def prepare() -> list[SizePlan]:
+        directory.recover()
+        directory.add_start(provenance.collect(argv, to_dict(config)) | {"ranks": comm.size})
+        plans = directory.read_plan()
+        if plans is None:
+            plans = settle(shop)
+            directory.write_plan(plans)
+        begin_studies(directory, config, plans)
+        claims.open()
+        return plans
+
+    return comm.broadcast_object(agree(comm, lambda: prepare() if comm.rank == 0 else []))
+
+
+def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence[SizePlan], todo: list[Group]) -> None:
+    """Take groups until there is none, or a stop is asked. Collective in the team."""
+    config, team = shop.config, shop.team
+    by_size = {plan.batch_size: plan for plan in plans}
+    points = {
+        plan.batch_size: draw_points(
+            config.space.at(plan.batch_size, plan.budget), config.trials, config.seed, plan.batch_size
+        )
+        for plan in plans
+    }
+    free = time.perf_counter()
+
+    def gives_up() -> bool:
+        lookout.look()
+        return team.broadcast_object(lookout.stops())
+
+    while group := team.broadcast_object(claims.take(todo) if team.rank == 0 and not lookout.stops() else None):
+        plan, begun = by_size[group.batch_size], time.perf_counter()
+        try:
+            trials, clocks = train_group(
+                shop, plan, group, points[group.batch_size][group.first : group.last], gives_up
+            )
+        except Interrupted:
+            return
+        clocks.bookkeeping, free = begun - free, time.perf_counter()
+        if team.rank == 0:
+            record = group_record(shop, plan, group, trials, clocks)
+            claims.keep(group, partial(write_group, trials=trials, record=record))

@@ -1,0 +1,62 @@
+"""Metrics of all trials of a stack at once, by the names of the public archive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hpcsgd.comm.communicator import Communicator
+
+METRICS = ("cross_entropy_error", "classification_error")
+SPLITS = ("train", "val", "test")
+COLUMNS = tuple(f"{split}/{metric}" for split in SPLITS for metric in METRICS)
+"""The columns of measurements.csv after ``step``."""
+
+
+class GivesLogits(Protocol):
+    """A stack of networks."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images [n, C, H, W], the same for all, to [R, n, classes]."""
+
+
+@torch.no_grad()
+def measure(
+    stack: GivesLogits, splits: Mapping[str, tuple[Tensor, Tensor]], team: Communicator, batch_size: int
+) -> list[tuple[float, ...]]:
+    """Evaluate each network of ``stack`` on whole splits, each rank of the team on its part. Collective in the team.
+
+    Args:
+        stack: the networks.
+        splits: images [N, C, H, W] and labels [N] of each.
+        team: the ranks that hold the same networks.
+        batch_size: samples of one forward pass.
+
+    Sums are taken in float64; label smoothing is no part of the metrics.
+
+    Returns:
+        For each network its values of ``COLUMNS``: mean cross-entropy, and the fraction that is wrong (0 to 1).
+    """
+    results = []
+    for name in SPLITS:
+        images, targets = splits[name]
+        start, stop = (len(targets) * (team.rank + i) // team.size for i in (0, 1))
+        sums: Tensor | None = None
+        for first in range(start, stop, batch_size):
+            part = slice(first, min(first + batch_size, stop))
+            labels = targets[part]
+            logits = stack.logits(images[part])
+            each = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), -1), reduction="none")
+            wrong = logits.argmax(dim=-1) != labels
+            found = torch.stack((each.sum(dim=1, dtype=torch.float64), wrong.sum(dim=1, dtype=torch.float64)))
+            sums = found if sums is None else sums + found
+        assert sums is not None, "a team has more ranks than a split has samples"
+        totals = np.ascontiguousarray(sums.cpu().numpy())
+        team.sum_(totals)
+        results.append(totals / len(targets))
+    return [tuple(float(value) for value in column) for column in np.concatenate(results).T]

@@ -1,0 +1,91 @@
+"""``hpcsgd study status``: how far a study is and what it says so far, from its files alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcsgd.errors import UsageError
+from hpcsgd.recipe import read_recipe
+from hpcsgd.trials.directory import ARCHIVE, GROUPS, RECIPE, WORK
+from hpcsgd.trials.results import KeptStudy, edge_warnings, limits, read_studies, steps_to_result
+
+HEADER = ("batch", "COMPLETE", "INCOMPLETE", "INFEASIBLE", "left", "reached", "steps", "best trial")
+
+
+def describe(directory: Path) -> str:
+    """A table of a study, one row a batch size, and what is to be said below it.
+
+    Raises:
+        UsageError: there is no study.
+    """
+    if not (directory / RECIPE).exists():
+        raise UsageError(f"{directory} holds no study: there is no {RECIPE}")
+    recipe = read_recipe(directory / RECIPE)
+    metric, goal = recipe["goal"]["metric"], recipe["goal"]["value"]
+    studies = read_studies(directory / ARCHIVE)
+    results = {} if goal is None else {s.batch_size: steps_to_result(s, metric, goal) for s in studies}
+    rows = [_row(study, recipe, results.get(study.batch_size)) for study in studies]
+    lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
+    steps = {size: found[0] for size, found in results.items() if found is not None}
+    if len(steps) > 1:
+        perfect, flat = limits(steps)
+        lines.append(f"perfect scaling up to batch size {perfect}; from {flat} on steps stay within 2^0.5 of the least")
+    for study in studies:
+        found = results.get(study.batch_size)
+        lines += [f"warning: {text}" for text in (edge_warnings(study, found[1]) if found else [])]
+    return "\n".join([*lines, *_pace(directory)])
+
+
+def _row(study: KeptStudy, recipe: Mapping[str, Any], found: Any) -> tuple[str, ...]:
+    """One batch size."""
+    counts = [study.count(status) for status in HEADER[1:4]]
+    left = recipe["trials"] - len(study.trials)
+    goal, metric = recipe["goal"]["value"], recipe["goal"]["metric"]
+    reached = sum(
+        trial.status == "COMPLETE" and any(row[metric] < goal for row in trial.measurements)
+        for trial in (study.trials if goal is not None else ())
+    )
+    steps, best = "-", "-"
+    if found is not None:
+        steps = str(found[0])
+        values = (f"{name} {value:.4g}" for name, value in found[1].parameters.items())
+        best = f"{found[1].trial_id}: {', '.join(values)}"
+    return (str(study.batch_size), *map(str, counts), str(left), str(reached), steps, best)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns: the last one to the left, all others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)), row[-1]])
+        for row in rows
+    ]
+
+
+def _pace(directory: Path) -> list[str]:
+    """How fast it goes, and what takes the time."""
+    records = [json.loads(path.read_text()) for path in sorted((directory / GROUPS).glob("*.json"))]
+    lines = []
+    if records:
+        busy = sum(record["wall_seconds"] for record in records)
+        kept = sum(record["bookkeeping_seconds"] for record in records)
+        trials = sum(len(record["trials"]) for record in records)
+        share = {name: sum(r[f"{name}_seconds"] for r in records) for name in ("setup", "training", "evaluation")}
+        lines.append(
+            f"{trials} trials in {busy + kept:.0f} s of the teams: training {share['training'] / (busy + kept):.1%}, "
+            f"evaluation {share['evaluation'] / (busy + kept):.1%}, bookkeeping {kept / (busy + kept):.2%}; "
+            f"starting a trial takes {1e3 * share['setup'] / trials:.1f} ms"
+        )
+    work = directory / WORK
+    claims = [path for path in work.glob("*/*") if path.is_file() and path.name != "stop"] if work.exists() else []
+    done = {record["group"] for record in records}
+    running = sorted((path for path in claims if path.name not in done), key=lambda path: path.stat().st_mtime)
+    lines += [
+        f"group {path.name} was taken by {path.read_text().strip()} {time.time() - path.stat().st_mtime:.0f} s ago"
+        for path in running
+    ]
+    return lines

@@ -1,0 +1,134 @@
+"""What a rank needs to train any trial of a study, made once: the device, the data in its memory, the team."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpcsgd.comm.backends import make_reducer
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.device import bind_device, set_threads
+from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
+from hpcsgd.comm.topology import discover
+from hpcsgd.config.study import StudyConfig
+from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
+from hpcsgd.data.device import Normaliser, to_device
+from hpcsgd.data.shards import steps_per_epoch
+from hpcsgd.errors import UsageError
+from hpcsgd.models import build_model
+from hpcsgd.trials.batches import TrainingSplit
+from hpcsgd.trials.stack import FusedStack, LoopStack, Stack
+
+
+@dataclass
+class Workshop:
+    """The parts.
+
+    Attributes:
+        config: the study.
+        comm: all ranks.
+        team: the ranks that train a trial together, this one among them.
+        num_teams: teams of all ranks.
+        device, device_name, dtype: of parameters and data.
+        dataset: shape and classes; its arrays are those of the splits.
+        training: the training split.
+        splits: images, normalised, and labels that are evaluated, by the name of their columns.
+        reducer: sums gradients over the team.
+    """
+
+    config: StudyConfig
+    comm: Communicator
+    team: Communicator
+    num_teams: int
+    device: torch.device
+    device_name: str
+    dtype: torch.dtype
+    dataset: Dataset
+    training: TrainingSplit
+    splits: dict[str, tuple[Tensor, Tensor]]
+    reducer: FlatReducer
+
+    def tensor(self, values: Tensor) -> Tensor:
+        """``values`` on the device, of the type of the parameters."""
+        return values.to(device=self.device, dtype=self.dtype)
+
+    def sum_over_team(self, values: Tensor) -> None:
+        """Replace contiguous ``values`` by their sum over the team."""
+        if self.team.size > 1:
+            flat = values.view(-1)
+            finish_on_stream(flat, self.reducer.reduce_(flat, 1.0, mark(flat)))
+
+
+def make_stack(shop: Workshop, engine: str, seeds: Sequence[int]) -> Stack:
+    """Networks with the initial parameters of ``seeds``."""
+    config = shop.config
+    modules = [build_model(config.model, shop.dataset.shape, shop.dataset.num_classes, seed) for seed in seeds]
+    if engine == "fused":
+        return FusedStack(modules, shop.device, shop.dtype)
+    return LoopStack(modules, shop.device, shop.dtype, config.model.channels_last)
+
+
+def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
+    """Build the parts. Collective.
+
+    Raises:
+        UsageError: on all ranks alike: the study cannot be trained with these ranks, devices and data.
+    """
+    places = agree(comm, lambda: discover(comm))
+    device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
+    set_threads(config.threads, comm, places[comm.rank])
+    dataset = agree(comm, lambda: load_dataset(config.data))
+    agree(comm, lambda: _check(config, comm.size, dataset))
+    dtype = getattr(torch, config.dtype)
+    channels_last = config.model.channels_last
+    team = comm.split(comm.rank // config.ranks_per_trial)
+    normalise = Normaliser(dataset, device, dtype, channels_last)
+    splits = {}
+    for name, split in evaluated_splits(config, dataset).items():
+        images, labels = to_device(split, device, channels_last)
+        # Once and for all: an evaluation of few trials would spend its time on it.
+        splits[name] = (normalise(images), labels)
+    return Workshop(
+        config,
+        comm,
+        team,
+        comm.size // config.ranks_per_trial,
+        device,
+        device_name,
+        dtype,
+        dataset,
+        TrainingSplit(dataset, config.data, device, dtype, channels_last),
+        splits,
+        agree(comm, lambda: make_reducer(config.comm, team, device)),
+    )
+
+
+def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySplit]:
+    """The samples that metrics are of, by the name of their columns in the archive."""
+    assert dataset.val is not None, "a study's recipe holds samples out"
+    limits = {"train": config.evaluate.train_samples, "val": None, "test": config.evaluate.test_samples}
+    return {
+        name: ArraySplit(getattr(dataset, name).images[:limit], getattr(dataset, name).labels[:limit])
+        for name, limit in limits.items()
+    }
+
+
+def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
+    """What only ranks and data show."""
+    team = config.ranks_per_trial
+    if num_ranks % team:
+        valid = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
+        raise UsageError(f"ranks_per_trial is {team}, which does not divide {num_ranks} ranks: choose one of {valid}")
+    for size in config.batch_sizes:
+        if size % team:
+            raise UsageError(
+                f"ranks_per_trial is {team}, but batch size {size} cannot be shared evenly by so many: choose others"
+            )
+        try:
+            steps_per_epoch(len(dataset.train.labels), size, config.data.tail)
+        except UsageError as error:
+            raise UsageError(f"batch_sizes has {size}: {error}") from error
+    build_model(config.model, dataset.shape, dataset.num_classes, config.seed)
