@@ -66,6 +66,7 @@ class GradientAllreduce(ABC):
         self.buckets = buckets
         self.size = size
         self.overlap = overlap
+        self._heads = self.heads()
         self._waiting = [0] * len(buckets.parts)
         self._launched = 0
         self._armed = False
@@ -95,10 +96,23 @@ class GradientAllreduce(ABC):
         flat = self.buckets.flat
         if self.guard is not None and flat.device.type == "cpu":
             # A GPU is not waited for at every step: there the losses tell, when they are read.
-            for part in self.buckets.parts:
-                self.guard.after(part, "the gradient is")
-        flat.mul_(1.0 / self.size)
+            for head in self._heads:
+                self.guard.after(head, "the gradient is")
+        self.scale()
         return flat.numel() * flat.element_size()
+
+    def heads(self) -> list[Tensor]:
+        """The elements that tell, after the reduction, of something not finite before it."""
+        return [part[0] for part in self.buckets.parts]
+
+    def look(self, part: Tensor) -> None:
+        """Look at a bucket for what is not finite, before it is launched."""
+        if self.guard is not None:
+            self.guard.before(part)
+
+    def scale(self) -> None:
+        """From the sums over the ranks to the averages."""
+        self.buckets.flat.mul_(1.0 / self.size)
 
     def close(self) -> None:
         """End it: no more hooks, threads or process groups. Collective; closing twice does nothing."""
@@ -135,8 +149,7 @@ class GradientAllreduce(ABC):
 
     def _launch_next(self) -> None:
         part = self.buckets.parts[self._launched]
-        if self.guard is not None:
-            self.guard.before(part)
+        self.look(part)
         self.launch(self._launched, part)
         self._launched += 1
 

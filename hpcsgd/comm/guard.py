@@ -11,6 +11,7 @@ A sum whose square overflows is taken for not finite: no training gets there, bu
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -33,26 +34,26 @@ class FiniteGuard:
         """Look at the 1-d ``part`` before it is reduced; nothing waits for a GPU."""
         total = part.sum()
         if part.device.type != "cpu":
-            bad = ~(total.abs() < _limit(part))
+            bad = ~(total.abs() < _limit(part.dtype))
             part[:1] = torch.where(bad, torch.nan, part[:1])
             if not self._infected:
                 self._own_bad = bad | self._own_bad
-        elif not abs(total.item()) < _limit(part):
+        elif not abs(total.item()) < _limit(part.dtype):
             part[0] = math.nan
             self._own_bad = self._own_bad or not self._infected
 
-    def after(self, part: Tensor, what: str, *, among_all: bool = True) -> None:
-        """Look at one element of the reduced ``part``; waits for a GPU.
+    def after(self, head: Tensor, what: str, *, among_all: bool = True) -> None:
+        """Look at the first element of a reduced part; waits for a GPU.
 
         Args:
-            part: 1-d, reduced.
+            head: scalar: the element, or the sum of those of several parts.
             what: subject and verb of the message.
             among_all: it was reduced over all ranks, not over a block.
 
         Raises:
             DivergedError: on all ranks, names those whose ``what`` was not finite.
         """
-        if not math.isnan(part[0].item()):
+        if not math.isnan(head.item()):
             return
         if among_all:
             raise DivergedError(f"{what} not finite on {_named(self.comm.allgather_object(bool(self._own_bad)))}")
@@ -71,12 +72,13 @@ class FiniteGuard:
 
 def is_sound(*parts: Tensor) -> bool:
     """Whether all elements are finite, and the squares of the sums too; waits for a GPU."""
-    return all(abs(part.sum().item()) < _limit(part) for part in parts if part.numel())
+    return all(abs(part.sum().item()) < _limit(part.dtype) for part in parts if part.numel())
 
 
-def _limit(part: Tensor) -> float:
+@functools.cache
+def _limit(dtype: torch.dtype) -> float:
     """The largest number whose square is finite."""
-    return math.sqrt(torch.finfo(part.dtype).max)
+    return math.sqrt(torch.finfo(dtype).max)
 
 
 def _named(bad: list[bool]) -> str:

@@ -30,8 +30,8 @@ class MpiGradients(GradientAllreduce):
             reducer: sums over the ranks; with ``overlap`` its communicator is used by no other thread.
             overlap: launch buckets during the backward pass.
         """
-        super().__init__(buckets, size=reducer.comm.size, overlap=overlap)
         self._reducer = reducer
+        super().__init__(buckets, size=reducer.comm.size, overlap=overlap)
         self._tasks: queue.SimpleQueue[tuple[Tensor, Event] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._pending = 0
@@ -43,7 +43,7 @@ class MpiGradients(GradientAllreduce):
     def launch(self, index: int, bucket: Tensor) -> None:
         """Hand the bucket to the thread, or sum it now."""
         if self._thread is None:
-            finish_on_stream(bucket, self._reducer.reduce_(bucket, 1.0, mark(bucket)))
+            finish_on_stream(bucket, self._reduce(bucket, mark(bucket)))
         else:
             self._tasks.put((bucket, mark(bucket)))
             self._pending += 1
@@ -57,6 +57,20 @@ class MpiGradients(GradientAllreduce):
                 raise done
             finish_on_stream(self.buckets.flat, done)
 
+    def heads(self) -> list[Tensor]:
+        """The first elements of all chunks."""
+        return [chunk[0] for part in self.buckets.parts for chunk in self._reducer.cut(part)]
+
+    def look(self, part: Tensor) -> None:
+        """The reducer looks, chunk by chunk."""
+
+    def scale(self) -> None:
+        """The reducer has done it, chunk by chunk."""
+
+    def _reduce(self, bucket: Tensor, ready: Event) -> Event:
+        """Average the bucket over the ranks."""
+        return self._reducer.reduce_(bucket, 1.0 / self.size, ready, self.guard)
+
     def shut_down(self) -> None:
         """End the thread."""
         if self._thread is not None:
@@ -68,6 +82,6 @@ class MpiGradients(GradientAllreduce):
         while (task := self._tasks.get()) is not None:
             bucket, ready = task
             try:
-                self._done.put(self._reducer.reduce_(bucket, 1.0, ready))
+                self._done.put(self._reduce(bucket, ready))
             except BaseException as error:  # handed to the thread that waits for the bucket
                 self._done.put(error)

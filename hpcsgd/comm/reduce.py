@@ -37,37 +37,45 @@ class FlatReducer:
         """Replace the 1-d contiguous ``flat`` by its mean over the ranks."""
         if self.comm.size == 1 or not flat.numel():
             return
-        if self.guard is not None:
-            self.guard.before(flat)
-        finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat)))
-        if self.guard is not None:
-            self.guard.after(flat, "what was to be averaged is", among_all=self.comm.size == self.guard.comm.size)
+        guard = self.guard
+        finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat), guard))
+        if guard is not None:
+            heads = torch.stack([chunk[0] for chunk in self.cut(flat)]).sum()
+            guard.after(heads, "what was to be averaged is", among_all=self.comm.size == guard.comm.size)
 
-    def reduce_(self, flat: Tensor, scale: float, ready: torch.cuda.Event | None) -> torch.cuda.Event | None:
+    def reduce_(
+        self, flat: Tensor, scale: float, ready: torch.cuda.Event | None, guard: FiniteGuard | None = None
+    ) -> torch.cuda.Event | None:
         """Replace ``flat`` by ``scale`` times its sum over the ranks.
 
         Args:
             flat: 1-d, contiguous.
             scale: 1 leaves the sum.
             ready: when the GPU has computed ``flat``, from :func:`mark`; None on a CPU.
+            guard: looks at each chunk just before it is summed, which then finds it in cache.
 
         Returns:
             when the result is in ``flat``, for :func:`finish_on_stream`; None: it is there.
         """
-        numel = max(1, self.chunk_bytes // flat.element_size())
-        flat = flat.detach()
-        chunks = flat.split(numel) if flat.numel() > numel else (flat,)
+        chunks = self.cut(flat.detach())
         if self.staged:
-            return self._reduce_staged(chunks, scale, ready)
+            return self._reduce_staged(chunks, scale, ready, guard)
         if ready is not None:
             ready.synchronize()
         for chunk in chunks:
+            if guard is not None:
+                guard.before(chunk)
             if self.cuda_aware:
                 self.comm.sum_(chunk)  # type: ignore[arg-type]
                 chunk.mul_(scale)
             else:
                 self._sum_on_host(chunk.numpy(), scale)
         return None
+
+    def cut(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """The chunks of the 1-d ``flat``, as views of it."""
+        numel = max(1, self.chunk_bytes // flat.element_size())
+        return flat.split(numel) if flat.numel() > numel else (flat,)
 
     def _sum_on_host(self, values: Array, scale: float) -> None:
         """Replace host ``values`` by ``scale`` times their sum, while they are in cache."""
@@ -76,7 +84,7 @@ class FlatReducer:
             values *= scale
 
     def _reduce_staged(
-        self, chunks: tuple[Tensor, ...], scale: float, ready: torch.cuda.Event | None
+        self, chunks: tuple[Tensor, ...], scale: float, ready: torch.cuda.Event | None, guard: FiniteGuard | None
     ) -> torch.cuda.Event | None:
         """Copy out, sum on the host and copy back, two chunks in flight."""
         stages = self._host_stages(chunks[0])
@@ -93,6 +101,8 @@ class FlatReducer:
                 if index + 1 < len(chunks):
                     # Both copies of a stage are on one stream: this one waits for the copy back before.
                     copied = _copy_out(chunks[index + 1], stages[(index + 1) % 2])
+                if guard is not None:
+                    guard.before(stage)
                 self._sum_on_host(stage.numpy(), scale)
                 chunk.copy_(stage, non_blocking=True)
             return mark(chunks[0])

@@ -50,6 +50,8 @@ class DataConfig:
     Attributes:
         name: data set.
         dir: directory of its files; unset, the usual places are searched.
+        train_fraction: share of the training set, without what is held out, to train on: the same samples whatever the
+            seed, and all of a smaller share are in a larger one.
         flip: mirror training images with probability 1/2.
         crop_padding: pad training images by so many zero pixels and crop back at a random place; 0 is off.
         tail: what becomes of the last samples of an epoch that do not fill a global batch: ``drop`` leaves them
@@ -64,6 +66,7 @@ class DataConfig:
 
     name: DatasetName = "fashion_mnist"
     dir: str | None = None
+    train_fraction: float = 1.0
     flip: bool = False
     crop_padding: int = 0
     tail: Literal["drop", "wrap", "keep"] = "drop"
@@ -74,6 +77,7 @@ class DataConfig:
     synthetic_test_samples: int = 1024
 
     def __post_init__(self) -> None:
+        require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
         require(self.validation_samples >= 0, "data.validation_samples", self.validation_samples, "0 or more")
         require(min(self.synthetic_shape) >= 1, "data.synthetic_shape", self.synthetic_shape, "three positive sizes")

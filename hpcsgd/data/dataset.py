@@ -17,6 +17,7 @@ from hpcsgd.data.synthetic import make_synthetic
 from hpcsgd.errors import UsageError
 
 _NUM_CLASSES = {"fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+SHARE_SEED = 0  # fixed: what a fraction of a data set is must not depend on a run's seed
 _CHUNK = 1024  # images whose float64 copy is alive at once in _moments
 
 
@@ -70,7 +71,7 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
         seed: of ``synthetic``; the others ignore it.
 
     Returns:
-        The whole data set in memory.
+        The whole data set in memory, its training split as far as ``train_fraction`` says.
 
     Raises:
         UsageError: files are missing, truncated, of a wrong format, or contradict each other; or all training samples
@@ -84,7 +85,8 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     else:
         num_classes = _NUM_CLASSES[config.name]
         splits = read_splits(config.name, *locate(config.name, config.dir))
-    (train, val), test = _hold_out(splits[0], config.validation_samples), splits[1]
+    (left, val), test = _hold_out(splits[0], config.validation_samples), splits[1]
+    train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images)
     return Dataset(config.name, train, test, num_classes=num_classes, mean=mean, std=std, val=val)
 
@@ -100,6 +102,23 @@ def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | N
         )
     left, held = slice(0, size - count), slice(size - count, None)
     return ArraySplit(split.images[left], split.labels[left]), ArraySplit(split.images[held], split.labels[held])
+
+
+def share_of(split: ArraySplit, fraction: float) -> ArraySplit:
+    """The samples that ``train_fraction`` leaves of a split, in their order; the split itself where it leaves all.
+
+    Drawn without replacement, by a generator of its own: the first ones of one permutation, whatever the fraction.
+    """
+    count = num_kept(len(split.labels), fraction)
+    if count == len(split.labels):
+        return split
+    places = np.sort(np.random.default_rng(SHARE_SEED).permutation(len(split.labels))[:count])
+    return ArraySplit(split.images[places], split.labels[places])
+
+
+def num_kept(num_samples: int, fraction: float) -> int:
+    """How many samples ``train_fraction`` leaves of so many: the nearest whole number, at least 1."""
+    return max(1, round(fraction * num_samples))
 
 
 def read_splits(name: str, folder: Path, layout: Layout) -> tuple[ArraySplit, ArraySplit]:

@@ -99,8 +99,11 @@ def scale(words: list[str]) -> int:
     name = job_name(Path(arguments.recipe).stem)
     directory = arguments.directory or Path("runs") / f"scale-{name}-{arguments.mode}"
     runs = scaling_runs(arguments.recipe, overrides, numbers("--gpus", arguments.gpus), arguments.mode)
+    study = Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), ())
     if arguments.site is None:
-        return _scale_here(arguments, Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), ()), runs)
+        code = _run_here(arguments, study, runs, "size")
+        print(f"figure and table: {figure_command(directory)}")
+        return code
     site = chosen_site(arguments)
     jobs = {}
     for run in runs:
@@ -117,8 +120,7 @@ def scale(words: list[str]) -> int:
             logged=run.config.log.enabled,
             **job_options(arguments),
         )
-    entries = tuple(Entry(run.name, f"{run.name}.sbatch") for run in runs)
-    study = Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), entries)
+    study = dataclasses.replace(study, entries=tuple(Entry(run.name, f"{run.name}.sbatch") for run in runs))
     code = _write_or_send(arguments, site, study, jobs, runs)
     if arguments.submit:
         print(f"when they have run: {figure_command(directory)}")
@@ -130,38 +132,42 @@ def figure_command(directory: Path) -> str:
     return f"python analysis/scaling.py {shlex.quote(str(directory))}"
 
 
-def _scale_here(arguments: argparse.Namespace, study: Study, runs: Sequence[PlannedRun]) -> int:
-    """The study without Slurm."""
+def _run_here(arguments: argparse.Namespace, study: Study, runs: Sequence[PlannedRun], noun: str) -> int:
+    """The study without Slurm; ``noun`` is what a run of it is called."""
     from hpcsgd.launch.local import run_here
 
+    command = study.command[1]
     if arguments.launcher != "mpirun":
-        raise UsageError("scale: give --site S for Slurm, or --launcher mpirun to run it here, one size after another")
-    if arguments.submit or arguments.check or arguments.chain or arguments.stage:
-        raise UsageError("scale: --submit, --check, --chain and --stage are for Slurm: give --site S too")
+        raise UsageError(
+            f"{command}: give --site S for Slurm, or --launcher mpirun to run it here, one {noun} after another"
+        )
+    for_slurm = ("submit", "check", "chain", "stage", "max_running")
+    if any(getattr(arguments, name, None) for name in for_slurm):
+        names = [f"--{name}" for name in for_slurm if name in arguments]
+        raise UsageError(f"{command}: {', '.join(names[:-1])} and {names[-1]} are for Slurm: give --site S too")
     study = dataclasses.replace(study, entries=tuple(Entry(run.name, None) for run in runs))
-    code = run_here(study, arguments.recipe, runs)
-    print(f"figure and table: {figure_command(study.path)}")
-    return code
+    return run_here(study, arguments.recipe, runs, noun)
 
 
 def sweep(words: list[str]) -> int:
     """``hpcsgd sweep RECIPE --set KEY=VALUE,VALUE --seeds N``."""
-    parser = make_parser("sweep", "Train a recipe with all combinations of some values: one array of runs of one size.")
-    parser.add_argument("recipe", metavar="RECIPE", help="the recipe")
-    what = "values of a key; may be given for several keys"
-    parser.add_argument("--set", dest="settings", metavar="KEY=VALUE,...", action="append", default=[], help=what)
-    parser.add_argument("--seeds", type=positive, metavar="N", help="so many seeds, from the recipe's on")
-    parser.add_argument("--nodes", type=positive, metavar="N", default=1, help="nodes of each run (default 1)")
-    parser.add_argument("--max_running", type=positive, metavar="N", help="runs at a time")
-    parser.add_argument("-o", dest="directory", metavar="DIR", type=Path, help="default: runs/sweep-RECIPE")
-    add_site_options(parser, required=True)
-    arguments, overrides = parse(parser, words)
+    arguments, overrides = parse(_sweep_parser(), words)
     overrides += stage_words(arguments)
+    name = job_name(Path(arguments.recipe).stem)
+    directory = arguments.directory or Path("runs") / f"sweep-{name}"
+    study = Study(directory, ("hpcsgd", "sweep", *words), str(Path.cwd()), (), arguments.max_running)
+    if arguments.site is None:
+        if arguments.nodes > 1:
+            raise UsageError(f"sweep: --nodes {arguments.nodes} is for Slurm: give --site S too")
+        ranks = arguments.tasks_per_node or 1
+        runs = sweep_runs(arguments.recipe, overrides, arguments.settings, arguments.seeds, ranks)
+        code = _run_here(arguments, study, runs, "run")
+        where = shlex.quote(str(directory))
+        print(f"curves and table: python analysis/learning_curves.py {where} -o {where}/figures")
+        return code
     site = chosen_site(arguments)
     tasks = arguments.tasks_per_node or site.tasks_per_node
     runs = sweep_runs(arguments.recipe, overrides, arguments.settings, arguments.seeds, arguments.nodes * tasks)
-    name = job_name(Path(arguments.recipe).stem)
-    directory = arguments.directory or Path("runs") / f"sweep-{name}"
     job = Job(
         f"{name}-sweep",
         made_by(["sweep", *words]),
@@ -176,8 +182,22 @@ def sweep(words: list[str]) -> int:
         **job_options(arguments),
     )
     entries = tuple(Entry(run.name, "sweep.sbatch", task) for task, run in enumerate(runs))
-    study = Study(directory, ("hpcsgd", "sweep", *words), str(Path.cwd()), entries, arguments.max_running)
+    study = dataclasses.replace(study, entries=entries)
     return _write_or_send(arguments, site, study, {"sweep.sbatch": job}, runs)
+
+
+def _sweep_parser() -> argparse.ArgumentParser:
+    """The words of ``hpcsgd sweep``."""
+    parser = make_parser("sweep", "Train a recipe with all combinations of some values: one array of runs of one size.")
+    parser.add_argument("recipe", metavar="RECIPE", help="the recipe")
+    what = "values of a key; may be given for several keys"
+    parser.add_argument("--set", dest="settings", metavar="KEY=VALUE,...", action="append", default=[], help=what)
+    parser.add_argument("--seeds", type=positive, metavar="N", help="so many seeds, from the recipe's on")
+    parser.add_argument("--nodes", type=positive, metavar="N", default=1, help="nodes of each run (default 1)")
+    parser.add_argument("--max_running", type=positive, metavar="N", help="runs at a time")
+    parser.add_argument("-o", dest="directory", metavar="DIR", type=Path, help="default: runs/sweep-RECIPE")
+    add_site_options(parser, required=False)
+    return parser
 
 
 def _write_or_send(

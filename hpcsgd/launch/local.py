@@ -22,7 +22,7 @@ from hpcsgd.record.summary import counted
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun]) -> int:
+def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun], noun: str) -> int:
     """Run what is not finished yet of a study; a run that was stopped before goes on from its last checkpoint.
 
     A run that fails is named, and those after it are run. Ctrl-C, SIGTERM and SIGUSR1 stop the run after its iteration,
@@ -32,6 +32,7 @@ def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun]) -> int:
         study: the study; its ``jobs.json`` is written first, so that a run that never began is known to be missing.
         recipe: the recipe.
         runs: its runs, in order.
+        noun: what one of them is called: ``size``, ``run``.
 
     Returns:
         0; 1 where a run did not come to a good end; 75 where the study was stopped.
@@ -65,7 +66,7 @@ def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun]) -> int:
             print(f"hpcsgd: {directory} ended with code {code}", file=sys.stderr)
             failed.append(f"{run.name} ended with code {code}")
     if failed:
-        what = f"{len(failed)} of {counted(len(runs), 'size')} did not end well: {', '.join(failed)}"
+        what = f"{len(failed)} of {counted(len(runs), noun)} did not end well: {', '.join(failed)}"
         print(f"hpcsgd: {what}; call the same again to try what can be tried again", file=sys.stderr)
     return 1 if failed else 0
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from hpcsgd.comm.topology import arrange
 from hpcsgd.config import DataConfig, RunConfig
+from hpcsgd.data.dataset import num_kept
 from hpcsgd.data.published import PUBLISHED
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.script import job_name
@@ -53,7 +54,8 @@ def plan_run(recipe: str, words: Sequence[str], ranks: int, name: str = "") -> P
 
 def num_train_samples(data: DataConfig) -> int:
     """Training samples of a data set that need not be here: of its published form, where it has one."""
-    return data.synthetic_train_samples if data.name == "synthetic" else PUBLISHED[data.name].sizes[0]
+    whole = data.synthetic_train_samples if data.name == "synthetic" else PUBLISHED[data.name].sizes[0]
+    return num_kept(whole - data.validation_samples, data.train_fraction)
 
 
 def nodes_and_tasks(ranks: int, site: SiteProfile, tasks_per_node: int | None = None) -> tuple[int, int]:

@@ -26,6 +26,8 @@ class FakeRun:
         steps_per_epoch: unset, the run is one epoch.
         labels: ranks that the log keeps; unset, all. Or ``summary``.
         accuracies: of the test split, one at the end of each epoch; none: no evaluation.
+        train_accuracies: likewise, of the training set.
+        rates: learning rate of each step; unset, 0.1.
         cores: of a rank; unset, one of its own.
         threads: of each rank.
         first_step: where the log begins: above 0 after a resume on another number of ranks.
@@ -43,6 +45,8 @@ class FakeRun:
     blocks: Sequence[int] | None = None
     loss: Sequence[float] | None = None
     accuracies: Sequence[float] = ()
+    train_accuracies: Sequence[float] = ()
+    rates: Sequence[float] | None = None
     sync_bytes: int = 1000
     config: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
@@ -85,7 +89,8 @@ class FakeRun:
                 writer.append_iterations(self._steps, self._shared(), self._select(self._per_rank()))
             ended = (self.first_step + num_steps) // self._epoch_steps
             writer.append_epochs([self._epoch(i) for i in range(self.first_step // self._epoch_steps, ended)])
-            writer.append_evaluations([self._evaluation(i, value) for i, value in enumerate(self.accuracies)])
+            for split, accuracies in (("test", self.accuracies), ("train", self.train_accuracies)):
+                writer.append_evaluations([self._evaluation(i, value, split) for i, value in enumerate(accuracies)])
             writer.set_status(self.status)
         return directory
 
@@ -120,7 +125,7 @@ class FakeRun:
         action = np.array([ACTIONS.index(name) for name in self.actions])
         columns = {
             "epoch": steps // self._epoch_steps,
-            "learning_rate": np.full(len(steps), 0.1),
+            "learning_rate": np.full(len(steps), 0.1) if self.rates is None else np.asarray(self.rates),
             "action": action,
             "sync_bytes": np.where(action > 0, self.sync_bytes, 0),
             "segment": np.searchsorted(np.asarray(self.resumed, int), steps, side="right"),
@@ -176,13 +181,13 @@ class FakeRun:
             "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
         }
 
-    def _evaluation(self, epoch: int, accuracy: float) -> dict[str, object]:
+    def _evaluation(self, epoch: int, accuracy: float, split: str) -> dict[str, object]:
         stop = (epoch + 1) * self._epoch_steps
         rows = self._steps < stop
         return {
             "step": stop,
             "epoch_fraction": epoch + 1.0,
-            "split": "test",
+            "split": split,
             "loss": 2.0 - accuracy,
             "accuracy": accuracy,
             "num_samples": 100,

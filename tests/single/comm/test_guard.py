@@ -21,7 +21,7 @@ def test_one_bad_element_is_caught_wherever_it_is(bad: float, place: int) -> Non
     part[place] = bad
     guard.before(part)
     with pytest.raises(DivergedError, match="the gradient is not finite on rank 0"):
-        guard.after(part, "the gradient is")
+        guard.after(part[0], "the gradient is")
 
 
 def test_what_is_finite_passes_unchanged() -> None:
@@ -29,7 +29,7 @@ def test_what_is_finite_passes_unchanged() -> None:
     part = torch.linspace(-1e15, 1e15, 1000)
     before = part.clone()
     guard.before(part)
-    guard.after(part, "the gradient is")
+    guard.after(part[0], "the gradient is")
     guard.check("the loss is", True)
     assert torch.equal(part, before)
 
@@ -42,7 +42,7 @@ def test_a_flipped_top_bit_of_an_exponent_is_caught(value: float) -> None:
     assert not is_sound(part)
     guard.before(part)
     with pytest.raises(DivergedError, match="the parameters are not finite on rank 0"):
-        guard.after(part, "the parameters are")
+        guard.after(part[0], "the parameters are")
 
 
 def test_what_is_checked_is_named() -> None:
@@ -54,10 +54,10 @@ def test_a_block_names_nobody_until_all_are_asked() -> None:
     """Rank 0's block averaged with something bad of another rank: rank 0 itself is not to blame."""
     guard = FiniteGuard(OtherRanksBad())
     part = torch.full((10,), math.nan)
-    guard.after(part, "what was to be averaged is", among_all=False)
+    guard.after(part[0], "what was to be averaged is", among_all=False)
     guard.before(part)
     with pytest.raises(DivergedError, match="is not finite on rank 2$"):
-        guard.after(part, "what was to be averaged is")
+        guard.after(part[0], "what was to be averaged is")
     with pytest.raises(DivergedError, match="the loss is not finite on rank 2$"):
         guard.check("the loss is", False)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.dataset import load_dataset
+from hpcsgd.data.dataset import load_dataset, num_kept
 from hpcsgd.errors import UsageError
 
 Write = Callable[[Path, dict[str, bytes]], Path]
@@ -30,6 +30,45 @@ def test_idx_data_set(tmp_path: Path, idx_files: Files, write_files: Write) -> N
     assert (dataset.train.images.dtype, dataset.train.labels.dtype) == (np.uint8, np.int64)
     assert dataset.mean == pytest.approx([dataset.train.images.mean()], rel=1e-14)
     assert dataset.std == pytest.approx([dataset.train.images.std()], rel=1e-12)
+
+
+def test_a_fraction_is_the_same_samples_and_part_of_a_larger_one(
+    tmp_path: Path, idx_files: Files, write_files: Write
+) -> None:
+    write_files(tmp_path, idx_files)
+    whole, half, tenth = (
+        load_dataset(DataConfig(name="mnist", dir=str(tmp_path), train_fraction=fraction), seed=seed)
+        for seed, fraction in enumerate((1.0, 0.5, 0.1))
+    )
+    assert [len(part.train.labels) for part in (whole, half, tenth)] == [60, 30, 6]
+    rows = [[image.tobytes() for image in part.train.images] for part in (whole, half, tenth)]
+    places = [[rows[0].index(row) for row in part] for part in rows[1:]]
+    assert set(places[1]) < set(places[0]) and places == [sorted(part) for part in places]
+    assert half.train.labels.tolist() == whole.train.labels[places[0]].tolist()
+    assert len(half.test.labels) == 20
+    assert half.mean == pytest.approx([half.train.images.mean()], rel=1e-14)
+
+
+def test_what_is_held_out_is_the_same_whatever_the_fraction(
+    tmp_path: Path, idx_files: Files, write_files: Write
+) -> None:
+    write_files(tmp_path, idx_files)
+    options = {"name": "mnist", "dir": str(tmp_path), "validation_samples": 10}
+    whole, half = (load_dataset(DataConfig(train_fraction=fraction, **options)) for fraction in (1.0, 0.5))  # type: ignore[arg-type]
+    assert whole.val is not None and half.val is not None
+    assert whole.val.images.tobytes() == half.val.images.tobytes()
+    assert (len(half.train.labels), len(half.val.labels)) == (25, 10)
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(1.0, 60), (0.2, 12), (1e-9, 1), (0.999, 60)])
+def test_how_many_samples_a_fraction_leaves(fraction: float, count: int) -> None:
+    assert num_kept(60, fraction) == count
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+def test_no_fraction_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"data.train_fraction is .*: it must be in \(0, 1\]"):
+        DataConfig(train_fraction=fraction)
 
 
 def test_gzipped_and_plain_files_may_be_mixed(tmp_path: Path, idx_files: Files, write_files: Write) -> None:

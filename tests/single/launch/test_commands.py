@@ -17,6 +17,7 @@ from tests.single.launch.fake_runs import make_run
 from tests.single.launch.fakes import Fakes
 
 HERE = ["--site", "local_cluster"]
+LOCALLY = ["--launcher", "mpirun"]
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -120,6 +121,9 @@ def test_a_refusal_leaves_nothing(
         (["scale", "tiny.yaml", "--gpus", "1", "--launcher", "mpirun", "--submit"], "are for Slurm: give --site"),
         (["sweep", "tiny.yaml", *HERE, "--set", "epochs=1,0"], "point --epochs=0: "),
         (["sweep", "tiny.yaml", *HERE], "needs --set KEY=VALUE"),
+        (["sweep", "tiny.yaml", "--seeds", "2"], "sweep: give --site S for Slurm, or --launcher mpirun to run it here"),
+        (["sweep", "tiny.yaml", "--seeds", "2", *LOCALLY, "--max_running", "1"], "--stage and --max_running are for"),
+        (["sweep", "tiny.yaml", "--seeds", "2", *LOCALLY, "--nodes", "2"], "--nodes 2 is for Slurm: give --site S too"),
         (["resubmit", "."], "required: --failed"),
         (["doctor", "--", "--epochs=1"], "there is no recipe to override"),
         (["doctor", "--run_dir", "no"], "there is no directory no"),
@@ -301,6 +305,23 @@ def test_more_ranks_than_cores_are_warned_of(fakes: Fakes, capfd: pytest.Capture
     words = ["--", "--data.synthetic_train_samples=4096"]
     assert main(["scale", "tiny.yaml", "--gpus", str(many), "--mode", "weak", "--launcher", "mpirun", *words]) == 0
     assert f"{many} ranks share {many - 1} cores" in capfd.readouterr().err
+
+
+def test_sweep_here_runs_one_point_after_another(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
+    fakes.add("mpirun", '[[ "$*" == *"--seed=1"* ]] && exit 9; exit 0')
+    words = ["sweep", "tiny.yaml", "--set", "epochs=1,2", "--seeds", "2", *LOCALLY, "--tasks_per_node", "2", "-o", "s"]
+    make_run(Path("s/0_epochs-1_seed-0"), "completed", words=["--epochs=1", "--seed=0"])
+    assert main(words) == 1
+    points = [call.partition(" train ")[2] for call in fakes.calls("mpirun")[1:]]
+    assert points == [
+        f"tiny.yaml --epochs={epochs} --seed={seed} --run_dir s/{place}_epochs-{epochs}_seed-{seed} --resume auto"
+        for place, (epochs, seed) in ((1, (1, 1)), (2, (2, 0)), (3, (2, 1)))
+    ]
+    assert all("-n 2 " in call for call in fakes.calls("mpirun")[1:])
+    said = capfd.readouterr()
+    assert said.out.splitlines()[0] == "s/0_epochs-1_seed-0: finished already"
+    assert said.out.splitlines()[-1] == "curves and table: python analysis/learning_curves.py s -o s/figures"
+    assert "2 of 4 runs did not end well: 1_epochs-1_seed-1 ended with code 9, 3_epochs-2" in said.err
 
 
 def test_scale_here_needs_mpirun(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:

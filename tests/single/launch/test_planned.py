@@ -131,4 +131,6 @@ def test_blocks_must_divide_the_ranks(recipe: str) -> None:
 
 def test_samples_of_data_that_need_not_be_here() -> None:
     assert num_train_samples(DataConfig(name="cifar10", dir="/no/such")) == 50000
+    assert num_train_samples(DataConfig(name="cifar10", train_fraction=0.2)) == 10000
+    assert num_train_samples(DataConfig(name="cifar10", train_fraction=0.2, validation_samples=5000)) == 9000
     assert num_train_samples(DataConfig(name="synthetic", synthetic_train_samples=7)) == 7
