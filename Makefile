@@ -75,6 +75,7 @@ test: | $(STAMP) data
 
 soak: | $(STAMP)
 	$(BIN)/python -m tests.soak.run
+	$(BIN)/python -m tests.soak.study 10
 
 lint: | $(STAMP)
 	$(BIN)/ruff format --check .
