@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ import tables
 from hpcsgd.errors import UsageError
 from run_logs import Entry
 
+T = TypeVar("T")
 DEFAULT_SKIP = 5
 RECORD_NOTE = "The time of record is the maximum over ranks. Percentiles are linear between the two nearest values."
 
@@ -88,15 +90,34 @@ def run_script(program: str, options: argparse.Namespace, draw: Draw) -> int:
         The exit code: 0; 1 where no run could be read or nothing could be drawn; 2 where the directory for figures
         cannot be used.
     """
+    return run(program, options.output, lambda: run_logs.load(options.runs), draw, "none of the runs can be read")
+
+
+def run(
+    program: str,
+    output: str,
+    load: Callable[[], tuple[list[T], list[str]]],
+    draw: Callable[[Sequence[T], Sequence[str], Path], tuple[list[Path], list[str]]],
+    nothing: str,
+) -> int:
+    """Load, draw and say what happened, as :func:`run_script` does for runs.
+
+    Args:
+        program: name of the script, for its messages.
+        output: the directory for figures.
+        load: gives what is drawn, and one line for each part that could not be read.
+        draw: from both and the directory to the files written and the remarks.
+        nothing: the error where nothing could be read.
+    """
     try:
-        directory = output_directory(options.output)
-        entries, problems = run_logs.load(options.runs)
-        if not entries:
+        directory = output_directory(output)
+        loaded, problems = load()
+        if not loaded:
             for line in problems:
                 print(f"{program}: {line}", file=sys.stderr)
-            print(f"{program}: error: none of the runs can be read", file=sys.stderr)
+            print(f"{program}: error: {nothing}", file=sys.stderr)
             return 1
-        files, remarks = draw(entries, problems, directory)
+        files, remarks = draw(loaded, problems, directory)
     except UsageError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2

@@ -14,11 +14,11 @@ from hpcsgd.errors import Preempted
 from hpcsgd.recipe import to_dict
 from hpcsgd.record import provenance
 from hpcsgd.run_dir import Claim
+from hpcsgd.study.space import draw_points
 from hpcsgd.trials.directory import Claims, StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan, make_groups
 from hpcsgd.trials.keep import begin_studies, group_record, write_group
 from hpcsgd.trials.lookout import Lookout
-from hpcsgd.trials.points import draw_points
 from hpcsgd.trials.prepare import claim_study
 from hpcsgd.trials.settle import settle
 from hpcsgd.trials.training import Interrupted, train_group

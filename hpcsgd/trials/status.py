@@ -10,8 +10,10 @@ from typing import Any
 
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import read_recipe
+from hpcsgd.study.archive import Study, read_archive
+from hpcsgd.study.regimes import bootstrap, limits
+from hpcsgd.study.result import Result, edge_warnings, first_step, steps_to_result
 from hpcsgd.trials.directory import ARCHIVE, GROUPS, RECIPE, WORK
-from hpcsgd.trials.results import KeptStudy, edge_warnings, limits, read_studies, steps_to_result
 
 HEADER = ("batch", "COMPLETE", "INCOMPLETE", "INFEASIBLE", "left", "reached", "steps", "best trial")
 
@@ -26,34 +28,38 @@ def describe(directory: Path) -> str:
         raise UsageError(f"{directory} holds no study: there is no {RECIPE}")
     recipe = read_recipe(directory / RECIPE)
     metric, goal = recipe["goal"]["metric"], recipe["goal"]["value"]
-    studies = read_studies(directory / ARCHIVE)
+    studies = read_archive(directory / ARCHIVE)
     results = {} if goal is None else {s.batch_size: steps_to_result(s, metric, goal) for s in studies}
     rows = [_row(study, recipe, results.get(study.batch_size)) for study in studies]
     lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
-    steps = {size: found[0] for size, found in results.items() if found is not None}
+    steps = {size: found.steps for size, found in results.items() if found is not None}
     if len(steps) > 1:
-        perfect, flat = limits(steps)
-        lines.append(f"perfect scaling up to batch size {perfect}; from {flat} on steps stay within 2^0.5 of the least")
+        found, spread = limits(steps), bootstrap(studies, metric, goal)
+        (low, high), (first, last) = spread.perfect_until, spread.maximal_from
+        lines += [
+            f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})",
+            f"from {found.maximal_from} on ({first:g} to {last:g}) steps stay within 2^0.5 of the least",
+        ]
     for study in studies:
-        found = results.get(study.batch_size)
-        lines += [f"warning: {text}" for text in (edge_warnings(study, found[1]) if found else [])]
+        best = results.get(study.batch_size)
+        lines += [f"warning: {text}" for text in (edge_warnings(study, best.trial) if best else [])]
     return "\n".join([*lines, *_pace(directory)])
 
 
-def _row(study: KeptStudy, recipe: Mapping[str, Any], found: Any) -> tuple[str, ...]:
+def _row(study: Study, recipe: Mapping[str, Any], found: Result | None) -> tuple[str, ...]:
     """One batch size."""
     counts = [study.count(status) for status in HEADER[1:4]]
     left = recipe["trials"] - len(study.trials)
     goal, metric = recipe["goal"]["value"], recipe["goal"]["metric"]
     reached = sum(
-        trial.status == "COMPLETE" and any(row[metric] < goal for row in trial.measurements)
+        trial.status == "COMPLETE" and first_step(trial, metric, goal) is not None
         for trial in (study.trials if goal is not None else ())
     )
     steps, best = "-", "-"
     if found is not None:
-        steps = str(found[0])
-        values = (f"{name} {value:.4g}" for name, value in found[1].parameters.items())
-        best = f"{found[1].trial_id}: {', '.join(values)}"
+        steps = str(found.steps)
+        values = (f"{name} {value:.4g}" for name, value in found.trial.parameters.items())
+        best = f"{found.trial.trial_id}: {', '.join(values)}"
     return (str(study.batch_size), *map(str, counts), str(left), str(reached), steps, best)
 
 

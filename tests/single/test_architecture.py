@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors"},
-    {"config"},
+    {"config", "study"},
     {"recipe"},
     {"run_dir"},
     {"comm"},
@@ -45,6 +45,7 @@ FORBIDDEN = {
     "hpcsgd/record": {"mpi4py", "horovod"},
     "hpcsgd/trials": {"mpi4py", "horovod"},
     "hpcsgd/config": HEAVY | {"numpy", "pandas"},
+    "hpcsgd/study": HEAVY,
     "hpcsgd/errors": HEAVY | {"numpy", "pandas"},
     "hpcsgd/recipe": HEAVY | {"numpy", "pandas"},
     "analysis": HEAVY,
@@ -71,6 +72,12 @@ LIGHT = (
     "hpcsgd.data.fetch",
     "hpcsgd.data.places",
     "hpcsgd.data.shards",
+    "hpcsgd.study.archive",
+    "hpcsgd.study.budgets",
+    "hpcsgd.study.learning_rate",
+    "hpcsgd.study.regimes",
+    "hpcsgd.study.result",
+    "hpcsgd.study.space",
 )
 """Modules that a laptop without torch and MPI can import."""
 
@@ -161,7 +168,8 @@ def test_analysis_reads_the_log_and_nothing_else_of_the_package() -> None:
         f"{name_of(file)} imports {dotted}"
         for file in sources("analysis")
         for dotted in imports(ast.parse(file.read_text()), at_import_time=False)
-        if dotted.split(".")[0] == "hpcsgd" and not dotted.startswith(("hpcsgd.record", "hpcsgd.errors"))
+        if dotted.split(".")[0] == "hpcsgd"
+        and not dotted.startswith(("hpcsgd.record", "hpcsgd.errors", "hpcsgd.study"))
     ]
     assert not wrong
 

@@ -19,10 +19,10 @@ from hpcsgd.learners.replica import Replica
 from hpcsgd.models import build_model
 from hpcsgd.optim.schedule import LearningRate
 from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.study.space import draw_points
 from hpcsgd.trials.batches import trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
 from hpcsgd.trials.measure import COLUMNS
-from hpcsgd.trials.points import draw_points
 from hpcsgd.trials.training import Interrupted, Trial, ending, train_group
 from hpcsgd.trials.workshop import Workshop
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from hpcsgd.trials.points import place_of, scale_up
-from hpcsgd.trials.results import KeptStudy, KeptTrial, edge_warnings, limits, read_studies, steps_to_result
+from hpcsgd.study.archive import Study, Trial, read_archive
+from hpcsgd.study.regimes import Regimes, bootstrap, limits
+from hpcsgd.study.result import edge_warnings, perfect_scaling, steps_to_result
+from hpcsgd.study.space import place_of, scale_up
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
 METRIC = "val/classification_error"
@@ -20,13 +22,14 @@ DECAY = {"type": "INTEGER", "min_value": 100, "max_value": 200, "scale": ""}
 SMOOTHING = {"type": "DISCRETE", "feasible_points": [0, 0.1]}
 
 
-def trial(number: int, errors: dict[int, float], status: str = "COMPLETE", **parameters: float) -> KeptTrial:
+def trial(number: int, errors: dict[int, float], status: str = "COMPLETE", **parameters: float) -> Trial:
     """A trial with errors by step."""
-    return KeptTrial(number, status, 100, parameters, [{"step": step, METRIC: e} for step, e in errors.items()])
+    columns = {"step": np.array([*errors], float), METRIC: np.array([*errors.values()])}
+    return Trial(number, status, 100, parameters, columns)
 
 
-def study(trials: Sequence[KeptTrial], **configs: dict[str, Any]) -> KeptStudy:
-    return KeptStudy(8, {"parameter_configs": configs}, trials)
+def study(trials: Sequence[Trial], **configs: dict[str, Any]) -> Study:
+    return Study("d", "m", "o", 8, {"parameter_configs": configs}, tuple(trials))
 
 
 def test_steps_to_result_by_hand() -> None:
@@ -39,7 +42,7 @@ def test_steps_to_result_by_hand() -> None:
     ]
     # 0.2 is not better than 0.2; trials 1, 2 and 3 come at 30, and 1 is first by id.
     found = steps_to_result(study(trials), METRIC, 0.2)
-    assert found is not None and (found[0], found[1].trial_id) == (30, 1)
+    assert found is not None and (found.steps, found.trial.trial_id) == (30, 1)
     assert steps_to_result(study(trials), METRIC, 0.01) is None
 
 
@@ -47,7 +50,7 @@ def test_the_first_100_complete_trials_count() -> None:
     trials = [trial(i, {50: 0.5}, "INFEASIBLE" if i % 2 else "COMPLETE") for i in range(199)] + [trial(199, {1: 0.1})]
     assert steps_to_result(study(trials), METRIC, 0.2) is None
     found = steps_to_result(study(trials[1:]), METRIC, 0.2)
-    assert found is not None and found[0] == 1
+    assert found is not None and found.steps == 1
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_the_first_100_complete_trials_count() -> None:
     ],
 )
 def test_limits(steps: dict[int, int], expected: tuple[int, int]) -> None:
-    assert limits(steps) == expected
+    assert limits(steps) == Regimes(*expected)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +114,20 @@ def test_places_and_values_belong_together(config: dict[str, Any]) -> None:
         assert found == pytest.approx(place, abs=0.01 if config is DECAY else 1e-9)
 
 
-def test_a_real_study_has_what_a_study_must_have(tmp_path: Path) -> None:
+def test_a_real_study_has_what_a_study_must_have() -> None:
     """jobs/studies/fashion_mnist_fc.yaml as the command ran it: enough COMPLETE trials, and three regimes."""
-    with tarfile.open(ARCHIVE) as packed:
-        packed.extractall(tmp_path, filter="data")
-    studies = read_studies(tmp_path / "fashion_mnist_fc" / "archive")
+    studies = read_archive(ARCHIVE)
     assert [study.batch_size for study in studies] == [8 << i for i in range(11)]
     assert all(study.count("COMPLETE") >= 20 for study in studies)
-    steps = {study.batch_size: steps_to_result(study, METRIC, 0.14) for study in studies}
-    perfect, flat = limits({size: found[0] for size, found in steps.items() if found is not None})
-    assert len(steps) == 11 and 8 < perfect < flat < 8192
+    found = {study.batch_size: steps_to_result(study, METRIC, 0.14) for study in studies}
+    steps = {size: result.steps for size, result in found.items() if result is not None}
+    regimes, spread = limits(steps), bootstrap(studies, METRIC, 0.14)
+    assert len(steps) == 11 and 8 < regimes.perfect_until < regimes.maximal_from < 8192
+    assert spread.perfect_until[0] <= regimes.perfect_until <= spread.perfect_until[1]
+    assert spread.maximal_from[0] <= regimes.maximal_from <= spread.maximal_from[1]
+    assert all(spread.steps[size][0] == steps[size] for size in steps), "no draw can be better than all trials"
+
+
+def test_the_line_of_perfect_scaling() -> None:
+    assert perfect_scaling({8: 1000, 16: 600, 32: 500}) == {8: 1000, 16: 500, 32: 250}
+    assert perfect_scaling({8: 1000, 16: 600}, base=16) == {8: 1200, 16: 600}

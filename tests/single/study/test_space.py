@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcsgd.trials.points import draw_points
+from hpcsgd.study.space import draw_points
 
 SPACE = {
     "learning_rate": {"type": "DOUBLE", "min_value": 0.001, "max_value": 10.0, "scale": "LOG_SCALE"},

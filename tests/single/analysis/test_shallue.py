@@ -1,0 +1,103 @@
+"""Figures and tables of batch-size studies, from the real archive and from made-up ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import shallue
+
+ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
+METRIC = "val/classification_error"
+
+
+def write_study(root: Path, names: tuple[str, str, str], steps: dict[int, int], smoothing: float = 0.0) -> None:
+    """Two trials a batch size: one reaches 0.1 at the given step, one diverged."""
+    for size, step in steps.items():
+        folder = root.joinpath(*names, str(size))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "study.json").write_text(json.dumps({"batch_size": size, "parameter_configs": {}}))
+        first = len(list(folder.glob("*/metadata.json")))
+        for number, status in ((first, "COMPLETE"), (first + 1, "INFEASIBLE")):
+            own = folder / str(number)
+            own.mkdir()
+            parameters = {"learning_rate": 0.01 * size, "momentum": 0.9, "label_smoothing": smoothing}
+            metadata = {"trial_id": number, "status": status, "steps": 2 * step, "parameters": parameters}
+            (own / "metadata.json").write_text(json.dumps(metadata))
+            (own / "measurements.csv").write_text(f"step,{METRIC}\n{step // 2},0.5\n{step},0.1\n{2 * step},0.05\n")
+
+
+def test_the_real_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shallue.main([str(ARCHIVE), "-o", str(tmp_path), "--goal", "0.14"]) == 0
+    said = capsys.readouterr().err
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert drawn == {"shallue_steps", "shallue_goals", "shallue_rates", "shallue_scatter", "shallue_budgets"}
+    for name in ("models", "optimizers", "datasets", "sizes", "smoothing"):
+        assert f"shallue_{name} is not drawn: missing is a study" in said
+    regimes = pd.read_csv(tmp_path / "shallue_regimes.csv").iloc[0]
+    assert regimes["perfect_until_low"] <= regimes["perfect_until"] <= regimes["perfect_until_high"]
+    assert 8 < regimes["perfect_until"] < regimes["maximal_from"] < 8192
+    results = pd.read_csv(tmp_path / "shallue_results.csv")
+    assert (results["num_complete"] >= 20).all() and (results["low_steps"] == results["steps_to_result"]).all()
+
+
+def test_studies_that_differ_in_one_thing_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive, figures = tmp_path / "archive", tmp_path / "figures"
+    steps = {8: 800, 16: 400, 32: 390}
+    write_study(archive, ("mnist", "small", "sgd"), steps)
+    write_study(archive, ("mnist", "small", "sgd"), {size: 2 * value for size, value in steps.items()}, 0.1)
+    write_study(archive, ("mnist", "large", "sgd"), steps)
+    write_study(archive, ("mnist", "small", "momentum"), steps)
+    write_study(archive, ("other", "small", "sgd"), steps)
+    write_study(archive, ("mnist_0.5", "small", "sgd"), steps)
+    assert shallue.main([str(archive), "-o", str(figures), "--goal", "0.2"]) == 0
+    said = capsys.readouterr().err
+    drawn = {path.stem.removeprefix("shallue_") for path in figures.glob("*.png")}
+    assert drawn >= {
+        "steps",
+        "goals",
+        "models",
+        "optimizers",
+        "datasets",
+        "sizes",
+        "smoothing",
+        "rates",
+        "scatter",
+        "budgets",
+    }
+    assert "is not drawn: missing" not in said
+    assert "other, small, sgd: epoch budgets need the size of a training set that is not known." in said
+    rates = pd.read_csv(figures / "shallue_rates.csv")
+    own = rates[rates["workload"] == "mnist, small, sgd"].set_index("batch_size")
+    # 0.01 B / (1 - 0.9): the linear heuristic is exact here.
+    assert own["optimal_effective_learning_rate"].to_dict() == pytest.approx({8: 0.8, 16: 1.6, 32: 3.2})
+    assert own["linear"].to_dict() == pytest.approx({8: 0.8, 16: 1.6, 32: 3.2})
+    assert own["sqrt"][32] == pytest.approx(1.6)
+    slopes = pd.read_csv(figures / "shallue_slopes.csv")
+    assert slopes["slope"][slopes["from"] == 8].to_list() == pytest.approx([-1.0] * 5)
+
+
+def test_a_goal_out_of_reach_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path / "archive", ("mnist", "small", "sgd"), {8: 800, 16: 400})
+    assert shallue.main([str(tmp_path / "archive"), "-o", str(tmp_path / "figures"), "--goal", "0.01"]) == 0
+    said = capsys.readouterr().err
+    assert "no COMPLETE trial reaches 0.01 at batch size 8, 16" in said
+    assert "shallue_steps is not drawn: no trial of any study reaches the goal" in said
+
+
+def test_without_a_goal_each_workload_gets_one_that_it_reaches(tmp_path: Path) -> None:
+    write_study(tmp_path / "archive", ("mnist", "small", "sgd"), {8: 800, 16: 400})
+    assert shallue.main([str(tmp_path / "archive"), "-o", str(tmp_path / "figures")]) == 0
+    results = pd.read_csv(tmp_path / "figures" / "shallue_results.csv")
+    # The best of each is 0.05: strictly beaten is the next of two digits.
+    assert set(results["goal"]) == {0.051}
+    assert results["steps_to_result"].notna().all()
+
+
+def test_nothing_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shallue.main([str(tmp_path / "none"), "-o", str(tmp_path / "figures")]) == 1
+    said = capsys.readouterr().err
+    assert "cannot read the archive" in said and "none of the studies can be read" in said
