@@ -182,7 +182,8 @@ def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) ->
     normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
     size = parts.plan.local_batch_size // parts.config.accumulation_steps
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
-        loss = F.cross_entropy(parts.replica.module(part), targets, reduction="sum")
+        logits = parts.replica.module(part)
+        loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=parts.config.label_smoothing)
         timer.lap("forward")
         (loss / normaliser).backward()
         timer.lap("backward")

@@ -40,6 +40,7 @@ class RunConfig:
         local_batch_size: samples of one step of one learner. Give this or ``global_batch_size``.
         global_batch_size: samples of one step of all learners.
         accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
+        label_smoothing: part of each target that is spread evenly over all classes, in the training loss only.
         seed: of the initial parameters, the permutations and the augmentation.
         dtype: floating-point type of parameters and data.
         device: ``auto`` is a GPU where there is one.
@@ -60,6 +61,7 @@ class RunConfig:
     local_batch_size: int | None = None
     global_batch_size: int | None = None
     accumulation_steps: int = 1
+    label_smoothing: float = 0.0
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -86,6 +88,7 @@ class RunConfig:
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more")
         require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "1 or more")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         for name in ("local_batch_size", "global_batch_size"):

@@ -17,6 +17,10 @@ ModelName = Literal[
     "resnet20",
     "resnet32",
     "resnet56",
+    "resnet50",
+    "vgg11",
+    "densenet40_12",
+    "wideresnet28_10",
 ]
 DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic"]
 
@@ -39,7 +43,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(all(w >= 1 for w in self.widths), "model.widths", self.widths, "positive integers")
-        residual = self.name.startswith("resnet")
+        residual = self.name.startswith(("resnet", "wideresnet"))
         require(residual or not self.zero_gamma, "model.zero_gamma", True, "false for a model without residual blocks")
 
 

@@ -8,8 +8,12 @@ from torch import nn
 from hpcsgd.config import ModelConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.models.convolutional import lenet, simple_cnn
+from hpcsgd.models.densenet import DenseNet
 from hpcsgd.models.fully_connected import fully_connected
+from hpcsgd.models.imagenet import resnet50
 from hpcsgd.models.resnet import CifarResNet
+from hpcsgd.models.vgg import Vgg11
+from hpcsgd.models.wide_resnet import WideResNet
 
 # filters of the two convolutions, units of the hidden layer
 _SIMPLE_CNN_SIZES = {
@@ -17,7 +21,17 @@ _SIMPLE_CNN_SIZES = {
     "simple_cnn_base": (32, 64, 1024),
     "simple_cnn_wide": (64, 128, 2048),
 }
-_SMALLEST_SIDE = {"fully_connected": 1, "simple_cnn": 4, "lenet": 12, "resnet": 8}
+_SMALLEST_SIDE = {
+    "fully_connected": 1,
+    "simple_cnn": 4,
+    "lenet": 12,
+    "resnet50": 32,
+    "resnet": 8,
+    "vgg": 8,
+    "densenet": 8,
+    "wideresnet": 8,
+}
+"""Height and width that a family needs; the first that a name begins with counts."""
 
 
 def build_model(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
@@ -60,5 +74,13 @@ def _build(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -
         return lenet(shape, num_classes)
     if config.name in _SIMPLE_CNN_SIZES:
         return simple_cnn(shape, *_SIMPLE_CNN_SIZES[config.name], num_classes)
+    if config.name == "vgg11":
+        return Vgg11(shape[0], num_classes)
+    if config.name == "densenet40_12":
+        return DenseNet(shape[0], 12, 12, num_classes)
+    if config.name == "wideresnet28_10":
+        return WideResNet(shape[0], 4, 10, num_classes, zero_gamma=config.zero_gamma)
+    if config.name == "resnet50":
+        return resnet50(shape[0], num_classes, zero_gamma=config.zero_gamma)
     num_layers = int(config.name.removeprefix("resnet"))
     return CifarResNet(shape[0], (num_layers - 2) // 6, num_classes, zero_gamma=config.zero_gamma)

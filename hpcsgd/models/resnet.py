@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcsgd.models.initial import convolution, linear
+
 
 class CifarResNet(nn.Module):
     """A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters, global average pooling, a linear layer.
@@ -24,7 +26,7 @@ class CifarResNet(nn.Module):
             zero_gamma: start the last BatchNorm scale of each block at 0, so that each block starts as its shortcut.
         """
         super().__init__()
-        self.convolution = _convolution(channels, 16, stride=1)
+        self.convolution = convolution(channels, 16)
         self.norm = nn.BatchNorm2d(16)
         blocks = []
         inputs = 16
@@ -34,9 +36,7 @@ class CifarResNet(nn.Module):
                 blocks.append(BasicBlock(inputs, filters, stride, zero_gamma=zero_gamma))
                 inputs = filters
         self.blocks = nn.Sequential(*blocks)
-        self.linear = nn.Linear(inputs, num_classes)
-        nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = linear(inputs, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [n, C, H, W] to logits [n, num_classes]."""
@@ -51,9 +51,9 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, filters: int, stride: int, *, zero_gamma: bool) -> None:
         """Build a block from ``inputs`` to ``filters`` channels (equal or twice as many)."""
         super().__init__()
-        self.convolution1 = _convolution(inputs, filters, stride)
+        self.convolution1 = convolution(inputs, filters, stride=stride)
         self.norm1 = nn.BatchNorm2d(filters)
-        self.convolution2 = _convolution(filters, filters, stride=1)
+        self.convolution2 = convolution(filters, filters)
         self.norm2 = nn.BatchNorm2d(filters)
         if zero_gamma:
             nn.init.zeros_(self.norm2.weight)
@@ -70,10 +70,3 @@ class BasicBlock(nn.Module):
             shortcut = features[:, :, :: self.stride, :: self.stride]
             shortcut = functional.pad(shortcut, (0, 0, 0, 0, self.padding, self.padding))
         return functional.relu(residual + shortcut, inplace=True)
-
-
-def _convolution(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size (halves it for stride 2), He normal by fan-out, without bias."""
-    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution

@@ -20,6 +20,7 @@ from hpcsgd.config import (
 )
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.shards import epoch_permutation
 from hpcsgd.errors import DivergedError
 from hpcsgd.evaluate import evaluate
 from hpcsgd.models import build_model
@@ -44,6 +45,27 @@ def test_a_run_learns_and_leaves_log_recipe_and_model(tmp_path: Path) -> None:
     assert log.epochs["train_loss"].iloc[-1] < 0.3 * log.epochs["train_loss"].iloc[0]
     assert log.evaluations["accuracy"].iloc[-1] == result.metrics["test"].accuracy >= 0.9
     assert log.evaluations["num_samples"].tolist() == [37] * 12
+
+
+def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes(tmp_path: Path) -> None:
+    """(1 - e) -log p(label) + e times the mean of -log p over the classes, in the training loss alone."""
+    losses, evaluated = {}, {}
+    for smoothing in (0.0, 0.3):
+        result = run(small(tmp_path / f"{smoothing}", max_steps=1, label_smoothing=smoothing))
+        losses[smoothing] = load_run(tmp_path / f"{smoothing}").iterations["loss"].iloc[0]
+        evaluated[smoothing] = result.metrics["test"].loss
+    dataset = load_dataset(DATA)
+    config = small(tmp_path)
+    module = build_model(config.model, dataset.shape, dataset.num_classes, seed=0)
+    samples = epoch_permutation(0, 0, 130)[:10]
+    split = DeviceSplit(dataset, dataset.train, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
+    images = torch.cat([batch for batch, _ in split.batches(0, 130, 130)])[samples]
+    logs = module(images).log_softmax(dim=1)
+    hard = -logs[torch.arange(10), torch.from_numpy(dataset.train.labels[samples])].mean()
+    even = -logs.mean()
+    assert losses[0.0] == pytest.approx(hard.item(), rel=1e-5)
+    assert losses[0.3] == pytest.approx((0.7 * hard + 0.3 * even).item(), rel=1e-5)
+    assert evaluated[0.0] != evaluated[0.3]
 
 
 def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path: Path) -> None:

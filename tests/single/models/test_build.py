@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
+import sys
+import types
 import typing
 
 import pytest
@@ -12,8 +16,11 @@ from hpcsgd.config import ModelConfig
 from hpcsgd.config.workload import ModelName
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model
+from hpcsgd.models.wide_resnet import PreActivationBlock
 
-NAMES = typing.get_args(ModelName)
+HEAVY = ("wideresnet28_10",)
+NAMES = [name for name in typing.get_args(ModelName) if name not in (*HEAVY, "resnet50")]
+"""Models that are built often here; resnet50 comes from torchvision, which tests do without."""
 DIGIT, PHOTO = (1, 28, 28), (3, 32, 32)
 
 
@@ -42,9 +49,44 @@ def resnet(channels: int, n: int) -> int:
     return first + within + between + linear(64, 10)
 
 
+def vgg11(channels: int) -> int:
+    """3x3 weights, and scale and shift for each filter; one linear layer."""
+    widths = (channels, 64, 128, 256, 256, 512, 512, 512, 512)
+    return sum(9 * a * b + 2 * b for a, b in zip(widths, widths[1:], strict=False)) + linear(512, 10)
+
+
+def densenet(channels: int, layers: int, growth: int) -> int:
+    """Each layer: scale and shift of its inputs, 3x3 weights; each transition: the same with 1x1 weights."""
+    total, width = 9 * channels * 16, 16
+    for block in range(3):
+        if block:
+            total += 2 * width + width * width
+        for _ in range(layers):
+            total += 2 * width + 9 * width * growth
+            width += growth
+    return total + 2 * width + linear(width, 10)
+
+
+def wide_resnet(channels: int, n: int, widen: int) -> int:
+    """3x3 weights, scale and shift before each convolution, a 1x1 shortcut into each stage."""
+    total, inputs = 9 * channels * 16, 16
+    for width in (16 * widen, 32 * widen, 64 * widen):
+        total += inputs * width
+        for _ in range(n):
+            total += 2 * inputs + 9 * inputs * width + 2 * width + 9 * width * width
+            inputs = width
+    return total + 2 * inputs + linear(inputs, 10)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
+        ("vgg11", PHOTO, vgg11(3)),
+        ("vgg11", DIGIT, vgg11(1)),
+        ("densenet40_12", PHOTO, densenet(3, 12, 12)),
+        ("densenet40_12", PHOTO, 1019722),
+        ("wideresnet28_10", PHOTO, wide_resnet(3, 4, 10)),
+        ("wideresnet28_10", PHOTO, 36479194),
         ("fully_connected", DIGIT, linear(784, 256) + linear(256, 256) + linear(256, 10)),
         ("simple_cnn_narrow", DIGIT, simple_cnn(1, 28, 16, 32, 512)),
         ("simple_cnn_base", DIGIT, simple_cnn(1, 28, 32, 64, 1024)),
@@ -173,3 +215,45 @@ def test_a_model_learns_from_zero_gamma_too() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_wide_resnet_runs_forward_and_backward() -> None:
+    model = build_model(ModelConfig(name="wideresnet28_10", zero_gamma=True), (1, 8, 8), 3, seed=0)
+    logits = model(torch.randn(2, 1, 8, 8))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_zero_gamma_makes_a_wide_block_its_shortcut() -> None:
+    block = PreActivationBlock(4, 4, 1, zero_gamma=True)
+    features = torch.randn(2, 4, 5, 5)
+    assert torch.equal(block(features), features)
+
+
+def test_resnet50_comes_from_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for torchvision: what it is asked for, and what is made of its network."""
+    asked = {}
+
+    class Stub(nn.Module):
+        def __init__(self, **options: object) -> None:
+            super().__init__()
+            asked.update(options)
+            self.fc = nn.Linear(2048, 1000)
+
+    package = types.ModuleType("torchvision")
+    package.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
+    package.models = types.SimpleNamespace(resnet50=Stub)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    model = build_model(ModelConfig(name="resnet50", zero_gamma=True), (3, 224, 224), 1000, seed=0)
+    assert asked == {"weights": None, "num_classes": 1000, "zero_init_residual": True}
+    assert model.fc.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert (model.fc.bias == 0).all()
+    with pytest.raises(UsageError, match="needs images of 3 channels, but the data set has 1"):
+        build_model(ModelConfig(name="resnet50"), (1, 224, 224), 1000, seed=0)
+
+
+def test_resnet50_without_torchvision_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"torchvision, and that is not installed: pip install 'hpcsgd\[imagenet\]'"):
+        build_model(ModelConfig(name="resnet50"), (3, 224, 224), 1000, seed=0)
