@@ -41,9 +41,13 @@ class Program:
 
     steps: list[Step] = field(default_factory=list)
     num_values: int = 1
+    copies: ops.Copies = field(default_factory=ops.Copies)
+    anchor: Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
 
     def __call__(self, batches: Tensor) -> Tensor:
         """Batches [m, n, C, H, W] to logits [m, n, classes]."""
+        with torch.no_grad():
+            self.copies.take()
         values: list[Any] = [None] * self.num_values
         values[0] = batches
         for step in self.steps:
@@ -52,6 +56,13 @@ class Program:
                 values[i] = None
         result: Tensor = values[self.steps[-1].result]
         return result
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss``, a number made of the logits, to the stack's, and keep the statistics."""
+        gradients = torch.autograd.grad(loss, [*self.copies.leaves, self.anchor], allow_unused=True)
+        with torch.no_grad():
+            self.copies.add_gradients([gradient for gradient in gradients[:-1] if gradient is not None])
+            self.copies.give_statistics()
 
 
 class _Tracer(fx.Tracer):
@@ -86,8 +97,8 @@ class _Converter:
         first = stack.replicas[0]
         self.slots = {id(p): slot for p, slot in zip(first.trainable, first.slots, strict=True)}
         self.norms = {id(norm): slot for norm, slot in zip(first.norms, first.norm_slots, strict=True)}
-        self.anchor = torch.zeros((), requires_grad=True)
         self.program = Program()
+        self.copies = self.program.copies
         self.places: dict[fx.Node, tuple[int, Form]] = {}
         self.norms_seen: list[str] = []
 
@@ -119,10 +130,12 @@ class _Converter:
         """A layer of torch's."""
         if isinstance(layer, nn.Linear):
             weight, bias = self._weights(node, layer.weight), self._bias(node, layer.bias)
-            self._emit(node, ops.Linear(weight, bias, self.anchor), (Form.FEATURES,), Form.FEATURES)
+            self._emit(node, ops.Linear(weight, bias, self.program.anchor), (Form.FEATURES,), Form.FEATURES)
         elif isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
             weight, bias = self._weights(node, layer.weight), self._bias(node, layer.bias)
-            self._emit(node, ops.Convolution(layer, weight, bias), (Form.IMAGES,), Form.IMAGES)
+            dense = None if bias is None else self.copies.weights(bias)
+            convolution = ops.Convolution(layer, self.copies.weights(weight), dense, self.m)
+            self._emit(node, convolution, (Form.IMAGES,), Form.IMAGES)
         elif isinstance(layer, nn.BatchNorm2d) and id(layer) in self.norms and layer.momentum is not None:
             self._norm(node, layer)
         elif isinstance(layer, (nn.ReLU, nn.Identity)):
@@ -148,8 +161,9 @@ class _Converter:
         slot = self.norms[id(layer)]
         means, variances = self.stack.statistics[:, :half], self.stack.statistics[:, half:]
         mean, variance = self.stack.stacked(slot, means), self.stack.stacked(slot, variances)
-        weight, bias = self._weights(node, layer.weight), self._weights(node, layer.bias)
-        self._emit(node, ops.BatchNorm(layer, weight, bias, mean, variance), (Form.IMAGES,), Form.IMAGES)
+        scale, shift = (self.copies.weights(self._weights(node, part)) for part in (layer.weight, layer.bias))
+        mean, variance = self.copies.statistics(mean), self.copies.statistics(variance)
+        self._emit(node, ops.BatchNorm(layer, scale, shift, mean, variance), (Form.IMAGES,), Form.IMAGES)
 
     def _function(self, node: fx.Node) -> None:
         """A function or a method of tensors."""

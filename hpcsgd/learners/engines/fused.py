@@ -39,7 +39,7 @@ class FusedEngine:
         smoothing = self.label_smoothing
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing)
         losses = each.view_as(labels).sum(1)
-        (losses / normaliser).sum().backward()
+        self._program.backward((losses / normaliser).sum())
         self.stack.counts.add_(1)
         return losses.detach()
 

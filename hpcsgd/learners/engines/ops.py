@@ -33,12 +33,55 @@ class Weights:
     values: Tensor
     gradients: Tensor
 
-    def leaf(self) -> Tensor:
-        """The values as autograd takes them; backward adds to the gradient in place."""
-        if self.values.grad is None:
-            self.values = self.values.detach().requires_grad_()
-            self.values.grad = self.gradients
-        return self.values
+
+class Copies:
+    """Dense copies [m O, ...] of what the kernels do not take in rows, and their way back to the rows.
+
+    All are copied in one call before a pass, and one call brings the results back after it.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._dense: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+        self._statistics: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def weights(self, weights: Weights) -> Tensor:
+        """The copy of a parameter, a leaf of autograd."""
+        leaf = weights.values.flatten(0, 1).clone().requires_grad_()
+        self._add(weights.values, leaf)
+        self.leaves.append(leaf)
+        self._gradients.append(weights.gradients)
+        return leaf
+
+    def statistics(self, rows: Tensor) -> Tensor:
+        """The copy of running statistics, which a pass changes."""
+        dense = rows.flatten(0, 1).clone()
+        self._add(rows, dense)
+        self._statistics[0].append(rows)
+        self._statistics[1].append(dense.view(rows.shape))
+        return dense
+
+    def _add(self, rows: Tensor, dense: Tensor) -> None:
+        self._rows.append(rows)
+        self._dense.append(dense.detach().unflatten(0, rows.shape[:2]))
+
+    def take(self) -> None:
+        """Copy from the rows."""
+        if self._rows:
+            torch._foreach_copy_(self._dense, self._rows)
+
+    def give_statistics(self) -> None:
+        """Copy the statistics back to the rows."""
+        if self._statistics[0]:
+            torch._foreach_copy_(*self._statistics)
+
+    def add_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Add the gradients of the leaves to the rows."""
+        if gradients:
+            rows = self._gradients
+            torch._foreach_add_(rows, [g.unflatten(0, t.shape[:2]) for g, t in zip(gradients, rows, strict=True)])
 
 
 def as_images(batches: Tensor) -> Tensor:
@@ -89,45 +132,33 @@ class Linear:
 class Convolution:
     """A convolution of every learner: one with m times the groups."""
 
-    def __init__(self, layer: nn.Conv2d, weight: Weights, bias: Weights | None) -> None:
-        """Weights [m, O, I, kh, kw], biases [m, O]; the rest as ``layer`` has it."""
-        self.weight, self.bias = weight, bias
-        self.stride, self.padding, self.dilation, self.groups = (
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-        )
+    def __init__(self, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, num_learners: int) -> None:
+        """Weights [m O, I, kh, kw], biases [m O]; the rest as ``layer`` has it."""
+        self.weight, self.bias, self.groups = weight, bias, layer.groups * num_learners
+        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [n, m I, H, W] to [n, m O, H', W']."""
-        weight = self.weight.leaf()
-        bias = None if self.bias is None else self.bias.leaf().flatten()
-        groups = self.groups * len(weight)
-        return F.conv2d(images, weight.flatten(0, 1), bias, self.stride, self.padding, self.dilation, groups)
+        return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class BatchNorm:
-    """BatchNorm of every learner: one with m times the channels. The running statistics go back to their rows."""
+    """BatchNorm of every learner: one with m times the channels."""
 
     def __init__(
-        self, layer: nn.modules.batchnorm._BatchNorm, weight: Weights, bias: Weights, mean: Tensor, variance: Tensor
+        self, layer: nn.modules.batchnorm._BatchNorm, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
     ) -> None:
-        """All of them [m, C]."""
+        """All of them [m C]; the running statistics are changed in place."""
         self.layer = layer
         self.weight, self.bias, self.mean, self.variance = weight, bias, mean, variance
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [n, m C, H, W] to the same shape."""
-        mean, variance = self.mean.flatten(), self.variance.flatten()
-        weight, bias = self.weight.leaf().flatten(), self.bias.leaf().flatten()
-        training, momentum = self.layer.training, self.layer.momentum
-        assert momentum is not None
-        result = F.batch_norm(images, mean, variance, weight, bias, training, momentum, self.layer.eps)
-        if training and mean.data_ptr() != self.mean.data_ptr():
-            self.mean.copy_(mean.view_as(self.mean))
-            self.variance.copy_(variance.view_as(self.variance))
-        return result
+        layer = self.layer
+        assert layer.momentum is not None
+        return F.batch_norm(
+            images, self.mean, self.variance, self.weight, self.bias, layer.training, layer.momentum, layer.eps
+        )
 
 
 class Dropout:
