@@ -34,7 +34,8 @@ class FusedEngine:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         if len(self.stack) != self._size:
             self._convert()
-        self.stack.module.train()
+        if not self.stack.module.training:
+            self.stack.module.train()
         logits = self._program(images)
         smoothing = self.label_smoothing
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing)

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from hpcsgd.learners.dropout import StreamDropout
 
+SMALL = 16384
+"""Weights of a learner: with fewer, one batched product and a sum take less time than a product added to each row."""
+
 
 class Form(Enum):
     """How a value holds the learner axis."""
@@ -85,8 +88,11 @@ class Copies:
 
 
 def as_images(batches: Tensor) -> Tensor:
-    """[m, n, C, H, W] to [n, m C, H, W]."""
-    return batches.transpose(0, 1).flatten(1, 2)
+    """[m, n, C, H, W] to [n, m C, H, W], in the memory order that the CPU's grouped convolutions are fastest in."""
+    images = batches.transpose(0, 1).flatten(1, 2)
+    if images.device.type == "cpu" and len(images) > 1:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def as_features(images: Tensor, num_learners: int) -> Tensor:
@@ -110,7 +116,11 @@ class _Product(torch.autograd.Function):
         """Add to the gradients of W and b; that of x is given back."""
         (x,) = ctx.saved_tensors
         (outer_x,) = outer
-        ctx.weight.gradients.baddbmm_(outer_x.transpose(1, 2), x)
+        gradients = ctx.weight.gradients
+        if gradients[0].numel() < SMALL:
+            gradients.add_(torch.bmm(outer_x.transpose(1, 2), x))
+        else:
+            gradients.baddbmm_(outer_x.transpose(1, 2), x)
         if ctx.bias is not None:
             ctx.bias.gradients.add_(outer_x.sum(1))
         return (torch.bmm(outer_x, ctx.weight.values.detach()) if ctx.needs_input_grad[0] else None), None, None, None
@@ -136,9 +146,18 @@ class Convolution:
         """Weights [m O, I, kh, kw], biases [m O]; the rest as ``layer`` has it."""
         self.weight, self.bias, self.groups = weight, bias, layer.groups * num_learners
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
+        self.reordered = layer.in_channels // layer.groups < 8
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [n, m I, H, W] to [n, m O, H', W']."""
+        if self.reordered and len(images) == 1 and images.device.type == "cpu":
+            # A vector register is filled by channels of several learners, where one learner has few.
+            images = images.contiguous(memory_format=torch.channels_last)
+            return self.convolve(images).contiguous()
+        return self.convolve(images)
+
+    def convolve(self, images: Tensor) -> Tensor:
+        """The same in the memory order of ``images``."""
         return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
