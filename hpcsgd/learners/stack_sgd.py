@@ -37,6 +37,7 @@ class StackSGD:
             weight_decay: lambda, in the same way.
         """
         self.stack = stack
+        self._last: tuple[list[float], Tensor] | None = None
         self._sgd = FlatSGD(config, stack.parameters, stack.gradients, stack.momentum, stack.decay_from)
         if momentum is not None:
             self._sgd.mu = self._factor(momentum)
@@ -72,7 +73,9 @@ class StackSGD:
             return float(numbers[0])
         assert len(numbers) == len(self.stack), f"{len(numbers)} numbers for {len(self.stack)} learners"
         like = self.stack.parameters
-        return torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
+        if self._last is None or self._last[0] != numbers:
+            self._last = numbers, torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
+        return self._last[1]
 
 
 def _chosen(factor: Factor, rows: Sequence[int]) -> Factor:

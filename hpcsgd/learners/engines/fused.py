@@ -39,10 +39,14 @@ class FusedEngine:
         logits = self._program(images)
         smoothing = self.label_smoothing
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing)
-        losses = each.view_as(labels).sum(1)
-        self._program.backward((losses / normaliser).sum())
-        self.stack.counts.add_(1)
-        return losses.detach()
+        losses = each.detach().view_as(labels).sum(1)
+        if isinstance(normaliser, Tensor) and normaliser.dim():
+            each = each.view_as(labels) / normaliser.unsqueeze(1)
+            normaliser = 1.0
+        self._program.backward(each.sum() / normaliser)
+        if self.stack.counts.numel():
+            self.stack.counts.add_(1)
+        return losses
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
