@@ -61,6 +61,16 @@ def test_fused_training_equals_the_loop(name: str, channels_last: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_fused_equals_the_loop_at_other_batches(n: int) -> None:
+    build, shape, _ = SMALL["resnet8"]
+    loop, fused = (make(build, 3) for _ in range(2))
+    train(LoopEngine(loop), loop, 10, shape, n)
+    train(FusedEngine(fused), fused, 10, shape, n)
+    assert (fused.parameters - loop.parameters).abs().max() <= 1e-12 * loop.parameters.abs().max()
+    torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
+
+
 def test_float32_to_1e_5() -> None:
     build = of_package("fully_connected", widths=(16, 8))
     loop, fused = (make(build, 4, torch.float32) for _ in range(2))
