@@ -76,7 +76,8 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
         return step
 
     fused, chosen, single = stack(m), stack(m), stack(1)
-    choice = choose_engine(chosen, images, labels)
+    # Without threads: they would take the other cores.
+    choice = choose_engine(chosen, images, labels, factories={"loop": LoopEngine, "fused": FusedEngine})
     big, sgd = LoopEngine(single), StackSGD(config, single)
 
     def one_big_batch() -> None:
