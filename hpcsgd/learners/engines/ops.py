@@ -146,18 +146,9 @@ class Convolution:
         """Weights [m O, I, kh, kw], biases [m O]; the rest as ``layer`` has it."""
         self.weight, self.bias, self.groups = weight, bias, layer.groups * num_learners
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
-        self.reordered = layer.in_channels // layer.groups < 8
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [n, m I, H, W] to [n, m O, H', W']."""
-        if self.reordered and len(images) == 1 and images.device.type == "cpu":
-            # A vector register is filled by channels of several learners, where one learner has few.
-            images = images.contiguous(memory_format=torch.channels_last)
-            return self.convolve(images).contiguous()
-        return self.convolve(images)
-
-    def convolve(self, images: Tensor) -> Tensor:
-        """The same in the memory order of ``images``."""
         return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
