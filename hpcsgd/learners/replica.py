@@ -33,6 +33,8 @@ class Replica:
             ``state``, so that both can be averaged in one go.
         decay_from: first element of a parameter with weight decay.
         means, variances: running statistics of all BatchNorm layers, the two halves of ``statistics``.
+        norms: those layers.
+        norm_slots: their places in ``means``, and in ``variances``.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> None:
@@ -66,11 +68,35 @@ class Replica:
         owned = {id(tensor) for tensor in (*means, *variances)}
         others = [n for n, b in self.module.named_buffers() if b.is_floating_point() and id(b) not in owned]
         assert not others, f"buffers that are not BatchNorm statistics: {others}"
-        slots, total = layout([t for t in means if t is not None])
+        self.norm_slots, total = layout([t for t in means if t is not None])
         self.statistics = torch.zeros(2 * total, dtype=dtype, device=device)
         self.means, self.variances = self.statistics[:total], self.statistics[total:]
         for flat, tensors in ((self.means, means), (self.variances, variances)):
-            move_into(flat, [t for t in tensors if t is not None], slots)
+            move_into(flat, [t for t in tensors if t is not None], self.norm_slots)
+
+    def move_to(self, state: Tensor, gradients: Tensor, statistics: Tensor, counts: Tensor) -> None:
+        """Move everything into rows of larger buffers.
+
+        Args:
+            state: [2 P], parameters and momentum.
+            gradients: [P].
+            statistics: [2 S], means and variances.
+            counts: int64 [norms], batches seen.
+        """
+        for new, old in ((state, self.state), (gradients, self.gradients), (statistics, self.statistics)):
+            new.copy_(old)
+        total, half = len(gradients), len(statistics) // 2
+        self.state, self.gradients, self.statistics = state, gradients, statistics
+        self.parameters, self.momentum = state[:total], state[total:]
+        self.means, self.variances = statistics[:half], statistics[half:]
+        for parameter, slot in zip(self.trainable, self.slots, strict=True):
+            parameter.data = slot.view(self.parameters)
+        self._bind_gradients()
+        for index, (norm, slot) in enumerate(zip(self.norms, self.norm_slots, strict=True)):
+            norm.running_mean, norm.running_var = slot.view(self.means), slot.view(self.variances)
+            assert norm.num_batches_tracked is not None
+            counts[index].copy_(norm.num_batches_tracked)
+            norm.num_batches_tracked = counts[index]
 
     def zero_gradients(self) -> None:
         """Set the gradient to zero."""

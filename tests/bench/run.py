@@ -2,7 +2,7 @@
 
     python tests/bench/run.py [--quick] [NAMES...]
 
-A name is a benchmark or the beginning of some. Each runs under mpirun with 2 ranks; its raw times go to
+A name is a benchmark or the beginning of some. Each runs under mpirun with 2 ranks, or 1; its raw times go to
 ``runs/bench/NAME.csv``, the table to ``runs/bench/table.md``. A missed limit is said so, and is no failure: on a busy
 machine the intervals are wide, and the load is printed beside them.
 """
@@ -43,6 +43,7 @@ class Benchmark:
     title: str
     seconds: float
     comparisons: tuple[Comparison, ...]
+    ranks: int = RANKS
 
 
 def averaging(title: str, seconds: float, limit: float) -> Benchmark:
@@ -67,6 +68,16 @@ def sync_step(title: str, seconds: float) -> Benchmark:
     )
 
 
+def learners(title: str, loop: float | None, big: float | None = None) -> Benchmark:
+    """Several learners on one core: fused against one after another, and against one big batch."""
+    comparisons = (
+        Comparison(("fused",), ("one after another",), loop),
+        Comparison(("chosen",), ("one after another",), 1.0),
+        Comparison(("fused",), ("one big batch",), big),
+    )
+    return Benchmark(title, 20, comparisons, ranks=1)
+
+
 LOCAL = (Comparison(("H = 16",), ("no communication",), 1.05),)
 LOGGING = (
     Comparison(("log on",), ("log off",), 1.01),
@@ -87,6 +98,12 @@ BENCHMARKS = {
     "faults_small": Benchmark("watchdog, NaN check, stop: 784-256-256-10", 60, FAULTS),
     "faults_large": Benchmark("watchdog, NaN check, stop: 784-1024-1024-10", 60, FAULTS),
     "faults_cnn": Benchmark("watchdog, NaN check, stop: simple CNN", 60, FAULTS),
+    "learners_64": learners("16 learners at batch 8, 784-64-10", 1 / 4),
+    "learners_256": learners("16 learners at batch 8, 784-256-256-10", 1 / 1.5),
+    "learners_1024": learners("16 learners at batch 8, 784-1024-10", None),
+    "learners_resnet_4x1": learners("4 learners at batch 1, ResNet-20", 1 / 1.6, 1.15),
+    "learners_resnet_8x2": learners("8 learners at batch 2, ResNet-20", 1 / 1.6, 1.15),
+    "learners_resnet_4x8": learners("4 learners at batch 8, ResNet-20", 1.0, 1.15),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15
@@ -114,7 +131,8 @@ def main() -> int:
             failed.append(name)
         else:
             lines += table_rows(name)
-    lines += ["", f"{RANKS} ranks on {os.cpu_count()} cores; load before each: {', '.join(f'{x:.1f}' for x in loads)}"]
+    before = ", ".join(f"{load:.1f}" for load in loads)
+    lines += ["", f"{RANKS} ranks (learners: 1) on {os.cpu_count()} cores; load before each: {before}"]
     (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     for name in failed:
@@ -139,7 +157,7 @@ def time_ranks(name: str, seconds: float) -> int:
     version = subprocess.run(["mpirun", "--version"], env=environment, capture_output=True, text=True, check=True)
     open_mpi = "Open MPI" in version.stdout
     binding = ["--oversubscribe", "--bind-to", "none"] if open_mpi else ["-bind-to", "none"]
-    command = ["mpirun", *binding, "-n", str(RANKS), sys.executable, str(script)]
+    command = ["mpirun", *binding, "-n", str(BENCHMARKS[name].ranks), sys.executable, str(script)]
     return subprocess.run(
         [*command, name, str(RESULTS / f"{name}.csv"), str(seconds)], env=environment, cwd=ROOT
     ).returncode
@@ -160,7 +178,7 @@ def table_rows(name: str) -> list[str]:
             milliseconds(times[ours]),
             milliseconds(times[theirs]),
             f"{middle:.3f} ({low:.3f}–{high:.3f})",
-            "" if limit is None else f"{limit:g}",
+            "" if limit is None else f"{limit:.4g}",
             "" if limit is None else verdict(low, middle, high, limit),
         )
         rows.append(f"| {' | '.join(cells)} |")

@@ -9,6 +9,8 @@ from pathlib import Path
 from averaging import Shape, fully_connected_shapes, resnet50_shapes
 from averaging import variants as averaging_variants
 from interleave import Variant, interleave
+from learners import Shape as ImageShape
+from learners import variants as learner_variants
 from training import Bench, recipe
 
 from hpcsgd.comm.abort import abort_on_failure
@@ -27,6 +29,15 @@ SHAPES: dict[str, list[Shape]] = {
 SYNC = {"sync_small": (SMALL, 20), "sync_large": (LARGE, 10), "sync_cnn": (CNN, 2)}
 LOCAL = {"local_small": (SMALL, 64), "local_large": (LARGE, 16)}
 FAULTS = {"faults_small": (SMALL, 100), "faults_large": (LARGE, 20), "faults_cnn": (CNN, 4)}
+LEARNERS: dict[str, tuple[ModelConfig, ImageShape, int, int, int]] = {
+    "learners_64": (ModelConfig(widths=(64,)), (1, 28, 28), 16, 8, 20),
+    "learners_256": (ModelConfig(widths=(256, 256)), (1, 28, 28), 16, 8, 10),
+    "learners_1024": (ModelConfig(widths=(1024,)), (1, 28, 28), 16, 8, 5),
+    "learners_resnet_4x1": (ModelConfig(name="resnet20"), (3, 32, 32), 4, 1, 4),
+    "learners_resnet_8x2": (ModelConfig(name="resnet20"), (3, 32, 32), 8, 2, 2),
+    "learners_resnet_4x8": (ModelConfig(name="resnet20"), (3, 32, 32), 4, 8, 2),
+}
+"""Model, images, learners, batch, steps of a repetition."""
 LOGGING = {"logging_small": (SMALL, 100)}
 LANES = 4
 """Loops of one variant: where its memory happens to lie makes a loop up to 3 % faster or slower for good."""
@@ -36,6 +47,8 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
     """The variants of the benchmark ``name``. Collective."""
     if name in SHAPES:
         return list(averaging_variants(comm, SHAPES[name]))
+    if name in LEARNERS:
+        return list(learner_variants(*LEARNERS[name]))
     if name in SYNC:
         model, block = SYNC[name]
         bench = Bench(comm, directory, model, block, warm_steps=3)

@@ -1,0 +1,141 @@
+"""Which engine is fastest for the model, the batch and the number of learners at hand."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpcsgd.learners.engines.base import Engine, NotPossibleError
+from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
+from hpcsgd.learners.engines.fused import FusedEngine
+from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
+from hpcsgd.learners.stack import ReplicaStack
+
+Factory = Callable[[ReplicaStack, float], Engine]
+Table = dict[str, float | str]
+"""Seconds of the passes by engine; a reason where an engine is not possible."""
+
+ON_CPU: Mapping[str, Factory] = {"loop": LoopEngine, "fused": FusedEngine, "threads": ThreadsEngine}
+ON_GPU: Mapping[str, Factory] = {
+    "loop": LoopEngine,
+    "fused": FusedEngine,
+    "streams": StreamsEngine,
+    "graph": GraphEngine,
+}
+MARGIN = 0.95
+"""An engine must take less than this part of the loop's time to be taken in its place: noise must not choose."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine, its name, and the figures of the decision on each rank."""
+
+    engine: Engine
+    name: str
+    tables: list[Table]
+
+
+def possible_engines(device: torch.device) -> Mapping[str, Factory]:
+    """The engines of a kind of device, by name."""
+    return ON_CPU if device.type == "cpu" else ON_GPU
+
+
+def choose_engine(
+    stack: ReplicaStack,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    rounds: int = 5,
+    factories: Mapping[str, Factory] | None = None,
+    gather: Callable[[Table], Sequence[Table]] = lambda table: [table],
+) -> Choice:
+    """Time all engines and take the fastest. Collective if ``gather`` is. The stack is left as it was, to the bit.
+
+    Args:
+        stack: the learners.
+        images: [m, n, C, H, W] of one step.
+        labels: [m, n].
+        label_smoothing: of the loss.
+        rounds: times that every engine is timed, in turn, after one pass to warm up; the median counts.
+        factories: engines by name; unset, all of the device. "loop" must be there.
+        gather: gives the tables of all ranks to each of them; unset, this process decides alone.
+
+    Raises:
+        NotPossibleError: not even the loop can take the passes.
+    """
+    factories = factories if factories is not None else possible_engines(stack.state.device)
+    engines: dict[str, Engine] = {}
+    reasons: Table = {}
+    times: dict[str, list[float]] = {}
+    saved = [x.clone() for x in (stack.gradients, stack.statistics, stack.counts)]
+    streams = stack.random_states()
+    for round_ in range(rounds + 1):
+        for name, factory in factories.items():
+            if name in reasons:
+                continue
+            try:
+                if round_ == 0:
+                    engines[name] = factory(stack, label_smoothing)
+                seconds = _time(engines[name], images, labels)
+            except (RuntimeError, NotPossibleError) as error:
+                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                    raise
+                reasons[name] = str(error).splitlines()[0] if isinstance(error, NotPossibleError) else "out of memory"
+                engines.pop(name, None)
+                continue
+            if round_:
+                times.setdefault(name, []).append(seconds)
+    for buffer, old in zip((stack.gradients, stack.statistics, stack.counts), saved, strict=True):
+        buffer.copy_(old)
+    stack.load_random_states(streams)
+    table: Table = {n: reasons[n] if n in reasons else statistics.median(times[n]) for n in factories}
+    tables = list(gather(table))
+    name = fastest(tables)
+    return Choice(engines[name], name, tables)
+
+
+def fastest(tables: Sequence[Table]) -> str:
+    """The engine with the least time, where each rank waits for the slowest; one decision from the tables of all ranks.
+
+    An engine that is not possible on some rank is so on all. Another one than the loop must beat it by a margin.
+
+    Raises:
+        NotPossibleError: no engine is possible on all ranks.
+    """
+    times: dict[str, float] = {}
+    for name in tables[0]:
+        numbers = [table[name] for table in tables]
+        seconds = [number for number in numbers if not isinstance(number, str)]
+        if len(seconds) == len(numbers):
+            times[name] = max(seconds) * (1.0 if name == "loop" else 1 / MARGIN)
+    if not times:
+        why = "; ".join(f"{name}: {value}" for name, value in tables[0].items())
+        raise NotPossibleError(f"no engine is possible on all ranks: {why}")
+    return min(times, key=lambda name: times[name])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the host had not enough memory."""
+    return (
+        isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+def _time(engine: Engine, images: Tensor, labels: Tensor) -> float:
+    """Seconds of the passes of one step."""
+    _wait(images.device)
+    begin = time.perf_counter()
+    engine.forward_backward(images, labels, float(labels.shape[1]))
+    _wait(images.device)
+    return time.perf_counter() - begin
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

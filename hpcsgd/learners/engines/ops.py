@@ -1,0 +1,201 @@
+"""The operations of the fused engine: each does for all learners at once what a layer does for one.
+
+Values have one of three forms: ``Form.BATCHES`` [m, n, C, H, W], the input as it comes; ``Form.IMAGES``
+[n, m C, H, W], as grouped convolutions take it; ``Form.FEATURES`` [m, n, F], as batched products take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpcsgd.learners.dropout import StreamDropout
+
+SMALL = 16384
+"""Weights of a learner: with fewer, one batched product and a sum take less time than a product added to each row."""
+
+
+class Form(Enum):
+    """How a value holds the learner axis."""
+
+    BATCHES = "[m, n, C, H, W]"
+    IMAGES = "[n, m C, H, W]"
+    FEATURES = "[m, n, F]"
+
+
+@dataclass
+class Weights:
+    """One parameter of all learners, [m, ...], and its gradient; both are views of the stack."""
+
+    values: Tensor
+    gradients: Tensor
+
+
+class Copies:
+    """Dense copies [m O, ...] of what the kernels do not take in rows, and their way back to the rows.
+
+    All are copied in one call before a pass, and one call brings the results back after it.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._dense: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+        self._statistics: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def weights(self, weights: Weights) -> Tensor:
+        """The copy of a parameter, a leaf of autograd."""
+        leaf = weights.values.flatten(0, 1).clone().requires_grad_()
+        self._add(weights.values, leaf)
+        self.leaves.append(leaf)
+        self._gradients.append(weights.gradients)
+        return leaf
+
+    def statistics(self, rows: Tensor) -> Tensor:
+        """The copy of running statistics, which a pass changes."""
+        dense = rows.flatten(0, 1).clone()
+        self._add(rows, dense)
+        self._statistics[0].append(rows)
+        self._statistics[1].append(dense.view(rows.shape))
+        return dense
+
+    def _add(self, rows: Tensor, dense: Tensor) -> None:
+        self._rows.append(rows)
+        self._dense.append(dense.detach().unflatten(0, rows.shape[:2]))
+
+    def take(self) -> None:
+        """Copy from the rows."""
+        if self._rows:
+            torch._foreach_copy_(self._dense, self._rows)
+
+    def give_statistics(self) -> None:
+        """Copy the statistics back to the rows."""
+        if self._statistics[0]:
+            torch._foreach_copy_(*self._statistics)
+
+    def add_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Add the gradients of the leaves to the rows."""
+        if gradients:
+            rows = self._gradients
+            torch._foreach_add_(rows, [g.unflatten(0, t.shape[:2]) for g, t in zip(gradients, rows, strict=True)])
+
+
+def as_images(batches: Tensor) -> Tensor:
+    """[m, n, C, H, W] to [n, m C, H, W], in the memory order that the CPU's grouped convolutions are fastest in."""
+    images = batches.transpose(0, 1).flatten(1, 2)
+    if images.device.type == "cpu" and len(images) > 1:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
+
+
+def as_features(images: Tensor, num_learners: int) -> Tensor:
+    """[n, m C, ...] to [m, n, F]."""
+    return images.reshape(len(images), num_learners, -1).transpose(0, 1)
+
+
+class _Product(torch.autograd.Function):
+    """x W' + b for each learner. The gradients of W and b go straight to the flat gradient, without a copy between."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Weights, bias: Weights | None, anchor: Tensor) -> Tensor:
+        """Features [m, n, inputs] to [m, n, outputs]; ``anchor`` makes autograd come here at all."""
+        ctx.save_for_backward(x)
+        ctx.weight, ctx.bias = weight, bias
+        transposed = weight.values.detach().transpose(1, 2)
+        return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias.values.unsqueeze(1), x, transposed)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, None, None, None]:
+        """Add to the gradients of W and b; that of x is given back."""
+        (x,) = ctx.saved_tensors
+        (outer_x,) = outer
+        gradients = ctx.weight.gradients
+        if gradients[0].numel() < SMALL:
+            gradients.add_(torch.bmm(outer_x.transpose(1, 2), x))
+        else:
+            gradients.baddbmm_(outer_x.transpose(1, 2), x)
+        if ctx.bias is not None:
+            ctx.bias.gradients.add_(outer_x.sum(1))
+        return (torch.bmm(outer_x, ctx.weight.values.detach()) if ctx.needs_input_grad[0] else None), None, None, None
+
+
+class Linear:
+    """A linear layer of every learner: one batched product."""
+
+    def __init__(self, weight: Weights, bias: Weights | None, anchor: Tensor) -> None:
+        """Weights [m, outputs, inputs], biases [m, outputs]."""
+        self.weight, self.bias, self.anchor = weight, bias, anchor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features [m, n, inputs] to [m, n, outputs]."""
+        result: Tensor = _Product.apply(features, self.weight, self.bias, self.anchor)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Convolution:
+    """A convolution of every learner: one with m times the groups."""
+
+    def __init__(self, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, num_learners: int) -> None:
+        """Weights [m O, I, kh, kw], biases [m O]; the rest as ``layer`` has it."""
+        self.weight, self.bias, self.groups = weight, bias, layer.groups * num_learners
+        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [n, m I, H, W] to [n, m O, H', W']."""
+        return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class BatchNorm:
+    """BatchNorm of every learner: one with m times the channels."""
+
+    def __init__(
+        self, layer: nn.modules.batchnorm._BatchNorm, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
+    ) -> None:
+        """All of them [m C]; the running statistics are changed in place."""
+        self.layer = layer
+        self.weight, self.bias, self.mean, self.variance = weight, bias, mean, variance
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [n, m C, H, W] to the same shape."""
+        layer = self.layer
+        assert layer.momentum is not None
+        return F.batch_norm(
+            images, self.mean, self.variance, self.weight, self.bias, layer.training, layer.momentum, layer.eps
+        )
+
+
+class Dropout:
+    """Dropout of every learner, each from its own stream."""
+
+    def __init__(self, layers: Sequence[StreamDropout], form: Form) -> None:
+        """One layer of each learner."""
+        self.layers, self.form = layers, form
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Drop some of ``values``."""
+        if not self.layers[0].training or not self.layers[0].p:
+            return values
+        if self.form is Form.FEATURES:
+            return values * torch.stack([layer.mask(part) for layer, part in zip(self.layers, values, strict=True)])
+        parts = values.chunk(len(self.layers), dim=1)
+        return values * torch.cat([layer.mask(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1)
+
+
+def pad(images: Tensor, pads: Sequence[int], value: float, num_learners: int) -> Tensor:
+    """``F.pad`` with ``pads`` of the last axes, perhaps of the channels of each learner."""
+    if len(pads) <= 4:
+        return F.pad(images, list(pads), value=value)
+    apart = images.unflatten(1, (num_learners, -1))
+    return F.pad(apart, list(pads), value=value).flatten(1, 2)
+
+
+def concatenate(images: Sequence[Tensor], num_learners: int) -> Tensor:
+    """Concatenate the channels of each learner."""
+    return torch.cat([part.unflatten(1, (num_learners, -1)) for part in images], dim=2).flatten(1, 2)

@@ -1,0 +1,111 @@
+"""Several replicas of one architecture as the rows of flat buffers with a leading learner axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hpcsgd.comm.flat import Slot
+from hpcsgd.learners.dropout import give_streams
+from hpcsgd.learners.replica import Replica
+
+
+class ReplicaStack:
+    """m replicas; row j of every buffer is learner j's.
+
+    Attributes:
+        replicas: ordinary replicas whose tensors are views of the rows.
+        state: [m, 2 P], parameters and momentum side by side.
+        parameters, momentum, gradients: [m, P]; the first two are views of ``state``.
+        statistics: [m, 2 S], BatchNorm means and variances.
+        counts: int64 [m, norms], batches that each BatchNorm layer has seen.
+        generators: a random stream a learner, for dropout; none where the model has no dropout.
+        decay_from: first column with weight decay.
+    """
+
+    def __init__(self, replicas: Sequence[Replica], seeds: Sequence[int] | None = None) -> None:
+        """Move ``replicas`` into rows.
+
+        Args:
+            replicas: at least one, all of one architecture, device and type.
+            seeds: of the learners' random streams, as many; unset, 0, 1, ...
+        """
+        first = replicas[0]
+        assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
+            "several architectures"
+        )
+        self.replicas = list(replicas)
+        m, device = len(self.replicas), first.parameters.device
+        self.state = first.state.new_empty(m, len(first.state))
+        self.gradients = first.gradients.new_empty(m, len(first.gradients))
+        self.statistics = first.statistics.new_empty(m, len(first.statistics))
+        self.counts = torch.zeros(m, len(first.norms), dtype=torch.int64, device=device)
+        self.decay_from = first.decay_from
+        for j, replica in enumerate(self.replicas):
+            replica.move_to(self.state[j], self.gradients[j], self.statistics[j], self.counts[j])
+        self.generators = give_streams([r.module for r in self.replicas], seeds or range(m), device)
+        self._split()
+
+    def _split(self) -> None:
+        """Take the halves of the state again."""
+        total = self.gradients.shape[1]
+        self.parameters, self.momentum = self.state[:, :total], self.state[:, total:]
+
+    def __len__(self) -> int:
+        return len(self.replicas)
+
+    @property
+    def module(self) -> nn.Module:
+        """The first learner's module: the architecture of all."""
+        return self.replicas[0].module
+
+    def stacked(self, slot: Slot, flat: Tensor) -> Tensor:
+        """One tensor of every learner, [m, ...], as a view of ``flat`` [m, ...]."""
+        strides = (flat.stride(0), *slot.stride)
+        return flat.as_strided((len(flat), *slot.shape), strides, flat.storage_offset() + slot.start)
+
+    def zero_gradients(self) -> None:
+        """Set all gradients to zero."""
+        self.gradients.zero_()
+
+    def train(self, mode: bool = True) -> None:
+        """Put all modules in training mode, or in evaluation mode."""
+        for replica in self.replicas:
+            replica.module.train(mode)
+
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep the learners ``rows``, in this order, and drop the others.
+
+        Rows are copied to the front of the same memory: ``replicas[i]`` stays the same object, and holds what learner
+        ``rows[i]`` held. Engines and optimizers follow by themselves or by their own ``keep``.
+
+        Raises:
+            ValueError: a row does not exist or is named twice, or there is none.
+        """
+        if not rows or len(set(rows)) < len(rows) or not set(rows) <= set(range(len(self))):
+            raise ValueError(f"rows {list(rows)} of a stack of {len(self)}")
+        count = len(rows)
+        if list(rows) != list(range(count)):
+            index = torch.tensor(rows, device=self.state.device)
+            for buffer in (self.state, self.gradients, self.statistics, self.counts):
+                buffer[:count].copy_(buffer.index_select(0, index))
+            states = [self.generators[row].get_state() for row in rows] if self.generators else []
+            for generator, state in zip(self.generators, states, strict=False):
+                generator.set_state(state)
+        self.replicas = self.replicas[:count]
+        self.generators = self.generators[:count]
+        self.state, self.gradients = self.state[:count], self.gradients[:count]
+        self.statistics, self.counts = self.statistics[:count], self.counts[:count]
+        self._split()
+
+    def random_states(self) -> list[Tensor]:
+        """The states of the random streams, for a checkpoint."""
+        return [generator.get_state() for generator in self.generators]
+
+    def load_random_states(self, states: Sequence[Tensor]) -> None:
+        """Take up :meth:`random_states` again."""
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)

@@ -1,0 +1,92 @@
+"""Several learners on one core: one after another, fused, and as one big batch of the same samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from hpcsgd.config import ModelConfig, OptimizerConfig
+from hpcsgd.learners.engines.base import Engine
+from hpcsgd.learners.engines.choose import choose_engine
+from hpcsgd.learners.engines.fused import FusedEngine
+from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.models import build_model
+from hpcsgd.optim.sgd import FlatSGD
+
+RATE = 0.01
+Shape = tuple[int, int, int]
+
+
+class Steps:
+    """Training steps as a variant; each repetition begins with one that is not timed."""
+
+    def __init__(self, name: str, step: Callable[[], None], steps: int) -> None:
+        """A repetition is ``steps`` calls of ``step``."""
+        self.name, self.step, self.steps = name, step, steps
+
+    def prepare(self) -> None:
+        """Get warm."""
+        self.step()
+
+    def run(self) -> float:
+        """A repetition; its seconds."""
+        begin = time.perf_counter()
+        for _ in range(self.steps):
+            self.step()
+        return time.perf_counter() - begin
+
+    def rest(self) -> None:
+        """Nothing is left running."""
+
+
+def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> Iterator[Steps]:
+    """m learners at batch n, with a step of momentum SGD each: the loop updates a learner right after its passes."""
+    config = OptimizerConfig()
+    images, labels = torch.randn(m, n, *shape), torch.randint(10, (m, n))
+    rates = [RATE * (1 + j / m) for j in range(m)]
+
+    def stack(size: int) -> ReplicaStack:
+        cpu = torch.device("cpu")
+        modules = [build_model(model, shape, 10, seed) for seed in range(size)]
+        return ReplicaStack([Replica(module, cpu, torch.float32, channels_last=False) for module in modules])
+
+    apart = stack(m)
+    loop = LoopEngine(apart)
+    optimizers = [FlatSGD(config, r.parameters, r.gradients, r.momentum, apart.decay_from) for r in apart.replicas]
+
+    def one_after_another() -> None:
+        for j, replica in enumerate(apart.replicas):
+            loop.one(j, images[j], labels[j], float(n))
+            optimizers[j].step(rates[j])
+            replica.zero_gradients()
+
+    def together(learners: ReplicaStack, engine: Engine) -> Callable[[], None]:
+        sgd = StackSGD(config, learners)
+
+        def step() -> None:
+            engine.forward_backward(images, labels, float(n))
+            sgd.step(rates)
+            learners.zero_gradients()
+
+        return step
+
+    fused, chosen, single = stack(m), stack(m), stack(1)
+    # Without threads: they would take the other cores.
+    choice = choose_engine(chosen, images, labels, factories={"loop": LoopEngine, "fused": FusedEngine})
+    big, sgd = LoopEngine(single), StackSGD(config, single)
+
+    def one_big_batch() -> None:
+        big.forward_backward(images.flatten(0, 1)[None], labels.flatten()[None], float(m * n))
+        sgd.step(RATE)
+        single.zero_gradients()
+
+    yield Steps("one after another", one_after_another, steps)
+    yield Steps("fused", together(fused, FusedEngine(fused)), steps)
+    is_loop = choice.name == "loop"
+    yield Steps("chosen", one_after_another if is_loop else together(chosen, choice.engine), steps)
+    yield Steps("one big batch", one_big_batch, steps)

@@ -1,0 +1,164 @@
+"""All learners in one pass give what one after another give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hpcsgd.config import OptimizerConfig
+from hpcsgd.learners.engines.base import Engine, NotPossibleError
+from hpcsgd.learners.engines.fused import FusedEngine
+from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
+from tests.single.learners.engines.engine_nets import CPU, batch, make, of_package, with_dropout
+
+SMALL = {
+    "linear": (of_package("fully_connected", widths=()), (1, 12, 12), 50),
+    "fully connected": (of_package("fully_connected", widths=(16, 8)), (1, 12, 12), 50),
+    "dropout": (with_dropout, (1, 8, 8), 50),
+    "lenet": (of_package("lenet"), (1, 12, 12), 50),
+    "simple_cnn_narrow": (of_package("simple_cnn_narrow", (1, 4, 4)), (1, 4, 4), 50),
+    "simple_cnn_base": (of_package("simple_cnn_base", (1, 4, 4)), (1, 4, 4), 5),
+    "simple_cnn_wide": (of_package("simple_cnn_wide", (1, 4, 4)), (1, 4, 4), 2),
+    "resnet8": (of_package("resnet8", (1, 8, 8)), (1, 8, 8), 50),
+    "resnet20": (of_package("resnet20", (3, 8, 8)), (3, 8, 8), 5),
+}
+Shape = tuple[int, int, int]
+
+
+def train(engine: Engine, stack: ReplicaStack, steps: int, shape: Shape, n: int = 2) -> Tensor:
+    """The losses [steps, m] under momenta, rates and weight decays of each learner."""
+    m = len(stack)
+    config = OptimizerConfig(momentum=0.9, nesterov=True)
+    sgd = StackSGD(config, stack, momentum=[0.9 - 0.1 * j for j in range(m)], weight_decay=[1e-3 * j for j in range(m)])
+    losses = []
+    for step in range(steps):
+        losses.append(engine.forward_backward(*batch(step, m, n, shape, stack.state.dtype), float(n)))
+        sgd.step([0.01 / (j + 1) for j in range(m)])
+        stack.zero_gradients()
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_fused_training_equals_the_loop(name: str, channels_last: bool) -> None:
+    build, shape, steps = SMALL[name]
+    loop, fused = (make(build, 3, channels_last=channels_last) for _ in range(2))
+    steps = 2 if channels_last else steps
+    expected = train(LoopEngine(loop), loop, steps, shape)
+    ours = train(FusedEngine(fused), fused, steps, shape)
+    scale = loop.parameters.abs().max()
+    assert (fused.parameters - loop.parameters).abs().max() <= 1e-12 * scale
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
+    assert torch.equal(fused.counts, loop.counts)
+    images = batch(99, 1, 4, shape)[0][0]
+    torch.testing.assert_close(
+        FusedEngine(fused).logits(images), LoopEngine(loop).logits(images), rtol=1e-11, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fused_equals_the_loop_at_other_batches(n: int) -> None:
+    build, shape, _ = SMALL["resnet8"]
+    loop, fused = (make(build, 3) for _ in range(2))
+    train(LoopEngine(loop), loop, 10, shape, n)
+    train(FusedEngine(fused), fused, 10, shape, n)
+    assert (fused.parameters - loop.parameters).abs().max() <= 1e-12 * loop.parameters.abs().max()
+    torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
+
+
+def test_float32_to_1e_5() -> None:
+    build = of_package("fully_connected", widths=(16, 8))
+    loop, fused = (make(build, 4, torch.float32) for _ in range(2))
+    train(LoopEngine(loop), loop, 50, (1, 12, 12))
+    train(FusedEngine(fused), fused, 50, (1, 12, 12))
+    for ours, expected in zip(fused.parameters, loop.parameters, strict=True):
+        assert (ours - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["fully connected", "dropout", "lenet", "resnet8"])
+def test_a_learner_does_not_feel_the_data_of_another(name: str) -> None:
+    build, shape, _ = SMALL[name]
+    results = []
+    for changed in (False, True):
+        stack = make(build, 4)
+        images, labels = batch(0, 4, 2, shape)
+        if changed:
+            images[2] = 7 - images[2]
+        FusedEngine(stack).forward_backward(images, labels, 2.0)
+        results.append(stack.gradients.clone())
+    same = [torch.equal(a, b) for a, b in zip(*results, strict=True)]
+    assert same == [True, True, False, True]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_are_added_and_normalised_for_each_learner(smoothing: float) -> None:
+    build, shape, _ = SMALL["lenet"]
+    normalisers = torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64)
+    stacks = []
+    for kind in (LoopEngine, FusedEngine):
+        stack = make(build, 3)
+        engine = kind(stack, smoothing)
+        for step in range(2):
+            engine.forward_backward(*batch(step, 3, 2, shape), normalisers)
+        stacks.append(stack)
+    torch.testing.assert_close(stacks[1].gradients, stacks[0].gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_learners_can_be_dropped_between_steps() -> None:
+    build, shape, _ = SMALL["dropout"]
+    stacks = []
+    for kind in (LoopEngine, FusedEngine):
+        stack = make(build, 4)
+        engine = kind(stack)
+        train(engine, stack, 2, shape)
+        stack.keep([3, 1])
+        train(engine, stack, 2, shape)
+        stacks.append(stack)
+    torch.testing.assert_close(stacks[1].parameters, stacks[0].parameters, rtol=1e-12, atol=1e-12)
+
+
+class Sees(nn.Module):
+    """A model with a part that has no fused form."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), part)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.inner(images)
+        return result
+
+
+@pytest.mark.parametrize("part", [nn.LayerNorm(4), nn.Softplus(), nn.Bilinear(2, 2, 2)])
+def test_what_has_no_fused_form_is_refused_with_path_and_type(part: nn.Module) -> None:
+    if isinstance(part, nn.Bilinear):
+        part = nn.Sequential(nn.Linear(4, 2), nn.Tanh())
+    stack = ReplicaStack([Replica(Sees(part), CPU, torch.float32, channels_last=False)])
+    place = "inner.1.1" if isinstance(part, nn.Sequential) else "inner.1"
+    kind = "Tanh" if isinstance(part, nn.Sequential) else type(part).__name__
+    with pytest.raises(NotPossibleError, match=f"{kind} at {place}"):
+        FusedEngine(stack)
+
+
+def test_a_forward_pass_that_depends_on_values_is_refused() -> None:
+    class Branches(nn.Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images if images.sum() > 0 else -images)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Branches(2, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            result: Tensor = self.part(images)
+            return result
+
+    stack = ReplicaStack([Replica(Outer(), CPU, torch.float32, channels_last=False)])
+    with pytest.raises(NotPossibleError, match="Outer"):
+        FusedEngine(stack)
