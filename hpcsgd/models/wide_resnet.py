@@ -9,7 +9,7 @@ from hpcsgd.models.initial import convolution, linear
 
 
 class WideResNet(nn.Module):
-    """A 3x3 convolution, three stages of n pre-activation blocks, global average pooling, a linear layer: 6n + 4 layers.
+    """A 3x3 convolution, three stages of n pre-activation blocks, average pooling, a linear layer: 6n + 4 layers.
 
     The stages have 16, 32 and 64 times ``widen`` filters; stages 2 and 3 halve the image.
     """
