@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
 
 from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.algorithms.local_sgd import LocalSGD
+from hpcsgd.algorithms.sma import SMA
+from hpcsgd.algorithms.stability import check_blocks
 from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
+from hpcsgd.comm.background import ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
@@ -64,8 +68,7 @@ class Parts:
 
     def close(self) -> None:
         """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
-        with self.comm.watchdog.watch("end of the gradient allreduce"):
-            self.gradients.close()
+        self.algorithm.close()
         with contextlib.suppress(RanksLostError):
             self.comm.barrier()
 
@@ -138,21 +141,43 @@ def _connect(
         gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     block = _block_reducer(config, comm, place, device) or world
-    algorithm = LocalSGD(
-        config.algorithm,
-        plan.schedule,
-        replica,
-        FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from),
-        gradients,
-        world,
-        block,
-        timer,
-        config.accumulation_steps,
-        config.faults.hash_every,
-    )
+    algorithm = _make_algorithm(config, comm, place, plan, replica, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None
     gradients.guard = world.guard = block.guard = guard
     return gradients, world, algorithm
+
+
+def _make_algorithm(
+    config: RunConfig,
+    comm: Communicator,
+    place: Topology,
+    plan: Plan,
+    replica: Replica,
+    timer: StepTimer,
+    gradients: GradientAllreduce,
+    world: FlatReducer,
+    block: FlatReducer,
+) -> Algorithm:
+    """The order of events. Collective."""
+    method, hash_every = config.algorithm, config.faults.hash_every
+    optimizer = FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from)
+    if not method.has_central_model:
+        parts = config.accumulation_steps
+        return LocalSGD(method, plan.schedule, replica, optimizer, gradients, world, block, timer, parts, hash_every)
+    if method.has_blocks:
+        blocks = Counter(comm.allgather_object(place.block))
+        agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
+    drops = plan.learning_rate.drops
+    thread = _averaging_thread(config, comm, replica.parameters.device)
+    return SMA(method, plan.schedule, plan.alpha, drops, replica, optimizer, world, block, timer, hash_every, thread)
+
+
+def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:
+    """Sums the corrections of SMA in the background, where that is asked for. Collective."""
+    if not config.comm.overlap or comm.size == 1:
+        return None
+    own = comm.duplicate()
+    return ReducerThread(agree(comm, lambda: make_reducer(config.comm, own, device)), "averaging")
 
 
 def _load(
@@ -180,7 +205,7 @@ def _load(
 
 def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
     """The reducer over this rank's block, where the algorithm has blocks."""
-    if config.algorithm.name != "hierarchical_local_sgd":
+    if not config.algorithm.has_blocks:
         return None
     return make_reducer(config.comm, comm.split(place.block), device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpcsgd.algorithms.schedule import SyncSchedule
+from hpcsgd.algorithms.stability import resolve_alpha
 from hpcsgd.config import RunConfig, parse_local_start
 from hpcsgd.data.shards import steps_per_epoch
 from hpcsgd.errors import UsageError
@@ -25,6 +26,7 @@ class Plan:
         learning_rate: rate of each step.
         schedule: action of each step.
         keeps_tail: the last batch of an epoch may be smaller.
+        alpha: of synchronous model averaging; 0 in other algorithms.
     """
 
     num_learners: int
@@ -36,6 +38,7 @@ class Plan:
     learning_rate: LearningRate
     schedule: SyncSchedule
     keeps_tail: bool
+    alpha: float
 
     def num_global(self, step: int) -> int:
         """Samples of the step of all learners: fewer than ``global_batch_size`` only in a kept tail."""
@@ -64,7 +67,8 @@ def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
     """Work out a run of ``num_learners`` learners on ``num_samples`` training samples.
 
     Raises:
-        UsageError: a batch that cannot be divided, more learners than samples, or a schedule that cannot be.
+        UsageError: a batch that cannot be divided, more learners than samples, a schedule that cannot be, or an alpha
+            that is not stable.
     """
     if num_learners > num_samples:
         raise UsageError(f"{num_learners} learners cannot share {num_samples} training samples: run fewer ranks")
@@ -85,6 +89,7 @@ def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
         learning_rate=rate,
         schedule=_make_schedule(config, rate, per_epoch),
         keeps_tail=config.data.tail == "keep",
+        alpha=resolve_alpha(config.algorithm, num_learners) if config.algorithm.has_central_model else 0.0,
     )
 
 

@@ -134,10 +134,15 @@ def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
 
 
 def _restore_consensus(parts: Parts, checkpoint: Checkpoint) -> Start:
-    """Give every rank the average of the checkpoint's replicas and momenta, with their BatchNorm statistics merged."""
+    """Give every rank the one model of the checkpoint, with averaged momenta and merged BatchNorm statistics.
+
+    The model is the central one, where there is one, else the average of the replicas.
+    """
     states = [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
     replica = parts.replica
     replica.state.copy_(torch.stack([s["state"].double() for s in states]).mean(dim=0))
+    if "central" in states[0]["algorithm"]:
+        replica.parameters.copy_(states[0]["algorithm"]["central"]["model"])
     statistics = torch.stack([s["statistics"].double() for s in states])
     means, variances = statistics.chunk(2, dim=1)
     mean = means.mean(dim=0)

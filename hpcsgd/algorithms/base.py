@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import nn
 
 from hpcsgd.algorithms.schedule import Action
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.learners.replica import Replica
 
 
 class Spans(Protocol):
@@ -53,8 +56,29 @@ class Algorithm(Protocol):
     def finish(self) -> None:
         """After the last step: every replica becomes the consensus."""
 
+    def close(self) -> None:
+        """End its threads and process groups; closing twice does nothing."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the replica's buffers."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state that :meth:`state_dict` gave."""
+
+
+def start_equal(replica: Replica, comm: Communicator) -> None:
+    """Give every rank the parameters of rank 0. Collective."""
+    host = replica.parameters.cpu()
+    comm.broadcast_(host.numpy())
+    replica.parameters.copy_(host)
+
+
+@contextmanager
+def borrowed(replica: Replica, become: Callable[[], None]) -> Iterator[nn.Module]:
+    """The replica's module as ``become`` makes it; afterwards it is itself again, bit by bit."""
+    saved = replica.snapshot()
+    become()
+    try:
+        yield replica.module
+    finally:
+        replica.restore(saved)

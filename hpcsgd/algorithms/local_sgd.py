@@ -6,20 +6,19 @@ gradients are averaged before the update, or parameters after it, over a block o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
-from hpcsgd.algorithms.base import Spans, Synchronisation
+from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.slow_momentum import SlowMomentum
 from hpcsgd.comm.gradients import GradientAllreduce
-from hpcsgd.comm.hashing import check_equal
-from hpcsgd.comm.reduce import FlatReducer, mark
+from hpcsgd.comm.hashing import Comparisons
+from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.replica import Replica
 from hpcsgd.optim.sgd import FlatSGD
@@ -62,8 +61,7 @@ class LocalSGD:
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
         self.spans = spans
         self.accumulation_steps = accumulation_steps
-        self.hash_every = hash_every
-        self._until_hash = hash_every
+        self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
         self.slow: SlowMomentum | None = None
         if config.momentum_policy == "global":
             self.slow = SlowMomentum(replica.parameters, config.slow_momentum, config.slow_learning_rate)
@@ -72,9 +70,7 @@ class LocalSGD:
     def start(self, step: int = 0) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         if step == 0:
-            host = self.replica.parameters.cpu()
-            self.reducers[Action.GLOBAL].comm.broadcast_(host.numpy())
-            self.replica.parameters.copy_(host)
+            start_equal(self.replica, self.reducers[Action.GLOBAL].comm)
         self._arm(step)
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
@@ -93,20 +89,14 @@ class LocalSGD:
         num_bytes = self._gradient_step(rate) if action is Action.GRADIENT else self._local_step(rate, num_samples)
         if action in self.reducers:
             num_bytes = self._average(action, rate)
-        if action in (Action.GRADIENT, Action.GLOBAL) and self.hash_every:
-            self._compare_replicas()
+        if action in (Action.GRADIENT, Action.GLOBAL):
+            self.comparisons.count(self.replica.parameters)
         self._arm(step + 1)
         return Synchronisation(action, num_bytes)
 
-    @contextmanager
-    def consensus(self) -> Iterator[nn.Module]:
+    def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        saved = self.replica.snapshot()
-        self._become_consensus()
-        try:
-            yield self.replica.module
-        finally:
-            self.replica.restore(saved)
+        return borrowed(self.replica, self._become_consensus)
 
     def finish(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -115,15 +105,20 @@ class LocalSGD:
 
     def check(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        if self._equal and self.hash_every:
-            check_equal(self.reducers[Action.GLOBAL].comm, self.replica.parameters, "the parameters")
+        if self._equal:
+            self.comparisons.now(self.replica.parameters)
+
+    def close(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        with self.reducers[Action.GLOBAL].comm.watchdog.watch("end of the gradient allreduce"):
+            self.gradients.close()
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         slow = self.slow.state_dict() if self.slow is not None else None
         return {
             "equal": self._equal,
-            "until_hash": self._until_hash,
+            "until_hash": self.comparisons.left,
             "optimizer": self.optimizer.state_dict(),
             "slow": slow,
         }
@@ -131,17 +126,10 @@ class LocalSGD:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         self._equal = state["equal"]
-        self._until_hash = state["until_hash"]
+        self.comparisons.left = state["until_hash"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.slow is not None:
             self.slow.load_state_dict(state["slow"])
-
-    def _compare_replicas(self) -> None:
-        """Now and then, check that the ranks hold the same parameters after a global synchronisation."""
-        self._until_hash -= 1
-        if not self._until_hash:
-            self._until_hash = self.hash_every
-            self.check()
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -151,8 +139,7 @@ class LocalSGD:
         if self.schedule(step) is Action.GRADIENT:
             self.gradients.arm(self.accumulation_steps)
         else:
-            with self.reducers[Action.GLOBAL].comm.watchdog.watch("end of the gradient allreduce"):
-                self.gradients.close()
+            self.close()
 
     def _gradient_step(self, rate: float) -> int:
         """Average the gradients, then update."""
@@ -186,9 +173,7 @@ class LocalSGD:
     def _average(self, action: Action, rate: float) -> int:
         """Average parameters, and what the policies say, over a block or all ranks; return the bytes reduced."""
         replica, policy, reducer = self.replica, self.config.momentum_policy, self.reducers[action]
-        ready = mark(replica.parameters)
-        if ready is not None:
-            ready.synchronize()  # else the time of entry would be before the compute that came first
+        wait_until_computed(replica.parameters)  # else the time of entry would be before the compute that came first
         self.spans.enter_sync()
         flat = replica.state if policy == "average" else replica.parameters
         reducer.average_(flat)

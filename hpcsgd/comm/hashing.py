@@ -29,3 +29,32 @@ def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
         raise ReplicasDifferError(
             f"{what} differ between ranks that must hold the same: {who} (a flipped bit, or a defect)"
         )
+
+
+class Comparisons:
+    """Compares what ranks must hold alike, at every n-th time that it could be done."""
+
+    def __init__(self, comm: Communicator, every: int, what: str) -> None:
+        """
+        Args:
+            comm: the ranks.
+            every: n; 0: never.
+            what: subject of the message.
+        """
+        self.comm = comm
+        self.every = every
+        self.what = what
+        self.left = every
+
+    def count(self, flat: Tensor) -> None:
+        """One time more; compare ``flat`` if it is the n-th. Collective."""
+        if self.every:
+            self.left -= 1
+            if not self.left:
+                self.left = self.every
+                self.now(flat)
+
+    def now(self, flat: Tensor) -> None:
+        """Compare ``flat``, unless that is never done; raises ``ReplicasDifferError``. Collective."""
+        if self.every:
+            check_equal(self.comm, flat, self.what)

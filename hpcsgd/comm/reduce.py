@@ -35,13 +35,28 @@ class FlatReducer:
 
     def average_(self, flat: Tensor) -> None:
         """Replace the 1-d contiguous ``flat`` by its mean over the ranks."""
+        self._reduce_guarded(flat, 1.0 / self.comm.size, "what was to be averaged is")
+
+    def sum_(self, flat: Tensor) -> None:
+        """Replace the 1-d contiguous ``flat`` by its sum over the ranks."""
+        self._reduce_guarded(flat, 1.0, "what was to be summed is")
+
+    def _reduce_guarded(self, flat: Tensor, scale: float, what: str) -> None:
+        """Reduce ``flat``, where there are several ranks, and see that what goes in is finite on all of them."""
         if self.comm.size == 1 or not flat.numel():
             return
-        guard = self.guard
-        finish_on_stream(flat, self.reduce_(flat, 1.0 / self.comm.size, mark(flat), guard))
-        if guard is not None:
+        finish_on_stream(flat, self.reduce_(flat, scale, mark(flat), self.guard))
+        self.look_after(flat, what)
+
+    def look_after(self, flat: Tensor, what: str) -> None:
+        """See that what went into the reduced ``flat`` was finite on all ranks; ``what`` is subject and verb.
+
+        Raises:
+            DivergedError: on all ranks, it was not.
+        """
+        if self.guard is not None:
             heads = torch.stack([chunk[0] for chunk in self.cut(flat)]).sum()
-            guard.after(heads, "what was to be averaged is", among_all=self.comm.size == guard.comm.size)
+            self.guard.after(heads, what, among_all=self.comm.size == self.guard.comm.size)
 
     def reduce_(
         self, flat: Tensor, scale: float, ready: torch.cuda.Event | None, guard: FiniteGuard | None = None
@@ -125,6 +140,13 @@ def mark(tensor: Tensor) -> torch.cuda.Event | None:
     event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(tensor.device))
     return event
+
+
+def wait_until_computed(tensor: Tensor) -> None:
+    """Let the host wait until the device has computed ``tensor``."""
+    ready = mark(tensor)
+    if ready is not None:
+        ready.synchronize()
 
 
 def finish_on_stream(tensor: Tensor, done: torch.cuda.Event | None) -> None:

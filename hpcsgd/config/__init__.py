@@ -100,14 +100,26 @@ class RunConfig:
 
     def _check_combinations(self) -> None:
         """What one section asks of another."""
-        local = self.algorithm.name in ("local_sgd", "hierarchical_local_sgd") and self.algorithm.local_start is None
-        if self.on_failure == "shrink" and not local:
+        averages_gradients = self.algorithm.name == "sync_sgd" or self.algorithm.local_start is not None
+        if self.on_failure == "shrink" and averages_gradients:
             raise ValueError(
-                "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, or "
-                "hierarchical_local_sgd without local_start, or on_failure: abort"
+                "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "
+                "or hierarchical_local_sgd without local_start, or on_failure: abort"
             )
         if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":
             raise ValueError(
                 f"algorithm.local_start is 'first_lr_drop', but learning_rate.decay is {self.learning_rate.decay!r}: "
                 "only decay: step has drops; or give local_start as epoch:N or step:N"
             )
+        if self.algorithm.has_central_model and self.comm.overlap:
+            self._check_overlap()
+
+    def _check_overlap(self) -> None:
+        """What a sum of corrections in the background cannot be combined with."""
+        for wrong, what in (
+            (self.algorithm.has_blocks, "algorithm.block_sync_period is not 1"),
+            (self.algorithm.batch_norm_policy == "average", "algorithm.batch_norm_policy is 'average'"),
+            (self.on_failure == "shrink", "on_failure is 'shrink'"),
+        ):
+            if wrong:
+                raise ValueError(f"comm.overlap is true, but {what}: choose another, or leave comm.overlap unset")

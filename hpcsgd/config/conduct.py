@@ -18,7 +18,8 @@ class CommConfig:
         allreduce: gradient allreduce: ``horovod``, ``mpi`` (mpi4py) or ``torch`` (NCCL, or Gloo on CPUs);
             ``auto`` is Horovod where it is installed, else ``mpi``.
         overlap: allreduce gradients while the backward pass runs; unset, where that pays (Horovod and torch
-            always; ``mpi`` where a rank has a GPU or two cores).
+            always; ``mpi`` where a rank has a GPU or two cores). For ``sma``, sum the corrections while the next
+            iteration computes, to the same bits; unset, not.
         bucket_bytes: gradients are reduced in buckets of about this size.
         chunk_bytes: averagings go in chunks of this size.
         cuda_aware: hand GPU buffers to MPI itself; probed by a real round trip first.

@@ -7,17 +7,18 @@ from typing import Literal
 
 from hpcsgd.config.check import require
 
-AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd"]
+AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
 
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """In which order ranks step and synchronise (Goyal 2017; Lin 2020).
+    """In which order ranks step and synchronise (Goyal 2017; Lin 2020; Koliousis 2019).
 
     Attributes:
-        name: algorithm.
-        sync_period: H, local steps between two averagings.
-        block_sync_period: H_b, block averagings between two global ones (``hierarchical_local_sgd``).
+        name: algorithm. ``ea_sgd`` is ``sma`` without central momentum and restart.
+        sync_period: H, local steps between two averagings; tau of ``sma``.
+        block_sync_period: H_b, block averagings between two global ones (``hierarchical_local_sgd``; ``sma`` of two
+            levels: learners against the reference model of their block, references against the central model).
         block_size: ranks in a block, in rank order; unset, a block is a node.
         local_start: when local steps begin: ``first_lr_drop``, ``epoch:N`` or ``step:N``. Before, gradients are
             averaged at every step. For ``post_local_sgd`` and ``hierarchical_local_sgd``; the latter starts at
@@ -28,6 +29,11 @@ class AlgorithmConfig:
         slow_learning_rate: alpha of the outer momentum.
         batch_norm_policy: BatchNorm running statistics at an averaging: ``local`` kept by each rank, ``average``
             by the law of total variance, ``recompute`` on training data before each evaluation.
+        alpha: share of a learner's distance to the central model that ``sma`` corrects; unset, 1/k for k learners.
+        central_momentum: mu_z, momentum of the central model of ``sma``; unset, 0.9 (0 for ``ea_sgd``).
+        restart: what ``sma`` does where the learning rate drops: every learner becomes the central model, whose
+            momentum ends, and the learners' momenta are set to zero (``reset``) or kept (``keep``); or ``none`` of it.
+            Unset, ``reset`` (``none`` for ``ea_sgd``).
     """
 
     name: AlgorithmName = "sync_sgd"
@@ -39,6 +45,30 @@ class AlgorithmConfig:
     slow_momentum: float = 0.5
     slow_learning_rate: float = 1.0
     batch_norm_policy: Literal["local", "average", "recompute"] = "local"
+    alpha: float | None = None
+    central_momentum: float | None = None
+    restart: Literal["reset", "keep", "none"] | None = None
+
+    @property
+    def has_central_model(self) -> bool:
+        """Whether learners follow a central model (Crossbow), in the place of being averaged."""
+        return self.name in ("sma", "ea_sgd")
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether there are two levels of averaging."""
+        return self.name == "hierarchical_local_sgd" or (self.has_central_model and self.block_sync_period > 1)
+
+    @property
+    def resolved_central_momentum(self) -> float:
+        """mu_z."""
+        default = 0.9 if self.name == "sma" else 0.0
+        return default if self.central_momentum is None else self.central_momentum
+
+    @property
+    def resolved_restart(self) -> Literal["reset", "keep", "none"]:
+        """What becomes of learners and central model where the learning rate drops."""
+        return self.restart or ("reset" if self.name == "sma" else "none")
 
     def __post_init__(self) -> None:
         require(self.sync_period >= 1, "algorithm.sync_period", self.sync_period, "1 or more")
@@ -46,22 +76,47 @@ class AlgorithmConfig:
         require(self.block_size is None or self.block_size >= 1, "algorithm.block_size", self.block_size, "1 or more")
         require(0 <= self.slow_momentum < 1, "algorithm.slow_momentum", self.slow_momentum, "in [0, 1)")
         require(self.slow_learning_rate > 0, "algorithm.slow_learning_rate", self.slow_learning_rate, "positive")
-        hierarchical = self.name == "hierarchical_local_sgd"
         if self.name == "sync_sgd":
             require(
                 self.sync_period == 1, "algorithm.sync_period", self.sync_period, "1 for sync_sgd (or name local_sgd)"
             )
-        if not hierarchical:
-            require(
-                self.block_sync_period == 1, "algorithm.block_sync_period", self.block_sync_period, f"1 for {self.name}"
-            )
-            require(self.block_size is None, "algorithm.block_size", self.block_size, f"unset for {self.name}")
-        if self.name in ("sync_sgd", "local_sgd"):
+        self._check_blocks()
+        if self.name not in ("post_local_sgd", "hierarchical_local_sgd"):
             require(self.local_start is None, "algorithm.local_start", self.local_start, f"unset for {self.name}")
         if self.name == "post_local_sgd":
             require(self.local_start is not None, "algorithm.local_start", None, "first_lr_drop, epoch:N or step:N")
         if self.local_start is not None:
             parse_local_start(self.local_start)
+        self._check_central_model()
+
+    def _check_blocks(self) -> None:
+        """Only algorithms of two levels have blocks."""
+        if self.name == "hierarchical_local_sgd":
+            return
+        if not self.has_central_model:
+            require(
+                self.block_sync_period == 1, "algorithm.block_sync_period", self.block_sync_period, f"1 for {self.name}"
+            )
+        if self.block_sync_period == 1:
+            two = f"unset for {self.name}" + " with block_sync_period 1" * self.has_central_model
+            require(self.block_size is None, "algorithm.block_size", self.block_size, two)
+
+    def _check_central_model(self) -> None:
+        """What is for algorithms with a central model only, and what they have no use for."""
+        alpha, momentum = self.alpha, self.central_momentum
+        require(alpha is None or alpha >= 0, "algorithm.alpha", alpha, "0 or more")
+        require(momentum is None or 0 <= momentum < 1, "algorithm.central_momentum", momentum, "in [0, 1)")
+        if not self.has_central_model:
+            for name in ("alpha", "central_momentum", "restart"):
+                value = getattr(self, name)
+                require(value is None, f"algorithm.{name}", value, f"unset for {self.name} (or name sma)")
+            return
+        require(
+            self.momentum_policy == "local", "algorithm.momentum_policy", self.momentum_policy, f"local for {self.name}"
+        )
+        if self.name == "ea_sgd":
+            require(not momentum, "algorithm.central_momentum", momentum, "0 for ea_sgd (or name sma)")
+            require(self.restart in (None, "none"), "algorithm.restart", self.restart, "none for ea_sgd (or name sma)")
 
 
 def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "step"], int]:

@@ -47,6 +47,10 @@ class LearningRate:
         end = self.peak * self._decay(self._warmup_steps)
         return self._start + (end - self._start) * step / self._warmup_steps
 
+    def drops(self, step: int) -> bool:
+        """Whether the rate falls at once before ``step``: at a milestone, not by a smooth decay nor in a warm-up."""
+        return step in self._drops and step >= self._warmup_steps and self(step) < self(step - 1)
+
     def _decay(self, step: int) -> float:
         """Fraction of the peak that the decay leaves."""
         config = self.config

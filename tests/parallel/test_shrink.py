@@ -113,6 +113,13 @@ def test_two_at_once_in_a_hierarchy(tmp_path: Path) -> None:
     check(load_run(tmp_path / "run"), ["", "2,3"], [[0, 1, 2, 3], [0, 1]])
 
 
+def test_learners_around_a_central_model_go_on_around_it(tmp_path: Path) -> None:
+    keys = {"algorithm__name": "sma", "algorithm__sync_period": "2"}
+    done = train_and_die(tmp_path / "run", "2:19:collective", **keys)
+    assert done.returncode == 0, done.stderr
+    check(load_run(tmp_path / "run"), ["", "2"], [[0, 1, 2, 3], [0, 1, 3]])
+
+
 def test_blocks_that_cannot_be_filled_end_the_run(tmp_path: Path) -> None:
     keys = {"algorithm__name": "hierarchical_local_sgd", "algorithm__block_size": "2"}
     done = train_and_die(tmp_path / "run", "3:19:forward", **keys)

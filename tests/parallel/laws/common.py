@@ -112,7 +112,7 @@ def built(config: RunConfig, comm: Communicator, model: Callable[[], nn.Module] 
             parts = build(config, comm)
     yield parts
     # Not after a failure: closing is collective, and the other ranks may be elsewhere.
-    parts.gradients.close()
+    parts.algorithm.close()
 
 
 def one_step(parts: Parts, step: int) -> Synchronisation:

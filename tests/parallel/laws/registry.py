@@ -22,6 +22,7 @@ MODULES = (
     "quadratic",
     "batch_norm",
     "consensus",
+    "sma",
     "evaluation",
     "resuming",
 )

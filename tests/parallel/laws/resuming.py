@@ -87,6 +87,11 @@ def assert_same_run(got: Run, expected: Run) -> None:
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
 
 
+@law(sizes=(2, 3))
+def a_stopped_run_around_a_central_model_ends_with_the_same_bits(comm: Communicator) -> None:
+    a_stopped_run_ends_with_the_same_bits(comm, "sma", "mpi")
+
+
 @law(sizes=(2, 3), name=ALGORITHMS, allreduce=ALLREDUCES)
 def a_stopped_run_ends_with_the_same_bits(comm: Communicator, name: str, allreduce: str) -> None:
     with shared_folder(comm) as folder:

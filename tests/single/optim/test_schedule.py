@@ -49,6 +49,14 @@ def test_step_decay() -> None:
     expected = [0.4] * 30 + [0.04] * 25 + [0.004] * 25
     assert rates(**changes) == pytest.approx(expected)
     assert make(**changes).first_drop == 30
+    assert [step for step in range(80) if make(**changes).drops(step)] == [30, 55]
+
+
+def test_drops_are_events_of_the_rate_itself() -> None:
+    # Not a milestone within a warm-up, nor a smooth decay.
+    warm = make(decay="step", milestones=(1.0, 3.0), warmup="gradual", warmup_epochs=2.0)
+    assert [step for step in range(80) if warm.drops(step)] == [30]
+    assert not any(make(decay="cosine").drops(step) for step in range(80))
 
 
 def test_smooth_decays_over_the_whole_run() -> None:

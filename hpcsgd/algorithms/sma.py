@@ -1,0 +1,248 @@
+"""Synchronous model averaging, and elastic averaging as a case of it (Crossbow: Koliousis 2019, algorithm 1).
+
+Every learner steps on its own. Every tau steps it is drawn to the central average model z, and z to the learners:
+
+    c_j = alpha (w_j - z)              with w_j before the step
+    w_j <- w_j - g_j - c_j             g_j: the step of the learner's own optimizer
+    z <- z + sum_j c_j + mu_z (z - z_prev)
+
+Nothing but the next corrections asks for z. So where the sum over the ranks is formed in a thread while the next
+iteration computes, z is moved late, just before it is next looked at, and every number is the same to the last bit.
+
+With two levels a learner is drawn to the reference model r of its block, and r moves by the sum of the block's
+corrections. At every H_b-th averaging z moves by all corrections since the last one, and r <- z: with H_b = 1 that is
+the flat algorithm.
+
+Where the learning rate drops, all learners begin again at z, at rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
+from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.central import CentralModel
+from hpcsgd.algorithms.schedule import Action, SyncSchedule
+from hpcsgd.comm.background import ReducerThread
+from hpcsgd.comm.hashing import Comparisons
+from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
+from hpcsgd.config import AlgorithmConfig
+from hpcsgd.learners.replica import Replica
+from hpcsgd.optim.sgd import FlatSGD
+
+
+class SMA:
+    """Learners around a central average model."""
+
+    def __init__(
+        self,
+        config: AlgorithmConfig,
+        schedule: SyncSchedule,
+        alpha: float,
+        drops: Callable[[int], bool],
+        replica: Replica,
+        optimizer: FlatSGD,
+        world: FlatReducer,
+        block: FlatReducer,
+        spans: Spans,
+        hash_every: int = 0,
+        thread: ReducerThread | None = None,
+    ) -> None:
+        """
+        Args:
+            config: the recipe's section.
+            schedule: the action of each step.
+            alpha: share of a learner's distance that is corrected.
+            drops: whether the learning rate drops before a step.
+            replica: this rank's learner.
+            optimizer: its own optimizer.
+            world: sums over all ranks.
+            block: sums over the ranks of this rank's block.
+            spans: the clock.
+            hash_every: global averagings between two comparisons of the ranks' central models; 0: never.
+            thread: forms the sums over all ranks while the next iteration computes.
+        """
+        self.config = config
+        self.schedule = schedule
+        self.alpha = alpha
+        self.drops = drops
+        self.replica = replica
+        self.optimizer = optimizer
+        self.world = world
+        self.block = block
+        self.spans = spans
+        self.thread = thread
+        self.central = CentralModel(replica.parameters, config.resolved_central_momentum)
+        self.comparisons = Comparisons(world.comm, hash_every, "the central models")
+        self._corrections = torch.zeros_like(replica.parameters)
+        self._late = False  # a sum is under way
+        self._reference: Tensor | None = None
+        if schedule.block_sync_period > 1:
+            self._reference = torch.zeros_like(replica.parameters)
+            self._moved = torch.zeros_like(replica.parameters)
+
+    def start(self, step: int = 0) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        if step == 0:
+            start_equal(self.replica, self.world.comm)
+        if not self.central.is_placed:
+            self.central.place(self.replica.parameters)
+            self._begin_window()
+
+    def normaliser(self, step: int, num_local: int, num_global: int) -> float:
+        """A learner takes the mean over its own batch."""
+        return max(num_local, 1)
+
+    def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        action, num_bytes = self.schedule(step), 0
+        if action is not Action.NONE:
+            self._settle(exposed=True)
+            self._form_corrections()
+        self._update(rate, num_samples)
+        if action is not Action.NONE:
+            num_bytes = self._average(action)
+        if self.config.resolved_restart != "none" and self.drops(step + 1):
+            self._restart()
+        if action is Action.GLOBAL and not self._late:
+            self.comparisons.count(self.central.model)
+        return Synchronisation(action, num_bytes)
+
+    def check(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._settle()
+        self.comparisons.now(self.central.model)
+
+    def consensus(self) -> AbstractContextManager[nn.Module]:
+        """The central model; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        return borrowed(self.replica, self._become_central)
+
+    def finish(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._become_central()
+
+    def close(self) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        if self.thread is not None:
+            self.thread.close()
+            self.thread = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._settle()
+        blocks = {} if self._reference is None else {"reference": self._reference, "moved": self._moved}
+        return {
+            "central": self.central.state_dict(),
+            "blocks": blocks,
+            "until_hash": self.comparisons.left,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self.central.load_state_dict(state["central"])
+        self.comparisons.left = state["until_hash"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._reference is not None:
+            self._reference.copy_(state["blocks"]["reference"])
+            self._moved.copy_(state["blocks"]["moved"])
+
+    @torch.no_grad()
+    def _form_corrections(self) -> None:
+        """c_j = alpha (w_j - z), or r in the place of z, by the weights before the step."""
+        target = self.central.model if self._reference is None else self._reference
+        torch.sub(self.replica.parameters, target, out=self._corrections).mul_(self.alpha)
+        self.spans.lap("averaging")
+
+    def _update(self, rate: float, num_samples: int) -> None:
+        """The learner's own step; without samples it makes none."""
+        if num_samples:
+            self.optimizer.step(rate)
+        self.replica.zero_gradients()
+        self.spans.lap("update")
+
+    @torch.no_grad()
+    def _average(self, action: Action) -> int:
+        """Draw the learners to the central model, and it to them; return the bytes reduced."""
+        self.replica.parameters.sub_(self._corrections)
+        if self.thread is not None:
+            self._start_late()
+            num_bytes = self._corrections.numel() * self._corrections.element_size()
+        else:
+            wait_until_computed(self._corrections)
+            self.spans.enter_sync()
+            num_bytes = self._sum(action)
+            if self.config.batch_norm_policy == "average":
+                reducer = self.world if action is Action.GLOBAL else self.block
+                num_bytes += average_statistics_(self.replica, reducer)
+            self.spans.exit_sync()
+        self.spans.lap("averaging")
+        return num_bytes
+
+    def _sum(self, action: Action) -> int:
+        """Sum the corrections and move what they are for; return the bytes reduced."""
+        corrections = self._corrections
+        if self._reference is not None:
+            self._moved.add_(corrections)
+            if action is Action.BLOCK:
+                self.block.sum_(corrections)
+                self._reference.add_(corrections)
+            else:
+                self.world.sum_(self._moved)
+                self.central.move(self._moved)
+                self._begin_window()
+        else:
+            self.world.sum_(corrections)
+            self.central.move(corrections)
+        return corrections.numel() * corrections.element_size()
+
+    def _begin_window(self) -> None:
+        """Every block's reference is the central model."""
+        if self._reference is not None:
+            self._reference.copy_(self.central.model)
+            self._moved.zero_()
+
+    def _start_late(self) -> None:
+        """Let the thread sum the corrections."""
+        assert self.thread is not None
+        self.thread.start(self._corrections, guard=self.world.guard)
+        self._late = True
+
+    def _settle(self, *, exposed: bool = False) -> None:
+        """Move z by the sum under way, if there is one; ``exposed``: this wait is the step's synchronisation."""
+        if not self._late:
+            return
+        assert self.thread is not None
+        self._late = False
+        if exposed:
+            self.spans.enter_sync()
+        with self.world.comm.watchdog.watch("sum in the background"):
+            self.thread.wait()
+        if exposed:
+            self.spans.exit_sync()
+        self.world.look_after(self._corrections, "what was to be summed is")
+        self.central.move(self._corrections)
+        self.comparisons.count(self.central.model)
+
+    @torch.no_grad()
+    def _restart(self) -> None:
+        """w_j <- z, z_prev <- z, and the learners' momenta as the policy says."""
+        self._settle()
+        self.central.stop()
+        self._begin_window()
+        self.replica.parameters.copy_(self.central.model)
+        if self.config.resolved_restart == "reset":
+            self.replica.momentum.zero_()
+
+    @torch.no_grad()
+    def _become_central(self) -> None:
+        """Let the replica be z, with the merged BatchNorm statistics."""
+        self._settle()
+        self.replica.parameters.copy_(self.central.model)
+        average_statistics_(self.replica, self.world)

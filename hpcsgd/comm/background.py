@@ -1,0 +1,70 @@
+"""Sums over the ranks in a thread with its own communicator, while this one goes on.
+
+Open MPI makes no progress on non-blocking collectives in the background, so only a thread hides anything; it needs a
+core of its own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import torch
+from torch import Tensor
+
+from hpcsgd.comm.guard import FiniteGuard
+from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
+
+Event = torch.cuda.Event | None
+Task = tuple[Tensor, float, Event, FiniteGuard | None]
+
+
+class ReducerThread:
+    """Sums flat tensors over the ranks, one after another."""
+
+    def __init__(self, reducer: FlatReducer, name: str) -> None:
+        """
+        Args:
+            reducer: sums over the ranks; its communicator is used by no other thread.
+            name: of the thread.
+        """
+        self._reducer = reducer
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Tensor, Event] | BaseException] = queue.SimpleQueue()
+        self._pending = 0
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, part: Tensor, scale: float = 1.0, guard: FiniteGuard | None = None) -> None:
+        """Begin to replace ``part`` by ``scale`` times its sum; it is left alone until :meth:`wait`.
+
+        Args:
+            part: 1-d, contiguous.
+            scale: 1 leaves the sum.
+            guard: looks at each chunk just before it is summed.
+        """
+        self._tasks.put((part, scale, mark(part), guard))
+        self._pending += 1
+
+    def wait(self) -> None:
+        """Wait for all that was started; an exception there is raised here."""
+        while self._pending:
+            done = self._done.get()
+            self._pending -= 1
+            if isinstance(done, BaseException):
+                raise done
+            finish_on_stream(*done)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        """The thread: sum in the order of the starts."""
+        while (task := self._tasks.get()) is not None:
+            part, scale, ready, guard = task
+            try:
+                self._done.put((part, self._reducer.reduce_(part, scale, ready, guard)))
+            except BaseException as error:  # handed to the thread that waits for the sum
+                self._done.put(error)

@@ -1,0 +1,352 @@
+"""Synchronous model averaging (algorithms.md, section 3), against a slow simulation and closed forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import vector_to_parameters
+
+from hpcsgd.algorithms.schedule import Action
+from hpcsgd.algorithms.sma import SMA
+from hpcsgd.algorithms.stability import effective_alpha, stability_bound
+from hpcsgd.build import Parts
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.config import RunConfig
+from hpcsgd.errors import ReplicasDifferError
+from tests.parallel.laws.batch_norm import network
+from tests.parallel.laws.common import (
+    assert_bits,
+    assert_close,
+    block_size,
+    built,
+    make_config,
+    momentum_vector,
+    num_versions,
+    stack,
+    train,
+    training,
+    vector,
+)
+from tests.parallel.laws.consensus import everything, four_more_steps, resume, save
+from tests.parallel.laws.local_sgd import in_order
+from tests.parallel.laws.registry import law
+from tests.parallel.laws.simulation import Simulation
+
+
+def dropping(world_size: int, num_samples: int = 60) -> dict[str, Any]:
+    """A learning rate that drops before the steps 2 and 6."""
+    per_epoch = num_samples // (3 * world_size) if num_samples == 60 else -(-num_samples // (3 * world_size))
+    return {"warmup": "none", "milestones": (2 / per_epoch, 6 / per_epoch)}
+
+
+def section(world_size: int, **changes: Any) -> dict[str, Any]:
+    """SMA, of two levels where ``block_sync_period`` is given."""
+    if changes.get("block_sync_period", 1) > 1:
+        changes = {"block_size": block_size(world_size)} | changes
+    return {"name": "sma"} | changes
+
+
+def algorithm_of(parts: Parts) -> SMA:
+    """The algorithm, by its own type."""
+    assert isinstance(parts.algorithm, SMA)
+    return parts.algorithm
+
+
+class SlowSMA(Simulation):
+    """All learners in one process, each rule as it is written, with z_prev in the place of a velocity."""
+
+    def begin(self, alpha: float, drops: set[int]) -> None:
+        """Every learner at z."""
+        self.alpha, self.drops = alpha, drops
+        self.z = vector(self.models[0])
+        self.z_prev = self.z.clone()
+        self.references = {block: self.z.clone() for block in set(self.blocks)}
+        self.passed = torch.zeros_like(self.z)
+
+    def sma_step(self, step: int) -> str:
+        """One step of all learners; says what was averaged."""
+        settings = self.config.algorithm
+        if step in self.drops and settings.resolved_restart != "none":
+            self.restart()
+        periods, rest = divmod(step + 1, settings.sync_period)
+        two_levels = settings.block_sync_period > 1
+        targets = [self.references[b] if two_levels else self.z for b in self.blocks]
+        corrections = [
+            self.alpha * (vector(m) - target) if not rest else torch.zeros_like(target)
+            for m, target in zip(self.models, targets, strict=True)
+        ]
+        for j, samples in enumerate(self.batches(step)):
+            self.optimizers[j].param_groups[0]["lr"] = self.optimizers[j].param_groups[-1]["lr"] = self.rate(step)
+            if len(samples):
+                self.update(self.models[j], self.optimizers[j], samples)
+            vector_to_parameters(vector(self.models[j]) - corrections[j], self.models[j].parameters())
+        if rest:
+            return "none"
+        self.passed = self.passed + torch.stack(corrections).sum(dim=0)
+        if periods % settings.block_sync_period:
+            for j, block in enumerate(self.blocks):
+                self.references[block] = self.references[block] + corrections[j]
+            return "block"
+        mu = settings.resolved_central_momentum
+        self.z, self.z_prev = self.z + self.passed + mu * (self.z - self.z_prev), self.z
+        self.references = {block: self.z.clone() for block in self.references}
+        self.passed = torch.zeros_like(self.z)
+        return "global"
+
+    def restart(self) -> None:
+        """All learners begin again at z."""
+        self.z_prev = self.z.clone()
+        self.references = {block: self.z.clone() for block in self.references}
+        self.passed = torch.zeros_like(self.z)
+        for j, model in enumerate(self.models):
+            vector_to_parameters(self.z.clone(), model.parameters())
+            if self.config.algorithm.resolved_restart == "reset":
+                self.set_momentum(j, torch.zeros_like(self.z))
+
+
+def check_against_simulation(config: RunConfig, comm: Communicator, steps: int = 9) -> set[str]:
+    """Every learner and the central model equal the simulation's at every step; the kinds of averaging."""
+    kinds = set()
+    with built(config, comm) as parts:
+        blocks = [rank // block_size(comm.size) for rank in range(comm.size)]
+        reference = SlowSMA(config, comm.size, parts.plan.learning_rate, blocks)
+        per_epoch = parts.plan.steps_per_epoch
+        reference.begin(parts.plan.alpha, {round(m * per_epoch) for m in config.learning_rate.milestones})
+        algorithm = algorithm_of(parts)
+        for step, done in training(parts, 0, steps):
+            kinds.add(reference.sma_step(step))
+            if step + 1 in reference.drops and config.algorithm.resolved_restart != "none":
+                continue  # the package begins again after this step, the simulation before the next
+            what = f"step {step}"
+            assert_close(vector(parts.replica.module), vector(reference.models[comm.rank]), what=what)
+            assert_close(momentum_vector(parts), reference.momentum(comm.rank), what=f"momentum at {what}")
+            algorithm.check()
+            assert_close(in_order(parts, algorithm.central.model), reference.z, what=f"central model at {what}")
+            assert done.num_bytes == (8 * parts.replica.parameters.numel() if done.action is not Action.NONE else 0)
+    return kinds
+
+
+@law(period=[1, 3], restart=["reset", "keep", "none"], overlap=[False, True])
+def every_step_equals_the_simulation(comm: Communicator, period: int, restart: str, overlap: bool) -> None:
+    config = make_config(
+        algorithm=section(comm.size, sync_period=period, restart=restart),
+        learning_rate=dropping(comm.size, 12 * comm.size + 1),
+        data={"tail": "keep", "synthetic_train_samples": 12 * comm.size + 1},
+        comm={"overlap": overlap},
+    )
+    assert check_against_simulation(config, comm) == ({"global"} if period == 1 else {"none", "global"})
+
+
+@law(restart=["reset", "none"], alpha=[None, 0.1])
+def two_levels_equal_the_simulation(comm: Communicator, restart: str, alpha: float | None) -> None:
+    two = section(comm.size, sync_period=1, block_sync_period=2, restart=restart, alpha=alpha)
+    if comm.size == 1:
+        two["alpha"] = 0.3
+    config = make_config(algorithm=two, learning_rate=dropping(comm.size))
+    assert check_against_simulation(config, comm) == {"block", "global"}
+
+
+@law(sizes=(1,), period=[1, 2])
+def alone_and_without_a_correction_it_is_plain_sgd(comm: Communicator, period: int) -> None:
+    results = []
+    for algorithm in ({"name": "sync_sgd"}, {"name": "ea_sgd", "alpha": 0.0, "sync_period": period}):
+        with built(make_config(algorithm=algorithm), comm) as parts:
+            train(parts)
+            results.append(parts.replica.state.clone())
+    assert_bits(results[1], results[0])
+
+
+@law(sizes=(2, 3, 4))
+def without_momentum_the_central_model_becomes_the_mean_of_the_learners_before_their_step(comm: Communicator) -> None:
+    with built(make_config(algorithm={"name": "ea_sgd"}), comm) as parts:
+        central = algorithm_of(parts).central
+        parts.algorithm.start()
+        for step in range(6):
+            # Whatever it was.
+            central.model.add_(torch.sin(step + torch.arange(central.model.numel())))
+            mean = stack(comm, parts.replica.parameters).mean(dim=0)
+            train(parts, step + 100, step + 101)
+            assert_close(central.model, mean)
+
+
+@law(sizes=(2, 3, 4), mu=[0.0, 0.6])
+def corrections_sum_to_their_closed_form(comm: Communicator, mu: float) -> None:
+    config = make_config(algorithm=section(comm.size, alpha=0.3, central_momentum=mu))
+    with built(config, comm) as parts:
+        central = algorithm_of(parts).central
+        parts.algorithm.start()
+        before = previous = central.model.clone()
+        for step in range(6):
+            mean = stack(comm, parts.replica.parameters).mean(dim=0)
+            train(parts, step + 100, step + 101)
+            expected = before + comm.size * 0.3 * (mean - before) + mu * (before - previous)
+            assert_close(central.model, expected, what="the form with z_prev")
+            before, previous = central.model.clone(), before
+
+
+@law(restart=["reset", "keep"], overlap=[False, True])
+def after_a_restart_every_learner_is_the_central_model_at_rest(comm: Communicator, restart: str, overlap: bool) -> None:
+    config = make_config(
+        algorithm=section(comm.size, restart=restart, sync_period=2),
+        learning_rate=dropping(comm.size),
+        comm={"overlap": overlap},
+    )
+    with built(config, comm) as parts:
+        central, drops, seen = algorithm_of(parts).central, parts.plan.learning_rate.drops, 0
+        for step, _ in training(parts):
+            if drops(step + 1):
+                seen += 1
+                assert_bits(parts.replica.parameters, central.model)
+                assert num_versions(comm, parts.replica.parameters) == 1
+                assert not central.velocity.any()
+                assert parts.replica.momentum.any() == (restart == "keep")
+            elif seen:
+                assert num_versions(comm, parts.replica.parameters) == comm.size
+    assert seen == 2
+
+
+@law()
+def a_smooth_decay_is_no_drop(comm: Communicator) -> None:
+    rate = {"warmup": "none", "decay": "cosine", "milestones": ()}
+    results = []
+    for restart in ("reset", "none"):
+        with built(make_config(algorithm=section(comm.size, restart=restart), learning_rate=rate), comm) as parts:
+            train(parts)
+            results.append(parts.replica.state.clone())
+    assert_bits(results[0], results[1])
+
+
+class Flat(nn.Module):
+    """A network whose loss does not depend on its three parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same for all images."""
+        return (0 * self.place).expand(len(images), 3)
+
+
+def gaps(comm: Communicator, alpha: float, steps: int, **changes: Any) -> list[Tensor]:
+    """The mean gap of learners and central model after each global averaging on a flat loss."""
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    # The recipe's alpha is a sound one; the law's need not be.
+    config = make_config(algorithm=section(comm.size, alpha=0.01, restart="none", **changes), optimizer=plain)
+    with built(config, comm, Flat) as parts:
+        algorithm = algorithm_of(parts)
+        algorithm.alpha = alpha
+        parts.algorithm.start()
+        parts.replica.parameters[:3].add_(torch.tensor([1.0, 2.0, 3.0]) * (1 + comm.rank % block_size(comm.size)))
+        seen = [stack(comm, parts.replica.parameters).mean(dim=0)[:3] - algorithm.central.model[:3]]
+        parts.timer.begin(0)
+        for step in range(steps):
+            if parts.algorithm.step(step, 0.1, 3).action is Action.GLOBAL:
+                seen.append(stack(comm, parts.replica.parameters).mean(dim=0)[:3] - algorithm.central.model[:3])
+    return seen
+
+
+def predicted(start: Tensor, alpha: float, num_learners: int, mu: float, times: int) -> Tensor:
+    """The closed form: powers of the 2x2 recursion of the gap and the last move of z."""
+    matrix = np.array([[1 - alpha * (num_learners + 1), -mu], [alpha * num_learners, mu]])
+    return start * float(np.linalg.matrix_power(matrix, times)[0, 0])
+
+
+@law(mu=[0.0, 0.5, 0.9], factor=[0.999, 1.001])
+def the_bound_on_alpha_is_where_learners_and_central_model_part(comm: Communicator, mu: float, factor: float) -> None:
+    alpha, steps = factor * stability_bound(comm.size, mu), 40
+    seen = gaps(comm, alpha, steps, central_momentum=mu)
+    for times, gap in enumerate(seen):
+        assert_close(gap, predicted(seen[0], alpha, comm.size, mu, times), 1e-10)
+    # Far on, by the closed form that was just held: the oscillation's own factor is above or below 1.
+    later, much_later = (predicted(seen[0], alpha, comm.size, mu, n).abs() for n in (4000, 8000))
+    assert bool((much_later < later / 2).all()) == (factor < 1)
+    assert bool((much_later > later * 2).all()) == (factor > 1)
+
+
+@law(sizes=(2, 4), period=[2, 3], mu=[0.0, 0.9])
+def two_levels_close_the_gap_as_one_with_another_alpha(comm: Communicator, period: int, mu: float) -> None:
+    alpha, learners = 0.2 / comm.size, block_size(comm.size)
+    seen = gaps(comm, alpha, 6 * period, central_momentum=mu, block_sync_period=period)
+    effective = effective_alpha(alpha, learners, period)
+    for times, gap in enumerate(seen):
+        assert_close(gap, predicted(seen[0], effective, comm.size, mu, times))
+
+
+@law(dtype=["float32", "float64"], period=[1, 2])
+def sums_in_the_background_change_no_bit(comm: Communicator, dtype: str, period: int) -> None:
+    results = []
+    for overlap in (False, True):
+        config = make_config(
+            dtype=dtype,
+            algorithm=section(comm.size, sync_period=period),
+            learning_rate=dropping(comm.size),
+            comm={"overlap": overlap},
+        )
+        with built(config, comm, network) as parts:
+            for step, _ in training(parts):
+                if step % 3 == 1:
+                    with parts.algorithm.consensus():
+                        pass
+            assert (algorithm_of(parts).thread is not None) == (overlap and comm.size > 1)
+            algorithm_of(parts).check()
+            results.append(torch.cat((everything(parts), algorithm_of(parts).central.model)))
+    assert_bits(results[1], results[0])
+
+
+@law(overlap=[False, True], policy=["local", "average", "recompute"])
+def the_consensus_is_the_central_model_and_disturbs_nothing(comm: Communicator, overlap: bool, policy: str) -> None:
+    if overlap and policy == "average":
+        overlap = False
+    config = make_config(
+        algorithm=section(comm.size, sync_period=2, batch_norm_policy=policy), comm={"overlap": overlap}
+    )
+    with built(config, comm, network) as parts:
+        undisturbed = [everything(parts) for _ in training(parts)]
+    with built(config, comm, network) as parts:
+        for step, _ in training(parts):
+            before = everything(parts)
+            with parts.algorithm.consensus() as module:
+                assert module is parts.replica.module
+                assert_bits(parts.replica.parameters, algorithm_of(parts).central.model)
+                assert num_versions(comm, parts.replica.parameters, parts.replica.statistics) == 1
+            assert_bits(everything(parts), before)
+            assert_bits(before, undisturbed[step], f"step {step}")
+        parts.algorithm.finish()
+        assert_bits(parts.replica.parameters, algorithm_of(parts).central.model)
+
+
+@law(period=[1, 3], blocks=[1, 2], first=[2, 4, 7])
+def a_resumed_run_takes_up_where_it_was(comm: Communicator, period: int, blocks: int, first: int) -> None:
+    # Steps 2 and 7 are within a period of 3, and 2 follows a restart.
+    config = make_config(
+        algorithm=section(comm.size, sync_period=period, block_sync_period=blocks, alpha=0.2),
+        optimizer={"momentum_form": "absorbed"},
+        learning_rate=dropping(comm.size),
+        comm={"overlap": blocks == 1 and period == 1},
+    )
+    with built(config, comm, network) as parts:
+        train(parts, 0, first)
+        saved = save(parts)
+        expected = four_more_steps(parts, first)
+    assert_bits(resume(config, comm, saved, first), expected)
+
+
+@law(sizes=(2, 3, 4))
+def a_central_model_that_differs_on_a_rank_is_noticed(comm: Communicator) -> None:
+    with built(make_config(algorithm=section(comm.size)), comm) as parts:
+        algorithm = algorithm_of(parts)
+        algorithm.comparisons.every = 1
+        train(parts, 0, 3)
+        algorithm.check()
+        if comm.rank == 1:
+            algorithm.central.model[0] += 1e-9
+        try:
+            algorithm.check()
+        except ReplicasDifferError as error:
+            assert "the central models differ between ranks" in str(error)
+        else:
+            raise AssertionError("not noticed")
