@@ -66,10 +66,7 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
     elif name in FAULTS:
         model, block = FAULTS[name]
         bench = Bench(comm, directory, model, block)
-        for _ in range(LANES):
-            bench.ours("watched", recipe(model, allreduce="mpi"))
-            bench.ours("unwatched", recipe(model, allreduce="mpi"), watched=False)
-            bench.ours("unwatched again", recipe(model, allreduce="mpi"), watched=False)
+        return [variant for _ in range(LANES) for variant in bench.switched(recipe(model, allreduce="mpi"))]
     else:
         model, block = LOGGING[name]
         bench = Bench(comm, directory, model, block)
