@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import read_recipe
 from hpcsgd.study.archive import Study, read_archive
-from hpcsgd.study.regimes import bootstrap, limits
+from hpcsgd.study.regimes import Regimes, Spread, bootstrap, limits
 from hpcsgd.study.result import Result, edge_warnings, first_step, steps_to_result
 from hpcsgd.trials.directory import ARCHIVE, GROUPS, RECIPE, WORK
 
@@ -34,16 +35,23 @@ def describe(directory: Path) -> str:
     lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
     steps = {size: found.steps for size, found in results.items() if found is not None}
     if len(steps) > 1:
-        found, spread = limits(steps), bootstrap(studies, metric, goal)
-        (low, high), (first, last) = spread.perfect_until, spread.maximal_from
-        lines += [
-            f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})",
-            f"from {found.maximal_from} on ({first:g} to {last:g}) steps stay within 2^0.5 of the least",
-        ]
+        lines += _regimes(limits(steps), bootstrap(studies, metric, goal))
     for study in studies:
         best = results.get(study.batch_size)
         lines += [f"warning: {text}" for text in (edge_warnings(study, best.trial) if best else [])]
     return "\n".join([*lines, *_pace(directory)])
+
+
+def _regimes(found: Regimes, spread: Spread) -> list[str]:
+    """Both limits with their intervals."""
+    (low, high), (first, last) = spread.perfect_until, spread.maximal_from
+    over = f"({first:g} to {last:g})" if math.isfinite(last) else f"({first:g} or more)"
+    if math.isinf(first):
+        over = "(beyond all)"
+    flat = f"from {found.maximal_from} on {over} steps stay within 2^0.5 of the least"
+    if found.maximal_from is None:
+        flat = f"at the largest batch size steps are not within 2^0.5 of the least: no flat end {over}"
+    return [f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})", flat]
 
 
 def _row(study: Study, recipe: Mapping[str, Any], found: Result | None) -> tuple[str, ...]:
