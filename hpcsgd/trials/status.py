@@ -35,23 +35,22 @@ def describe(directory: Path) -> str:
     lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
     steps = {size: found.steps for size, found in results.items() if found is not None}
     if len(steps) > 1:
-        lines += _regimes(limits(steps), bootstrap(studies, metric, goal))
+        lines += describe_regimes(limits(steps), bootstrap(studies, metric, goal))
     for study in studies:
         best = results.get(study.batch_size)
         lines += [f"warning: {text}" for text in (edge_warnings(study, best.trial) if best else [])]
     return "\n".join([*lines, *_pace(directory)])
 
 
-def _regimes(found: Regimes, spread: Spread) -> list[str]:
-    """Both limits with their intervals."""
-    (low, high), (first, last) = spread.perfect_until, spread.maximal_from
-    over = f"({first:g} to {last:g})" if math.isfinite(last) else f"({first:g} or more)"
-    if math.isinf(first):
-        over = "(beyond all)"
-    flat = f"from {found.maximal_from} on {over} steps stay within 2^0.5 of the least"
+def describe_regimes(found: Regimes, spread: Spread) -> list[str]:
+    """Both limits with their intervals over trials, one a line."""
+    low, high = spread.perfect_until
+    perfect = f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})"
+    first, last = (f"{end:g}" if math.isfinite(end) else "none" for end in spread.maximal_from)
     if found.maximal_from is None:
-        flat = f"at the largest batch size steps are not within 2^0.5 of the least: no flat end {over}"
-    return [f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})", flat]
+        flat = "at the largest batch size steps are not within 2^0.5 of the least: no flat end"
+        return [perfect, f"{flat} ({first} to {last})"]
+    return [perfect, f"from {found.maximal_from} on ({first} to {last}) steps stay within 2^0.5 of the least"]
 
 
 def _row(study: Study, recipe: Mapping[str, Any], found: Result | None) -> tuple[str, ...]:
