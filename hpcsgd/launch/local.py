@@ -87,26 +87,48 @@ def run_to_end(command: Sequence[str]) -> int:
 
     It has a process group of its own: Ctrl-C, which a terminal sends to a whole group, would end mpirun at once.
     """
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as process, _stops_passed_on(process):
-        code = process.wait()
+    with _passing_on_stops() as stops:
+        # Listened for before the process begins: a stop that comes meanwhile is not lost.
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as process:
+            stops.pass_to(process)
+            code = process.wait()
     return code if code >= 0 else 128 - code
 
 
-@contextmanager
-def _stops_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Make the first signal that asks for a stop SIGUSR1 to the process, later ones SIGTERM."""
-    num_asked = 0
+class _Stops:
+    """Makes the first signal that asks for a stop SIGUSR1 to a process, later ones SIGTERM."""
 
-    def pass_on(_number: int, _frame: Any) -> None:
-        nonlocal num_asked
-        num_asked += 1
-        if num_asked == 1:
+    def __init__(self) -> None:
+        """There is no process yet."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._num_asked = 0
+        self._num_passed = 0
+
+    def note(self, _number: int, _frame: Any) -> None:
+        """The handler."""
+        self._num_asked += 1
+        if self._num_asked == 1:
             print("hpcsgd: the run is asked to save and stop; once more ends it at once", file=sys.stderr, flush=True)
-        process.send_signal(signal.SIGUSR1 if num_asked == 1 else signal.SIGTERM)
+        self._pass_on()
 
-    before = {number: signal.signal(number, pass_on) for number in STOPS}
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass on to ``process`` what came and what comes."""
+        self._process = process
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._process is not None and self._num_passed < self._num_asked:
+            self._num_passed += 1
+            self._process.send_signal(signal.SIGUSR1 if self._num_passed == 1 else signal.SIGTERM)
+
+
+@contextmanager
+def _passing_on_stops() -> Iterator[_Stops]:
+    """Inside, signals that ask for a stop are noted."""
+    stops = _Stops()
+    before = {number: signal.signal(number, stops.note) for number in STOPS}
     try:
-        yield
+        yield stops
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
