@@ -129,6 +129,12 @@ def test_a_seed_gives_the_same_draws_whatever_the_order_of_studies() -> None:
     assert bootstrap(made[1:], METRIC, GOAL, draws=200, seed=3).steps.items() <= spread.steps.items()
 
 
+def test_batch_sizes_are_drawn_apart() -> None:
+    alike = [study([trial(0, {10: 0.0}), trial(1, {10: 0.9})], size) for size in (8, 16)]
+    unreached = bootstrap(alike, METRIC, GOAL, draws=4000).unreached
+    assert unreached[8] != unreached[16]
+
+
 @given(st.integers(0, 10**6))
 @settings(max_examples=20)
 def test_intervals_hold_the_estimate_of_steps_and_what_was_measured(seed: int) -> None:
