@@ -37,9 +37,9 @@ STEPS_NOTE = (
 )
 REGIME_NOTE = (
     "Perfect scaling: steps times batch size stay within 2^0.5 of those of the smallest batch. Maximal data "
-    "parallelism: from the smallest batch after which steps stay within 2^0.5 of the least."
+    "parallelism: from the smallest batch from which on steps stay within 2^0.5 of the least; inf: from none."
 )
-INTERVAL_NOTE = "Intervals: 95 %, trials of each batch size drawn anew with replacement."
+INTERVAL_NOTE = "Intervals: 95 %, trials of each batch size drawn anew with replacement; inf: not reached."
 PUBLISHED_NOTE = "Published points: Shallue et al. 2019, figures 1 and 4, digitised, of the models and goals named."
 COMPARISONS = {
     "model": (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,9 +61,9 @@ def steps_axes(ax: Axes, sizes: Sequence[float], steps: Sequence[float]) -> None
 
 
 def shade_regimes(ax: Axes, perfect_until: float, maximal_from: float) -> None:
-    """Shade the three regimes: to the last batch size of the first, and from the first one of the third."""
+    """Shade the three regimes: to the last batch size of the first, from the first of the third (infinite: none)."""
     low, high = ax.get_xlim()
-    edges = (low, perfect_until, max(perfect_until, maximal_from), high)
+    edges = (low, perfect_until, min(max(perfect_until, maximal_from), high), high)
     for name, left, right in zip(SHADES, edges, edges[1:], strict=False):
         if right > left:
             ax.axvspan(left, right, color=SHADES[name], linewidth=0, zorder=0)
@@ -90,7 +91,7 @@ def steps_figure(
             [*table["batch_size"], *points["batch_size"]],
             [
                 *known["steps_to_result"],
-                *known["high_steps"].dropna(),
+                *known["high_steps"][np.isfinite(known["high_steps"])],
                 *known["perfect_steps"].dropna(),
                 *points["steps"],
             ],
@@ -107,7 +108,8 @@ def steps_figure(
         )
         whiskers = [
             (known["steps_to_result"] - known["low_steps"]).clip(lower=0).fillna(0),
-            (known["high_steps"] - known["steps_to_result"]).clip(lower=0).fillna(0),
+            # Infinite where too many draws do not reach the goal: to the edge of the panel.
+            (known["high_steps"].clip(upper=ax.get_ylim()[1]) - known["steps_to_result"]).clip(lower=0).fillna(0),
         ]
         drawn = ax.errorbar(known["batch_size"], known["steps_to_result"], yerr=whiskers, capsize=2, zorder=3, **OURS)
         handles.setdefault("measured, with the 95 % interval over trials", drawn)

@@ -105,7 +105,8 @@ def regime_table(workloads: Sequence[Workload], metric: str, goals: Sequence[flo
                     "perfect_until": limits.perfect_until,
                     "perfect_until_low": spread.perfect_until[0],
                     "perfect_until_high": spread.perfect_until[1],
-                    "maximal_from": limits.maximal_from,
+                    # Not reached: beyond all batch sizes.
+                    "maximal_from": math.inf if limits.maximal_from is None else limits.maximal_from,
                     "maximal_from_low": spread.maximal_from[0],
                     "maximal_from_high": spread.maximal_from[1],
                     "num_draws": draws,

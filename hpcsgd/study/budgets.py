@@ -5,25 +5,37 @@ from __future__ import annotations
 import numpy as np
 
 from hpcsgd.study.archive import Study
+from hpcsgd.study.result import counted_trials, require_metric
 
 
 def best_under_steps(study: Study, metric: str, max_steps: float, *, higher_is_better: bool = False) -> float | None:
-    """The best measurement of any COMPLETE trial at a step <= ``max_steps``; None where there is none."""
-    found = [
-        values[known]
-        for trial in study.trials
-        if trial.status == "COMPLETE" and (values := trial.measurements.get(metric)) is not None
-        if (known := (trial.measurements["step"] <= max_steps) & np.isfinite(values)).any()
-    ]
-    if not found:
-        return None
-    every = np.concatenate(found)
-    return float(every.max() if higher_is_better else every.min())
+    """The best that a trial has measured at a step <= ``max_steps``; None where nothing was measured by then.
+
+    Its first 100 COMPLETE trials by id count: more would find better ones, and batch sizes are to be compared.
+
+    Raises:
+        UsageError: no trial of the study has measured ``metric``.
+    """
+    return _best(study, metric, max_steps, 1, higher_is_better)
 
 
 def best_under_epochs(
     study: Study, metric: str, max_epochs: float, num_train_samples: int, *, higher_is_better: bool = False
 ) -> float | None:
-    """The best measurement of any COMPLETE trial with B step <= ``max_epochs`` times the training set's size."""
-    most = max_epochs * num_train_samples / study.batch_size
-    return best_under_steps(study, metric, most, higher_is_better=higher_is_better)
+    """The best with B step <= ``max_epochs`` times the size of the training set; else as :func:`best_under_steps`."""
+    return _best(study, metric, max_epochs * num_train_samples, study.batch_size, higher_is_better)
+
+
+def _best(study: Study, metric: str, budget: float, cost: int, higher_is_better: bool) -> float | None:
+    """The best while ``cost`` times the step is within the budget."""
+    require_metric(study, metric)
+    found = [
+        trial.measurements[metric][cost * trial.measurements["step"] <= budget]
+        for trial in counted_trials(study)
+        if metric in trial.measurements
+    ]
+    values = np.concatenate([np.empty(0), *found])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    return float(values.max() if higher_is_better else values.min())

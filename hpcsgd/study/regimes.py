@@ -1,75 +1,112 @@
-"""The three regimes of data parallelism (Shallue 2019, section 4.1), with intervals over trials."""
+"""The three regimes of data parallelism (Shallue 2019, section 4.1), with intervals over trials, and local slopes.
+
+*Perfect scaling* reaches from the smallest batch size B0 to the largest up to which, at every batch size in between,
+
+    log2(steps B) - log2(steps0 B0) <= 0.5.
+
+*Maximal data parallelism* begins at the smallest batch size from which, at it and every larger one, steps are at most
+2^0.5 times the least of the curve. Between the two are *diminishing returns*. Both limits are batch sizes that were
+measured; nothing is interpolated.
+
+Batch sizes at which no trial reaches the goal are passed over, as if they had never been run. Where steps rise again
+at large batch sizes, maximal data parallelism begins after the last one that is too slow; if that is the largest of
+all, it is not reached. Of a curve that still falls at its end, the largest batch size is ``maximal_from`` by
+definition: that says that larger ones were needed to see it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.errors import UsageError
 from hpcsgd.study.archive import Study
-from hpcsgd.study.result import COUNTED_TRIALS, first_step
+from hpcsgd.study.result import counted_trials, first_step, require_metric
 
 TOLERANCE = 0.5
 """In log2 of steps: by so much the perfect-scaling line, and the least steps, may be missed."""
 
-INTERVAL = (2.5, 97.5)
+INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
 class Regimes:
-    """Perfect scaling up to one batch size, maximal data parallelism from another, diminishing returns between."""
+    """Where the regimes end and begin, as batch sizes.
+
+    Attributes:
+        perfect_until: the largest with perfect scaling.
+        maximal_from: the smallest with maximal data parallelism; None where it is not reached.
+    """
 
     perfect_until: int
-    maximal_from: int
+    maximal_from: int | None
 
 
 def limits(steps: Mapping[int, float]) -> Regimes:
     """Where the regimes end and begin.
 
-    Perfect scaling: log2(steps B) - log2(steps_0 B_0) <= 0.5, from the smallest batch size on without a gap. Maximal
-    data parallelism: from the smallest batch size after which steps stay within 2^0.5 of the least. A batch size that
-    is not in ``steps`` (none reached the goal there) is passed over.
+    Args:
+        steps: steps to result by batch size, of those that reach the goal.
+
+    Raises:
+        UsageError: there is no batch size, or steps are not positive.
+    """
+    if not steps:
+        raise UsageError("no batch size reaches the goal, so there are no regimes: give a goal that is easier to reach")
+    _require_positive(steps)
+    sizes = np.array(sorted(steps), dtype=np.float64)
+    perfect, maximal = _limits(np.array([[steps[size] for size in sorted(steps)]], dtype=np.float64), sizes)
+    return Regimes(int(perfect[0]), int(maximal[0]) if math.isfinite(maximal[0]) else None)
+
+
+def _limits(steps: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both limits of many curves at once.
 
     Args:
-        steps: steps to result by batch size; at least one.
+        steps: [curves, sizes]; infinite where the goal is not reached, but not all of a curve.
+        sizes: [sizes], rising.
+
+    Returns:
+        [curves] each; the second is infinite where maximal data parallelism is not reached.
     """
-    sizes = np.array(sorted(steps))
-    perfect, flat = _limits(np.log2([[steps[int(size)] for size in sizes]]), np.log2(sizes))
-    return Regimes(int(sizes[perfect[0]]), int(sizes[flat[0]]))
-
-
-def _limits(logs: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of both limits among the sizes, from log2 of steps ``[draws, sizes]`` (NaN: passed over) and of sizes."""
-    known = np.isfinite(logs)
-    samples = logs + sizes
-    first = samples[np.arange(len(logs)), known.argmax(axis=1)]
-    outside = known & (samples - first[:, None] > TOLERANCE)
+    known = np.isfinite(steps)
+    logs = np.log2(np.where(known, steps, 1.0))
+    samples = logs + np.log2(sizes)
+    first = known.argmax(axis=1)[:, None]
+    outside = known & (samples - np.take_along_axis(samples, first, axis=1) > TOLERANCE)
     inside = known & (np.cumsum(outside, axis=1) == 0)
-    last = logs.shape[1] - 1
-    perfect = last - inside[:, ::-1].argmax(axis=1)
-    above = known & (logs - np.nanmin(logs, axis=1)[:, None] > TOLERANCE)
-    after = np.cumsum(above[:, ::-1], axis=1)[:, ::-1] == 0
-    return perfect, (known & after).argmax(axis=1)
+    least = np.where(known, logs, np.inf).min(axis=1)[:, None]
+    above = known & (logs - least > TOLERANCE)
+    after = known & (np.cumsum(above[:, ::-1], axis=1)[:, ::-1] == 0)
+    return np.where(inside, sizes, 0.0).max(axis=1), np.where(after, sizes, np.inf).min(axis=1)
 
 
 def local_slopes(steps: Mapping[int, float]) -> dict[tuple[int, int], float]:
-    """d log2 steps / d log2 B between neighbouring batch sizes: -1 is perfect scaling, 0 is none."""
+    """d log2 steps / d log2 B between neighbouring batch sizes: -1 is perfect scaling, 0 is none.
+
+    Raises:
+        UsageError: steps are not positive.
+    """
+    _require_positive(steps)
     sizes = sorted(steps)
     return {
-        (low, high): float(np.log2(steps[high] / steps[low]) / np.log2(high / low))
+        (low, high): math.log2(steps[high] / steps[low]) / math.log2(high / low)
         for low, high in zip(sizes, sizes[1:], strict=False)
     }
 
 
 @dataclass(frozen=True)
 class Spread:
-    """95 % intervals over trials.
+    """95 % intervals over trials, (low, high), of what :func:`bootstrap` draws.
 
     Attributes:
-        perfect_until, maximal_from: of both limits; batch sizes.
-        steps: of the steps to result at each batch size.
+        perfect_until, maximal_from: of both limits; batch sizes. The second is infinite where maximal data parallelism
+            is not reached.
+        steps: of the steps to result, by batch size; infinite where the goal is not reached.
         unreached: share of the draws in which no trial reached the goal, by batch size.
     """
 
@@ -79,44 +116,80 @@ class Spread:
     unreached: dict[int, float]
 
 
-def bootstrap(studies: Sequence[Study], metric: str, goal: float, *, draws: int = 1000, seed: int = 0) -> Spread:
+def bootstrap(
+    studies: Sequence[Study],
+    metric: str,
+    goal: float,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    higher_is_better: bool = False,
+) -> Spread:
     """Percentile intervals from trials drawn anew with replacement, as many as there are, at each batch size alone.
 
-    Drawn from are the first 100 COMPLETE trials. A draw in which no trial of a batch size reaches the goal passes over
-    that batch size, as :func:`limits` does; a draw in which none does at any counts for nothing.
+    Drawn from are the first 100 COMPLETE trials. A draw in which no trial of a batch size reaches the goal counts as
+    infinite steps there, and passes over that batch size in its limits, as :func:`limits` does; a draw in which none
+    does at any batch size counts for no limit. Both ends of an interval are values that were drawn.
+
+    Args:
+        studies: of one workload, each at another batch size.
+        metric: a measured column.
+        goal: strictly better than it is reached.
+        draws: how many.
+        seed: the draws at a batch size depend on it alone, not on which others there are.
+        higher_is_better: more of the metric is better.
+
+    Returns:
+        The intervals; ``steps`` has the batch sizes at which any trial reaches the goal, ``unreached`` has all.
 
     Raises:
-        ValueError: no trial reaches the goal.
+        UsageError: no trial reaches the goal, or one without training; two studies have the same batch size; or
+            nothing is measured of the metric.
     """
-    generator = np.random.default_rng(seed)
     ordered = sorted(studies, key=lambda study: study.batch_size)
-    drawn = np.stack([_draw(study, metric, goal, draws, generator) for study in ordered], axis=1)
-    some = np.isfinite(drawn).any(axis=1)
-    if not some.any():
-        raise ValueError(f"no COMPLETE trial of any batch size is better than {goal} in {metric}")
-    sizes = np.array([study.batch_size for study in ordered])
-    perfect, flat = _limits(np.log2(drawn[some]), np.log2(sizes))
-    known = {int(size): column[np.isfinite(column)] for size, column in zip(sizes, drawn.T, strict=True)}
+    sizes = [study.batch_size for study in ordered]
+    if len(set(sizes)) < len(sizes):
+        raise UsageError(f"several studies of one batch size among {', '.join(map(str, sizes))}: give one workload's")
+    found = [_first_steps(study, metric, goal, higher_is_better) for study in ordered]
+    least = {size: float(steps.min()) for size, steps in zip(sizes, found, strict=True) if np.isfinite(steps).any()}
+    if not least:
+        raise UsageError(f"no COMPLETE trial is better than {goal} in {metric}: give a goal that is easier to reach")
+    _require_positive(least)
+    drawn = np.stack([_draw(s, draws, [seed, size]) for size, s in zip(sizes, found, strict=True)], axis=1)
+    perfect, maximal = _limits(drawn[np.isfinite(drawn).any(axis=1)], np.array(sizes, dtype=np.float64))
+    columns = dict(zip(sizes, drawn.T, strict=True))
     return Spread(
-        _interval(sizes[perfect]),
-        _interval(sizes[flat]),
-        {size: _interval(column) for size, column in known.items() if len(column)},
-        {size: 1 - len(column) / draws for size, column in known.items()},
+        _interval(perfect),
+        _interval(maximal),
+        {size: _interval(columns[size]) for size in least},
+        {size: float(np.isinf(column).mean()) for size, column in columns.items()},
     )
 
 
-def _draw(study: Study, metric: str, goal: float, draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Steps to result in each draw; NaN where the goal is not reached."""
-    complete = sorted((t for t in study.trials if t.status == "COMPLETE"), key=lambda trial: trial.trial_id)
-    first = [first_step(trial, metric, goal) for trial in complete[:COUNTED_TRIALS]]
-    steps = np.array([np.inf if step is None else step for step in first])
+def _first_steps(study: Study, metric: str, goal: float, higher_is_better: bool) -> NDArray[np.float64]:
+    """The step at which each trial that counts reaches the goal; infinite where it never does."""
+    require_metric(study, metric)
+    first = [first_step(trial, metric, goal, higher_is_better=higher_is_better) for trial in counted_trials(study)]
+    return np.array([math.inf if step is None else step for step in first], dtype=np.float64)
+
+
+def _draw(steps: NDArray[np.float64], draws: int, seed: Sequence[int]) -> NDArray[np.float64]:
+    """The least steps in each draw."""
     if not len(steps):
-        return np.full(draws, np.nan)
-    least = steps[generator.integers(len(steps), size=(draws, len(steps)))].min(axis=1)
-    return np.where(np.isfinite(least), least, np.nan)
+        return np.full(draws, math.inf)
+    chosen = np.random.default_rng(seed).integers(len(steps), size=(draws, len(steps)))
+    least: NDArray[np.float64] = steps[chosen].min(axis=1)
+    return least
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Drawn values themselves, not means of two: batch sizes and steps are whole numbers."""
-    low = np.percentile(values, INTERVAL[0], method="lower")
-    return float(low), float(np.percentile(values, INTERVAL[1], method="higher"))
+    """Values themselves, not means of two: batch sizes and steps are whole numbers, or infinite."""
+    low, high = np.quantile(values, INTERVAL, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _require_positive(steps: Mapping[int, float]) -> None:
+    """Refuse steps to result that have no logarithm."""
+    for size, value in steps.items():
+        if not 0 < value < math.inf:
+            raise UsageError(f"{value!r} steps to result at batch size {size}: give a goal that training is needed for")

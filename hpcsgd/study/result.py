@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpcsgd.errors import UsageError
 from hpcsgd.study.archive import Study, Trial
 from hpcsgd.study.space import place_of
 
@@ -27,15 +28,37 @@ class Result:
     trial: Trial
 
 
+def counted_trials(study: Study) -> list[Trial]:
+    """The trials that count: the first 100 COMPLETE ones by id. More would find better ones."""
+    complete = (trial for trial in study.trials if trial.status == "COMPLETE")
+    return sorted(complete, key=lambda trial: trial.trial_id)[:COUNTED_TRIALS]
+
+
 def steps_to_result(study: Study, metric: str, goal: float, *, higher_is_better: bool = False) -> Result | None:
-    """The least steps to the goal (Shallue 2019, section 3); None where no COMPLETE trial reached it."""
-    complete = sorted((t for t in study.trials if t.status == "COMPLETE"), key=lambda trial: trial.trial_id)
+    """The least steps to the goal (Shallue 2019, section 3); None where no trial that counts reached it.
+
+    Raises:
+        UsageError: no trial of the study has measured ``metric``.
+    """
+    require_metric(study, metric)
     best: Result | None = None
-    for trial in complete[:COUNTED_TRIALS]:
+    for trial in counted_trials(study):
         step = first_step(trial, metric, goal, higher_is_better=higher_is_better)
         if step is not None and (best is None or step < best.steps):
             best = Result(step, trial)
     return best
+
+
+def require_metric(study: Study, metric: str) -> None:
+    """Refuse a metric that no trial of the study has; one without trials has none to be wrong.
+
+    Raises:
+        UsageError: the text names those that there are.
+    """
+    if study.trials and not any(metric in trial.measurements for trial in study.trials):
+        names = dict.fromkeys(name for trial in study.trials for name in trial.measurements if name != "step")
+        where = f"{'/'.join(study.workload)}/{study.batch_size}"
+        raise UsageError(f"{where}: {metric} is not measured: there are {', '.join(names) or 'no metrics at all'}")
 
 
 def first_step(trial: Trial, metric: str, goal: float, *, higher_is_better: bool = False) -> int | None:
@@ -53,7 +76,13 @@ def perfect_scaling(steps: Mapping[int, float], base: int | None = None) -> dict
     Args:
         steps: steps to result by batch size.
         base: one of its batch sizes.
+
+    Raises:
+        UsageError: there are no steps at ``base``, or nowhere.
     """
+    if not steps or (base is not None and base not in steps):
+        known = ", ".join(map(str, sorted(steps))) or "none"
+        raise UsageError(f"no steps to result at batch size {base}: the goal is reached at {known}")
     start = min(steps) if base is None else base
     return {size: steps[start] * start / size for size in sorted(steps)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import read_recipe
 from hpcsgd.study.archive import Study, read_archive
-from hpcsgd.study.regimes import bootstrap, limits
+from hpcsgd.study.regimes import Regimes, Spread, bootstrap, limits
 from hpcsgd.study.result import Result, edge_warnings, first_step, steps_to_result
 from hpcsgd.trials.directory import ARCHIVE, GROUPS, RECIPE, WORK
 
@@ -34,16 +35,22 @@ def describe(directory: Path) -> str:
     lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
     steps = {size: found.steps for size, found in results.items() if found is not None}
     if len(steps) > 1:
-        found, spread = limits(steps), bootstrap(studies, metric, goal)
-        (low, high), (first, last) = spread.perfect_until, spread.maximal_from
-        lines += [
-            f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})",
-            f"from {found.maximal_from} on ({first:g} to {last:g}) steps stay within 2^0.5 of the least",
-        ]
+        lines += describe_regimes(limits(steps), bootstrap(studies, metric, goal))
     for study in studies:
         best = results.get(study.batch_size)
         lines += [f"warning: {text}" for text in (edge_warnings(study, best.trial) if best else [])]
     return "\n".join([*lines, *_pace(directory)])
+
+
+def describe_regimes(found: Regimes, spread: Spread) -> list[str]:
+    """Both limits with their intervals over trials, one a line."""
+    low, high = spread.perfect_until
+    perfect = f"perfect scaling up to batch size {found.perfect_until} (95 % over trials: {low:g} to {high:g})"
+    first, last = (f"{end:g}" if math.isfinite(end) else "none" for end in spread.maximal_from)
+    if found.maximal_from is None:
+        flat = "at the largest batch size steps are not within 2^0.5 of the least: no flat end"
+        return [perfect, f"{flat} ({first} to {last})"]
+    return [perfect, f"from {found.maximal_from} on ({first} to {last}) steps stay within 2^0.5 of the least"]
 
 
 def _row(study: Study, recipe: Mapping[str, Any], found: Result | None) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors"},
-    {"config", "study"},
+    {"config"},
     {"recipe"},
     {"run_dir"},
+    {"study"},
     {"comm"},
     {"data", "models", "optim", "record"},
     {"learners", "progress"},
@@ -77,6 +78,7 @@ LIGHT = (
     "hpcsgd.study.learning_rate",
     "hpcsgd.study.regimes",
     "hpcsgd.study.result",
+    "hpcsgd.study.sources",
     "hpcsgd.study.space",
 )
 """Modules that a laptop without torch and MPI can import."""

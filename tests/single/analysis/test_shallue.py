@@ -100,4 +100,19 @@ def test_without_a_goal_each_workload_gets_one_that_it_reaches(tmp_path: Path) -
 def test_nothing_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shallue.main([str(tmp_path / "none"), "-o", str(tmp_path / "figures")]) == 1
     said = capsys.readouterr().err
-    assert "cannot read the archive" in said and "none of the studies can be read" in said
+    assert "no such directory or archive" in said and "none of the studies can be read" in said
+
+
+def test_steps_that_rise_again_have_no_flat_end(tmp_path: Path) -> None:
+    write_study(tmp_path / "archive", ("mnist", "small", "sgd"), {8: 800, 16: 400, 32: 800})
+    assert shallue.main([str(tmp_path / "archive"), "-o", str(tmp_path / "figures"), "--goal", "0.2"]) == 0
+    regimes = pd.read_csv(tmp_path / "figures" / "shallue_regimes.csv").iloc[0]
+    assert regimes["perfect_until"] == 16 and regimes["maximal_from"] == float("inf")
+    assert (tmp_path / "figures" / "shallue_steps.png").exists()
+
+
+def test_a_metric_that_no_study_has_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path / "archive", ("mnist", "small", "sgd"), {8: 800})
+    options = [str(tmp_path / "archive"), "-o", str(tmp_path / "figures"), "--metric", "val/loss"]
+    assert shallue.main(options) == 1
+    assert "nothing is measured of val/loss" in capsys.readouterr().err

@@ -1,224 +1,191 @@
-"""Regimes, slopes, learning rates and budgets: synthetic curves, an independent reference, published points."""
+"""Regimes of curves with known corners, and the intervals of the bootstrap."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import tarfile
-from collections.abc import Mapping
-from pathlib import Path
+import random
 
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcsgd.errors import UsageError
-from hpcsgd.study.archive import Study, Trial, read_archive, read_measurements
-from hpcsgd.study.budgets import best_under_epochs, best_under_steps
-from hpcsgd.study.learning_rate import effective, heuristics, optimal_effective
+from hpcsgd.study.archive import Study
 from hpcsgd.study.regimes import Regimes, bootstrap, limits, local_slopes
-from hpcsgd.study.result import perfect_scaling, steps_to_result
+from tests.single.study.studies import METRIC, curve, study, trial
 
-METRIC = "val/classification_error"
-PUBLISHED = Path(__file__).parents[3] / "analysis" / "published" / "shallue_steps_to_result.csv"
-
-
-def trial(number: int, errors: Mapping[int, float], status: str = "COMPLETE", **parameters: float) -> Trial:
-    columns = {"step": np.array([*errors], float), METRIC: np.array([*errors.values()], float)}
-    return Trial(number, status, max(errors), parameters, columns)
+GOAL = 0.1
+CURVES = st.dictionaries(st.integers(0, 16).map(lambda power: 1 << power), st.integers(1, 10**6), min_size=1)
 
 
-def study(batch_size: int, *trials: Trial) -> Study:
-    return Study("d", "m", "o", batch_size, {}, trials)
+def slow_limits(steps: dict[int, int]) -> Regimes:
+    """The definition in whole numbers: log2 of a ratio is at most 0.5 where its square is at most 2."""
+    sizes = sorted(steps)
+    first = steps[sizes[0]] * sizes[0]
+    good = [(steps[size] * size) ** 2 <= 2 * first**2 for size in sizes]
+    perfect = [size for i, size in enumerate(sizes) if all(good[: i + 1])]
+    least = min(steps.values())
+    flat = [steps[size] ** 2 <= 2 * least**2 for size in sizes]
+    maximal = [size for i, size in enumerate(sizes) if all(flat[i:])]
+    return Regimes(perfect[-1], maximal[0] if maximal else None)
 
 
-TRIALS = st.lists(
-    st.tuples(
-        st.dictionaries(st.integers(1, 50), st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=5),
-        st.sampled_from(["COMPLETE", "COMPLETE", "INCOMPLETE", "INFEASIBLE"]),
-    ),
-    min_size=1,
-    max_size=130,
+@pytest.mark.parametrize(
+    ("steps", "perfect", "maximal"),
+    [
+        # Exactly 1/B: perfect to the end, which is the minimum.
+        ({8: 1024, 16: 512, 32: 256}, 32, 32),
+        # Perfect to 32 (32 * 300 = 9600 < 2^0.5 * 8192 = 11585); from 32 on within 2^0.5 * 270 = 382.
+        ({8: 1024, 16: 512, 32: 300, 64: 280, 128: 270}, 32, 32),
+        # 16 * 740 = 11840 > 11585 ends it, though 32 comes back to the line.
+        ({8: 1024, 16: 740, 32: 256, 64: 120, 128: 90, 256: 88}, 8, 64),
+        # Flat from the start.
+        ({8: 100, 16: 100, 32: 100}, 8, 8),
+        # Faster than perfect.
+        ({8: 1000, 16: 100, 32: 50}, 32, 32),
+        # Steps that rise at the largest batch: the regime is not reached.
+        ({8: 1000, 16: 500, 32: 500, 64: 900}, 16, None),
+        # ... and steps that rise in between: it begins after them.
+        ({8: 1000, 16: 500, 32: 900, 64: 450}, 16, 64),
+        ({8: 1000}, 8, 8),
+    ],
 )
+def test_corners_by_hand(steps: dict[int, int], perfect: int, maximal: int | None) -> None:
+    assert limits(steps) == Regimes(perfect, maximal) == slow_limits(steps)
 
 
-def reference(trials: list[Trial], goal: float) -> tuple[int, int] | None:
-    """The archive's definition, measurement by measurement."""
-    counted = 0
-    best = None
-    for one in sorted(trials, key=lambda item: item.trial_id):
-        if one.status != "COMPLETE":
-            continue
-        counted += 1
-        if counted > 100:
-            break
-        for step, error in zip(one.measurements["step"], one.measurements[METRIC], strict=True):
-            if error < goal and (best is None or step < best[0]):
-                best = (int(step), one.trial_id)
-    return best
+@given(CURVES)
+def test_limits_are_as_defined(steps: dict[int, int]) -> None:
+    assert limits(steps) == slow_limits(steps)
 
 
-@given(TRIALS, st.sampled_from([0.1, 0.2, 0.35]), st.randoms(use_true_random=False))
-def test_steps_to_result_is_the_definition_in_any_order(made, goal, random) -> None:  # type: ignore[no-untyped-def]
-    trials = [trial(number, dict(sorted(errors.items())), status) for number, (errors, status) in enumerate(made)]
-    expected = reference(trials, goal)
-    random.shuffle(trials)
-    found = steps_to_result(study(8, *trials), METRIC, goal)
-    assert (None if found is None else (found.steps, found.trial.trial_id)) == expected
+@given(st.integers(0, 10), st.integers(1, 5), st.integers(0, 5))
+def test_a_curve_with_two_corners_has_them_where_they_were_put(first: int, bend: int, flat: int) -> None:
+    """Steps fall as B^-1, then as B^-0.75 for ``bend`` doublings of four, and then stay."""
+    corner, end = first, first + 4 * bend
+    steps = {}
+    for power in range(end + 4 * flat + 1):
+        slow = min(max(power - corner, 0), end - corner)
+        steps[1 << power] = 2.0 ** (60 - min(power, corner) - 0.75 * slow)
+    # On the way, the curve leaves the line by 0.25 a doubling: two are allowed. It comes within 0.5 of its end in its
+    # last doubling only, which is 0.75.
+    assert limits(steps) == Regimes(1 << (corner + 2), 1 << end)
 
 
-@given(TRIALS, st.sampled_from(["COMPLETE", "INCOMPLETE", "INFEASIBLE"]))
-def test_a_trial_that_is_worse_or_does_not_count_changes_nothing(made, status) -> None:  # type: ignore[no-untyped-def]
-    trials = [trial(number, errors, kind) for number, (errors, kind) in enumerate(made)]
-    error = 0.5 if status == "COMPLETE" else 0.0
-    more = study(8, *trials, trial(len(trials), {1: error}, status))
-    assert steps_to_result(more, METRIC, 0.3) == steps_to_result(study(8, *trials), METRIC, 0.3)
+@pytest.mark.parametrize("steps", [{}, {8: 0, 16: 3}, {8: math.inf}])
+def test_curves_without_regimes_are_refused(steps: dict[int, float]) -> None:
+    with pytest.raises(UsageError, match="goal"):
+        limits(steps)
 
 
-def test_higher_can_be_better() -> None:
-    one = study(8, trial(0, {10: 0.5, 20: 0.7, 30: 0.8}))
-    found = steps_to_result(one, METRIC, 0.7, higher_is_better=True)
-    assert found is not None and found.steps == 30
+@given(st.integers(1, 64), st.integers(0, 20), st.sets(st.integers(0, 12), min_size=2), st.floats(-2, 1))
+def test_slopes_of_a_power_law_are_its_power(base: int, scale: int, powers: set[int], power: float) -> None:
+    steps = {base << p: 2.0**scale * (base << p) ** power for p in powers}
+    slopes = local_slopes(steps)
+    sizes = sorted(steps)
+    assert list(slopes) == list(zip(sizes, sizes[1:], strict=False))
+    assert list(slopes.values()) == pytest.approx([power] * (len(sizes) - 1), abs=1e-9)
 
 
-@given(st.integers(0, 6), st.integers(0, 6))
-def test_limits_of_a_curve_with_known_corners(perfect: int, between: int) -> None:
-    """Steps halve up to one size, then fall by 2^-0.6 a doubling, then stay."""
-    logs = [20.0]
-    logs += [logs[0] - i for i in range(1, perfect + 1)]
-    for _ in range(between):
-        logs.append(logs[-1] - 0.6)
-    logs += [logs[-1]] * 3
-    steps = {2**i: 2**value for i, value in enumerate(logs)}
+def noisy(sizes: tuple[int, ...] = (8, 16, 32, 64), seed: int = 0, trials: int = 12) -> list[Study]:
+    """Studies whose trials reach the goal at random steps, a third of them never."""
+    draw = random.Random(seed)
+    made = []
+    for size in sizes:
+        least = 40 + 4000 // size
+        steps = [round(least * (1 + draw.random())) if i % 3 else None for i in range(trials)]
+        made.append(study([trial(i, {s: 0.01} if s else {9: 0.9}) for i, s in enumerate(steps)], size))
+    return made
+
+
+def test_one_trial_a_batch_size_leaves_nothing_to_chance() -> None:
+    steps = {8: 1000, 16: 500, 32: 300, 64: 290}
+    spread = bootstrap(curve(steps, GOAL), METRIC, GOAL, draws=20)
+    assert spread.steps == {size: (value, value) for size, value in steps.items()}
     found = limits(steps)
-    # With one step of 0.6, the size after perfect scaling is off the line by 0.4 still.
-    on_line = perfect + (between > 0)
-    assert found.perfect_until == 2**on_line
-    assert found.maximal_from == 2 ** (perfect + between)
+    assert spread.perfect_until == (found.perfect_until, found.perfect_until)
+    assert spread.maximal_from == (found.maximal_from, found.maximal_from)
+    assert spread.unreached == dict.fromkeys(steps, 0.0)
 
 
-def test_exactly_perfect_scaling_has_no_end() -> None:
-    steps = {2**i: 2 ** (20 - i) for i in range(10)}
-    assert limits(steps) == Regimes(512, 512)
-    assert perfect_scaling(steps) == steps
-    assert set(local_slopes(steps).values()) == {-1.0}
-    assert list(local_slopes({8: 100, 64: 100})) == [(8, 64)]
+def test_the_chance_of_the_best_trial_is_that_of_drawing_it() -> None:
+    # Of 4 trials, the best is not drawn with probability (3/4)^4 = 0.316; neither of the two best with 1/16.
+    made = [study([trial(i, {step: 0.0}) for i, step in enumerate([10, 20, 30, 40])])]
+    # The quantile 0.975 lies between 1 - 1/16 = 0.9375 and 1 - (1/4)^4 = 0.996.
+    assert bootstrap(made, METRIC, GOAL, draws=20000).steps[8] == (10, 30)
+    # With both of the two best reached, and the others never, 1/16 of the draws miss: beyond the quantile.
+    missed = bootstrap([study([trial(i, {10: 0.0 if i < 2 else 0.9}) for i in range(4)])], METRIC, GOAL, draws=20000)
+    assert missed.steps[8] == (10, math.inf) and missed.unreached[8] == pytest.approx(1 / 16, abs=0.01)
+    # Of ten trials that never miss but for one, (1/10)^10 of the draws do.
+    rare = bootstrap([study([trial(i, {10: 0.0 if i else 0.9}) for i in range(10)])], METRIC, GOAL, draws=2000)
+    assert rare.steps[8] == (10, 10) and rare.unreached[8] == 0.0
 
 
-def test_intervals_hold_what_was_measured_and_repeat() -> None:
-    studies = [study(2**i, *(trial(t, {round(1000 / 2**i) + 7 * t: 0.1}) for t in range(20))) for i in range(8)]
-    first, again = (bootstrap(studies, METRIC, 0.2, draws=300) for _ in range(2))
-    assert first == again
-    for one in studies:
-        low, high = first.steps[one.batch_size]
-        found = steps_to_result(one, METRIC, 0.2)
-        assert found is not None and low == found.steps <= high
-    assert set(first.unreached.values()) == {0.0}
+def test_a_seed_gives_the_same_draws_whatever_the_order_of_studies() -> None:
+    made = noisy()
+    spread = bootstrap(made, METRIC, GOAL, draws=200, seed=3)
+    assert bootstrap(made[::-1], METRIC, GOAL, draws=200, seed=3) == spread
+    assert bootstrap(made, METRIC, GOAL, draws=200, seed=4) != spread
+    assert bootstrap(made[1:], METRIC, GOAL, draws=200, seed=3).steps.items() <= spread.steps.items()
 
 
-def test_a_single_trial_has_no_spread_and_a_goal_out_of_reach_is_refused() -> None:
-    studies = [study(8, trial(0, {100: 0.1})), study(16, trial(0, {50: 0.1})), study(32, trial(0, {9: 0.3}))]
-    spread = bootstrap(studies, METRIC, 0.2)
-    assert spread.steps == {8: (100, 100), 16: (50, 50)}
-    assert spread.unreached[32] == 1
-    assert spread.perfect_until == (16, 16)
-    with pytest.raises(ValueError, match="better than 0.05"):
-        bootstrap(studies, METRIC, 0.05)
+def test_batch_sizes_are_drawn_apart() -> None:
+    alike = [study([trial(0, {10: 0.0}), trial(1, {10: 0.9})], size) for size in (8, 16)]
+    unreached = bootstrap(alike, METRIC, GOAL, draws=4000).unreached
+    assert unreached[8] != unreached[16]
 
 
-def test_half_of_the_draws_of_two_trials_miss_the_better_one() -> None:
-    """Drawn twice out of two: the better one is missed with probability 1/4."""
-    spread = bootstrap([study(8, trial(0, {10: 0.1}), trial(1, {10: 0.9}))], METRIC, 0.2, draws=4000)
-    assert spread.unreached[8] == pytest.approx(0.25, abs=0.03)
+@given(st.integers(0, 10**6))
+@settings(max_examples=20)
+def test_intervals_hold_the_estimate_of_steps_and_what_was_measured(seed: int) -> None:
+    made = noisy(seed=seed)
+    spread = bootstrap(made, METRIC, GOAL, draws=100)
+    for item in made:
+        measured = [int(t.measurements["step"][0]) for t in item.trials if t.measurements[METRIC][0] < GOAL]
+        low, high = spread.steps[item.batch_size]
+        assert low == min(measured) and high in measured and low <= high
+    for low, high in (spread.perfect_until, spread.maximal_from):
+        assert low in (8, 16, 32, 64) and high in (8, 16, 32, 64, math.inf) and low <= high
 
 
-def test_effective_learning_rates_by_hand() -> None:
-    assert effective(0.1, 0.9) == pytest.approx(1.0)
-    studies = [
-        study(
-            8, trial(0, {10: 0.1}, learning_rate=0.1, momentum=0.5), trial(1, {5: 0.1}, learning_rate=0.2, momentum=0.9)
-        ),
-        study(32, trial(0, {4: 0.1}, learning_rate=0.3)),
-        study(64, trial(0, {4: 0.9}, learning_rate=0.3)),
-    ]
-    best = optimal_effective(studies, METRIC, 0.2)
-    assert best == pytest.approx({8: 2.0, 32: 0.3})
-    assert heuristics(best) == {"linear": pytest.approx({8: 2.0, 32: 8.0}), "sqrt": pytest.approx({8: 2.0, 32: 4.0})}
+def test_draws_without_a_trial_that_reaches_the_goal_leave_the_batch_size_out() -> None:
+    # At 32, one trial of two reaches it: a quarter of the draws has none. At 16, nobody ever does.
+    half = study([trial(0, {250: 0.0}), trial(1, {250: 0.5})], 32)
+    made = [*curve({8: 1000}, GOAL), study([trial(0, {9: 0.5})], 16), half]
+    spread = bootstrap(made, METRIC, GOAL, draws=4000)
+    assert spread.unreached == {8: 0.0, 16: 1.0, 32: pytest.approx(0.25, abs=0.03)}
+    assert spread.steps == {8: (1000, 1000), 32: (250, math.inf)}
+    assert spread.perfect_until == (8, 32)
+    # Without batch size 8, a quarter of the draws says nothing of the limits.
+    alone = bootstrap(made[1:], METRIC, GOAL, draws=4000)
+    assert alone.perfect_until == alone.maximal_from == (32, 32)
 
 
-def test_budgets_by_hand() -> None:
-    one = study(8, trial(0, {10: 0.4, 20: 0.2}), trial(1, {15: 0.3, 30: 0.1}), trial(2, {1: 0.0}, "INFEASIBLE"))
-    assert [best_under_steps(one, METRIC, steps) for steps in (9, 10, 15, 25, 99)] == [None, 0.4, 0.3, 0.2, 0.1]
-    # 15 steps of 8 are 1.2 epochs of 100 samples.
-    assert best_under_epochs(one, METRIC, 1.2, 100) == 0.3
-    assert best_under_steps(one, METRIC, 20, higher_is_better=True) == 0.4
+def test_only_the_first_100_complete_trials_are_drawn_from() -> None:
+    counted = [trial(i, {50: 0.0}) for i in range(100)]
+    made = study([*counted, trial(100, {40: 0.0}, "INFEASIBLE"), *(trial(i, {1: 0.0}) for i in range(101, 200))])
+    assert bootstrap([made], METRIC, GOAL, draws=50).steps == {8: (50, 50)}
 
 
-def write_trial(folder: Path, number: int, status: str, rows: list[tuple[int, float]]) -> None:
-    (folder / str(number)).mkdir(parents=True)
-    metadata = {"trial_id": number, "status": status, "steps": rows[-1][0], "parameters": {"learning_rate": 0.1}}
-    (folder / str(number) / "metadata.json").write_text(json.dumps(metadata))
-    lines = [f"step,{METRIC}", *(f"{step},{error}" for step, error in rows)]
-    (folder / str(number) / "measurements.csv").write_text("\n".join(lines) + "\n")
+def test_draws_that_rise_at_the_end_have_no_flat_end() -> None:
+    spread = bootstrap(curve({8: 100, 16: 50, 32: 100}, GOAL), METRIC, GOAL, draws=20)
+    assert spread.perfect_until == (16, 16) and spread.maximal_from == (math.inf, math.inf)
 
 
-def test_published_points_come_back_from_an_archive(tmp_path: Path) -> None:
-    """Each published workload as an archive on the disk, with one trial a batch size that takes so many steps."""
-    points: dict[tuple[str, str, str], dict[int, int]] = {}
-    with PUBLISHED.open() as file:
-        for row in csv.DictReader(line for line in file if not line.startswith("#")):
-            key = (row["dataset"], row["model"], row["optimizer"])
-            points.setdefault(key, {})[int(row["batch_size"])] = round(2 ** float(row["log2_steps_to_result"]))
-    for key, steps in points.items():
-        for size, step in steps.items():
-            folder = tmp_path.joinpath(*key, str(size))
-            folder.mkdir(parents=True)
-            (folder / "study.json").write_text(json.dumps({"batch_size": size, "parameter_configs": {}}))
-            write_trial(folder, 0, "COMPLETE", [(step - 1, 0.5), (step, 0.1), (step + 1, 0.1)])
-    with tarfile.open(tmp_path / "all.tar.xz", "w:xz") as packed:
-        for key in points:
-            packed.add(tmp_path / key[0], arcname=key[0])
-    for source in (tmp_path, tmp_path / "all.tar.xz"):
-        found: dict[tuple[str, str, str], dict[int, int]] = {}
-        for one in read_archive(source):
-            result = steps_to_result(one, METRIC, 0.2)
-            assert result is not None
-            found.setdefault((one.dataset, one.model, one.optimizer), {})[one.batch_size] = result.steps
-        assert found == points
-    for steps in points.values():
-        check_regimes(steps)
+def test_more_is_better_where_it_is() -> None:
+    made = [study([trial(0, {10: 0.3, 20: 0.4})], 8), study([trial(0, {7: 0.4})], 16)]
+    assert bootstrap(made, METRIC, 0.3, draws=9, higher_is_better=True).steps == {8: (20, 20), 16: (7, 7)}
 
 
-def check_regimes(steps: dict[int, int]) -> None:
-    """The regimes as they are defined, size by size."""
-    found, sizes = limits(steps), sorted(steps)
-    off = {size: math.log2(steps[size] * size) - math.log2(steps[sizes[0]] * sizes[0]) for size in sizes}
-    until = sizes.index(found.perfect_until)
-    assert all(off[size] <= 0.5 for size in sizes[: until + 1])
-    assert until + 1 == len(sizes) or off[sizes[until + 1]] > 0.5
-    above = {size: math.log2(steps[size] / min(steps.values())) for size in sizes}
-    start = sizes.index(found.maximal_from)
-    assert all(above[size] <= 0.5 for size in sizes[start:])
-    assert start == 0 or above[sizes[start - 1]] > 0.5
-
-
-def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "d" / "m" / "o" / "8"
-    folder.mkdir(parents=True)
-    (folder / "study.json").write_text('{"batch_size": 8}')
-    write_trial(folder, 0, "COMPLETE", [(1, 0.5)])
-    assert [one.count("COMPLETE") for one in read_archive(tmp_path)] == [1]
-    (folder / "0" / "measurements.csv").write_text("step\n1,2\n")
-    with pytest.raises(UsageError, match=r"d/m/o/8 is no study .*2 fields in a row under 1 names"):
-        read_archive(tmp_path)
-    with pytest.raises(UsageError, match="cannot read the archive .*none: No such file"):
-        read_archive(tmp_path / "none")
-
-
-def test_empty_fields_and_files_of_measurements() -> None:
-    table = read_measurements(b"step,a,b\n1,,3\n2,5,\n")
-    np.testing.assert_array_equal(table["a"], [math.nan, 5])
-    np.testing.assert_array_equal(table["b"], [3, math.nan])
-    assert {name: len(column) for name, column in read_measurements(b"step,a\n").items()} == {"step": 0, "a": 0}
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([study([trial(0, {9: 0.5})])], "no COMPLETE trial is better than 0.1 in val/classification_error"),
+        (curve({8: 9}) + curve({8: 7}), "several studies of one batch size among 8, 8"),
+        ([study([trial(0, {0: 0.05})])], "0.0 steps to result at batch size 8"),
+        ([study([trial(0, {9: 0.05}, metric="val/loss")])], "is not measured"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(made: list[Study], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        bootstrap(made, METRIC, GOAL)

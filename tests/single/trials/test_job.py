@@ -14,10 +14,12 @@ from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.comm.stop import StopSignals
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import Preempted, UsageError
+from hpcsgd.study.regimes import bootstrap, limits
 from hpcsgd.trials import training
 from hpcsgd.trials.job import run
 from hpcsgd.trials.prepare import claim_study
-from hpcsgd.trials.status import describe
+from hpcsgd.trials.status import describe, describe_regimes
+from tests.single.study.studies import METRIC, curve
 from tests.single.trials.conftest import RECIPE
 
 Study = Callable[..., StudyConfig]
@@ -124,6 +126,19 @@ def test_the_status_of_a_study(study: Study, tmp_path: Path) -> None:
     assert "perfect scaling up to batch size" in said and "10 trials in" in said and "bookkeeping" in said
     with pytest.raises(UsageError, match="holds no study"):
         describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ({8: 100, 16: 50, 32: 45}, "from 16 on (16 to 16) steps stay within"),
+        ({8: 100, 16: 50, 32: 100}, "at the largest batch size steps are not within 2^0.5 of the least: no flat end"),
+    ],
+)
+def test_the_limits_of_a_study_are_said(steps: dict[int, int], said: str) -> None:
+    first, second = describe_regimes(limits(steps), bootstrap(curve(steps), METRIC, 0.1, draws=9))
+    assert first == "perfect scaling up to batch size 16 (95 % over trials: 16 to 16)"
+    assert second.startswith(said)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
