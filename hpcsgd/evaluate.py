@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.loss import num_right, summed_loss
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def evaluate(module: nn.Module, split: DeviceSplit, comm: Communicator, batch_si
     sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)
     for images, labels in split.batches(start, stop, batch_size):
         logits = module(images)
-        sums[0] += F.cross_entropy(logits, labels, reduction="sum")
-        sums[1] += (logits.argmax(dim=1) == labels).sum()
+        sums[0] += summed_loss(logits, labels)
+        sums[1] += num_right(logits, labels)
     module.train(training)
     totals = np.array([*sums.tolist(), stop - start])
     comm.sum_(totals)

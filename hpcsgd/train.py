@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpcsgd import run_dir
@@ -26,6 +25,7 @@ from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
+from hpcsgd.loss import summed_loss
 from hpcsgd.open_log import open_log
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
@@ -182,8 +182,7 @@ def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) ->
     normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
     size = parts.plan.local_batch_size // parts.config.accumulation_steps
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
-        logits = parts.replica.module(part)
-        loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=parts.config.label_smoothing)
+        loss = summed_loss(parts.replica.module(part), targets, parts.config.label_smoothing)
         timer.lap("forward")
         (loss / normaliser).backward()
         timer.lap("backward")

@@ -12,7 +12,7 @@ from typing import Literal
 from hpcsgd.config.check import require
 from hpcsgd.config.conduct import CheckpointConfig, CommConfig, EvaluateConfig, FaultConfig, LogConfig
 from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
-from hpcsgd.config.workload import DataConfig, ModelConfig
+from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
 __all__ = [
     "AlgorithmConfig",
@@ -26,8 +26,16 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
+    "check_fit",
     "parse_local_start",
 ]
+
+
+def check_fit(model: ModelConfig, data: DataConfig) -> None:
+    """Refuse a language model on images, and a network for images on text."""
+    if (model.name in LANGUAGE_MODELS) != (data.name == "text"):
+        wanted = "lstm or transformer" if data.name == "text" else "a network for images, or data.name text"
+        raise ValueError(f"model.name is {model.name!r}, and data.name {data.name!r}: they do not fit; choose {wanted}")
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ class RunConfig:
 
     def _check_combinations(self) -> None:
         """What one section asks of another."""
+        check_fit(self.model, self.data)
         averages_gradients = self.algorithm.name == "sync_sgd" or self.algorithm.local_start is not None
         if self.on_failure == "shrink" and averages_gradients:
             raise ValueError(

@@ -10,7 +10,7 @@ from hpcsgd.config.check import require
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
-from hpcsgd.config.workload import DataConfig, ModelConfig
+from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
 __all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingConfig", "StopConfig", "StudyConfig"]
 
@@ -165,6 +165,10 @@ class StudyConfig:
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        require(self.data.name != "text", "data.name", "text", "a set of images in a study")
+        require(
+            self.model.name not in LANGUAGE_MODELS, "model.name", self.model.name, "a network for images in a study"
+        )
         held_out = self.data.validation_samples
         require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
         budget = self.stop.steps is not None or self.stop.epochs is not None
@@ -204,7 +208,13 @@ class StudyConfig:
     @property
     def archive_path(self) -> str:
         """``DATASET/MODEL/OPTIMIZER``, as the public archive's directories are named."""
-        return f"{self.data.name}/{self.model_name}/{self.optimizer_name}"
+        return f"{self.dataset_name}/{self.model_name}/{self.optimizer_name}"
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name; with the share of its training split that is trained on, if that is not all."""
+        fraction = self.data.train_fraction
+        return self.data.name if fraction == 1 else f"{self.data.name}_{fraction:g}"
 
     @property
     def model_name(self) -> str:

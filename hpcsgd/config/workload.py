@@ -21,8 +21,11 @@ ModelName = Literal[
     "vgg11",
     "densenet40_12",
     "wideresnet28_10",
+    "lstm",
+    "transformer",
 ]
-DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic"]
+DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text"]
+LANGUAGE_MODELS = ("lstm", "transformer")
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,28 @@ class ModelConfig:
         widths: hidden widths of ``fully_connected``; () is a linear model. Other models ignore it.
         zero_gamma: start the last BatchNorm scale of each residual block at 0 (Goyal, section 5.1).
         channels_last: keep convolution weights and images in channels-last memory order.
+        embedding: width of the token embedding of ``lstm`` and ``transformer``, and of all of the latter.
+        hidden: units of a layer of ``lstm``, and of the hidden layers of ``transformer``.
+        layers: layers of ``lstm``, blocks of ``transformer``.
+        heads: attention heads of ``transformer``; they divide ``embedding``.
     """
 
     name: ModelName = "fully_connected"
     widths: tuple[int, ...] = (256, 256)
     zero_gamma: bool = False
     channels_last: bool = False
+    embedding: int = 128
+    hidden: int = 256
+    layers: int = 2
+    heads: int = 4
 
     def __post_init__(self) -> None:
+        for name in ("embedding", "hidden", "layers", "heads"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
+        fits = self.name != "transformer" or self.embedding % self.heads == 0
+        require(fits, "model.embedding", self.embedding, f"a multiple of model.heads, {self.heads}")
+        language = self.name in LANGUAGE_MODELS
+        require(not (language and self.channels_last), "model.channels_last", True, f"false for {self.name}")
         require(all(w >= 1 for w in self.widths), "model.widths", self.widths, "positive integers")
         residual = self.name.startswith(("resnet", "wideresnet"))
         require(residual or not self.zero_gamma, "model.zero_gamma", True, "false for a model without residual blocks")
@@ -53,7 +70,11 @@ class DataConfig:
 
     Attributes:
         name: data set.
-        dir: directory of its files; unset, the usual places are searched.
+        dir: directory of its files; unset, the usual places are searched. Of ``text``: a file, or a folder of .txt
+            files.
+        tokens: what a token of ``text`` is: a byte, or a word between whitespace.
+        vocabulary: words of ``tokens: whitespace`` that are told apart, the most frequent ones of the training split.
+        sequence_length: tokens of a sample of ``text``.
         train_fraction: share of the training set, without what is held out, to train on: the same samples whatever the
             seed, and all of a smaller share are in a larger one.
         flip: mirror training images with probability 1/2.
@@ -70,6 +91,9 @@ class DataConfig:
 
     name: DatasetName = "fashion_mnist"
     dir: str | None = None
+    tokens: Literal["bytes", "whitespace"] = "bytes"
+    vocabulary: int = 10_000
+    sequence_length: int = 64
     train_fraction: float = 1.0
     flip: bool = False
     crop_padding: int = 0
@@ -81,6 +105,10 @@ class DataConfig:
     synthetic_test_samples: int = 1024
 
     def __post_init__(self) -> None:
+        require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "1 or more")
+        require(self.sequence_length >= 1, "data.sequence_length", self.sequence_length, "1 or more")
+        augments = self.flip or self.crop_padding > 0
+        require(not (self.name == "text" and augments), "data.flip or data.crop_padding", "on", "off for text")
         require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
         require(self.validation_samples >= 0, "data.validation_samples", self.validation_samples, "0 or more")

@@ -14,6 +14,7 @@ from hpcsgd.data import cifar
 from hpcsgd.data.idx import read_idx
 from hpcsgd.data.places import Layout, existing_file, locate
 from hpcsgd.data.synthetic import make_synthetic
+from hpcsgd.data.text import read_text
 from hpcsgd.errors import UsageError
 
 _NUM_CLASSES = {"fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
@@ -26,8 +27,8 @@ class ArraySplit:
     """Images and labels of one split.
 
     Attributes:
-        images: [N, C, H, W], uint8 pixels (float32 where synthetic).
-        labels: [N], int64.
+        images: [N, C, H, W], uint8 pixels (float32 where synthetic); of a text, tokens [N, T], int64.
+        labels: [N], int64; of a text, the next tokens, [N, T].
     """
 
     images: NDArray[Any]
@@ -43,7 +44,7 @@ class Dataset:
         train: training split, without what is held out.
         test: test split.
         num_classes: classes; every label is below.
-        mean: of the training pixels as stored, by channel.
+        mean: of the training pixels as stored, by channel; empty: nothing is normalised.
         std: standard deviation likewise; 1 for a channel that is constant.
         val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
     """
@@ -57,10 +58,9 @@ class Dataset:
     val: ArraySplit | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of an image; of a text, the tokens of a sequence."""
+        return self.train.images.shape[1:]
 
 
 def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
@@ -82,12 +82,15 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
         sizes = (config.synthetic_train_samples, config.synthetic_test_samples)
         train_arrays, test_arrays = make_synthetic(config.synthetic_shape, num_classes, *sizes, seed)
         splits = ArraySplit(*train_arrays), ArraySplit(*test_arrays)
+    elif config.name == "text":
+        train_tokens, test_tokens, num_classes = read_text(config)
+        splits = ArraySplit(*train_tokens), ArraySplit(*test_tokens)
     else:
         num_classes = _NUM_CLASSES[config.name]
         splits = read_splits(config.name, *locate(config.name, config.dir))
     (left, val), test = _hold_out(splits[0], config.validation_samples), splits[1]
     train = share_of(left, config.train_fraction)
-    mean, std = _moments(train.images)
+    mean, std = _moments(train.images) if config.name != "text" else ((), ())
     return Dataset(config.name, train, test, num_classes=num_classes, mean=mean, std=std, val=val)
 
 

@@ -25,12 +25,15 @@ def to_stored_order(images: Tensor, channels_last: bool) -> Tensor:
 
 
 class Normaliser:
-    """(x - mean) / std by channel, with the training split's moments."""
+    """(x - mean) / std by channel, with the training split's moments; without moments, samples as they are."""
 
     def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:
         """Take mean and std of ``dataset``; results are of type ``dtype`` in the wanted memory order."""
         self._dtype = dtype
         self._channels_last = channels_last
+        self._has_moments = bool(dataset.mean)
+        if not self._has_moments:
+            return
         self._mean, self._std = (
             # One value a pixel: broadcast over samples only, the kernels run along whole images.
             to_stored_order(torch.tensor(values, dtype=dtype).view(-1, 1, 1).expand(dataset.shape), channels_last)
@@ -41,6 +44,8 @@ class Normaliser:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images in stored order to a new tensor [n, C, H, W]."""
+        if not self._has_moments:
+            return images
         values = images.to(self._dtype, copy=True).sub_(self._mean).div_(self._std)
         return values.movedim(-1, 1) if self._channels_last else values
 

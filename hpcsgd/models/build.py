@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from hpcsgd.config import ModelConfig
+from hpcsgd.config.workload import LANGUAGE_MODELS
 from hpcsgd.errors import UsageError
 from hpcsgd.models.convolutional import lenet, simple_cnn
 from hpcsgd.models.densenet import DenseNet
 from hpcsgd.models.fully_connected import fully_connected
 from hpcsgd.models.imagenet import resnet50
+from hpcsgd.models.language import LSTMModel, Transformer
 from hpcsgd.models.resnet import CifarResNet
 from hpcsgd.models.vgg import Vgg11
 from hpcsgd.models.wide_resnet import WideResNet
@@ -34,27 +36,24 @@ _SMALLEST_SIDE = {
 """Height and width that a family needs; the first that a name begins with counts."""
 
 
-def build_model(config: ModelConfig, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+def build_model(config: ModelConfig, shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
     """Build a network whose parameters depend on ``seed`` alone; torch's global generators stay untouched.
 
     Args:
         config: architecture.
-        shape: channels, height, width of an image.
+        shape: channels, height, width of an image; of a text, the tokens of a sequence.
         num_classes: outputs.
         seed: of the initial parameters.
 
     Returns:
-        The network, float32 on the CPU, in training mode: images [n, C, H, W] to logits [n, num_classes].
+        The network, float32 on the CPU, in training mode: images [n, C, H, W] to logits [n, num_classes], or tokens
+        [n, T] to logits [n, T, num_classes].
 
     Raises:
         UsageError: the images are too small for the architecture.
     """
-    smallest = next(side for family, side in _SMALLEST_SIDE.items() if config.name.startswith(family))
-    if min(shape[1:]) < smallest:
-        raise UsageError(
-            f"model.name is {config.name!r}, which needs images of at least {smallest}x{smallest} pixels, but the data "
-            f"set has {shape[1]}x{shape[2]}: choose fully_connected or another data set"
-        )
+    if config.name not in LANGUAGE_MODELS:
+        _check_size(config, shape)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would reseed the GPUs' generators too.
         torch.default_generator.manual_seed(seed)
@@ -66,8 +65,28 @@ def build_model(config: ModelConfig, shape: tuple[int, int, int], num_classes: i
     return model
 
 
-def _build(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def _check_size(config: ModelConfig, shape: tuple[int, ...]) -> None:
+    """Refuse images that are too small for the architecture."""
+    smallest = next(side for family, side in _SMALLEST_SIDE.items() if config.name.startswith(family))
+    if min(shape[1:]) < smallest:
+        raise UsageError(
+            f"model.name is {config.name!r}, which needs images of at least {smallest}x{smallest} pixels, but the data "
+            f"set has {shape[1]}x{shape[2]}: choose fully_connected or another data set"
+        )
+
+
+def _build(config: ModelConfig, shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """The network, initialised from torch's generator."""
+    if config.name == "lstm":
+        return LSTMModel(num_classes, config.embedding, config.hidden, config.layers)
+    if config.name == "transformer":
+        sizes = (config.embedding, config.hidden, config.layers, config.heads)
+        return Transformer(num_classes, shape[0], *sizes)
+    return _build_for_images(config, (shape[0], shape[1], shape[2]), num_classes)
+
+
+def _build_for_images(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """A network for images [n, C, H, W]."""
     if config.name == "fully_connected":
         return fully_connected(shape, config.widths, num_classes)
     if config.name == "lenet":

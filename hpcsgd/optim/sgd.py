@@ -11,12 +11,14 @@ from hpcsgd.config import OptimizerConfig
 
 
 def decayed_parameters(module: nn.Module) -> set[int]:
-    """Ids of the parameters that weight decay is for: weights of linear, convolution and embedding layers.
+    """Ids of the parameters that weight decay is for: weights of linear, convolution, embedding and recurrent layers.
 
     BatchNorm parameters and biases are left out (Goyal, section 5.1), by the type of their module.
     """
     kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
-    return {id(part.weight) for part in module.modules() if isinstance(part, kinds)}
+    recurrent = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    matrices = {id(p) for part in recurrent for p in part.parameters(recurse=False) if p.dim() == 2}
+    return matrices | {id(part.weight) for part in module.modules() if isinstance(part, kinds)}
 
 
 Factor = float | Tensor

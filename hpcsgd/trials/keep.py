@@ -28,7 +28,7 @@ def begin_studies(directory: StudyDirectory, config: StudyConfig, plans: Sequenc
             continue
         content = {
             "batch_size": plan.batch_size,
-            "dataset": config.data.name,
+            "dataset": config.dataset_name,
             "model": config.model_name,
             "optimizer": config.optimizer_name,
             "early_stopping": config.stop.at_goal,

@@ -20,7 +20,7 @@ LAYERS = (
     {"run_dir"},
     {"study"},
     {"comm"},
-    {"data", "models", "optim", "record"},
+    {"data", "loss", "models", "optim", "record"},
     {"learners", "progress"},
     {"algorithms"},
     {"plan"},

@@ -37,6 +37,9 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "overrides", "words"),
     [
+        ("local_batch_size: 8\nmodel: {name: lstm}\n", [], ["'lstm'", "'fashion_mnist'", "a network for images"]),
+        ("local_batch_size: 8\ndata: {name: text}\n", [], ["'fully_connected'", "choose lstm or transformer"]),
+        ("local_batch_size: 8\ndata: {name: text, flip: true}\n", [], ["off for text"]),
         ("algoritm: {name: sync_sgd}", [], ["algoritm", "algorithm?"]),
         ("algorithm: {sync_perod: 8}", [], ["algorithm.sync_perod", "algorithm.sync_period?"]),
         ("sync_period: 8", [], ["sync_period", "algorithm.sync_period?"]),

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.config import ModelConfig
-from hpcsgd.config.workload import ModelName
+from hpcsgd.config.workload import LANGUAGE_MODELS, ModelName
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model
 from hpcsgd.models.wide_resnet import PreActivationBlock
 
 HEAVY = ("wideresnet28_10",)
-NAMES = [name for name in typing.get_args(ModelName) if name not in (*HEAVY, "resnet50")]
-"""Models that are built often here; resnet50 comes from torchvision, which tests do without."""
+NAMES = [name for name in typing.get_args(ModelName) if name not in (*HEAVY, *LANGUAGE_MODELS, "resnet50")]
+"""Networks for images that are built often here; resnet50 comes from torchvision, which tests do without."""
 DIGIT, PHOTO = (1, 28, 28), (3, 32, 32)
 
 

@@ -1,0 +1,81 @@
+"""Text as sequences of tokens: any local text, by bytes or by words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsgd.config import DataConfig
+from hpcsgd.errors import UsageError
+
+BYTES = 256
+UNKNOWN = 0
+"""The token of words that are not in the vocabulary."""
+
+TEST_SHARE = 10
+"""One of so many sequences, the last ones, is in the test split."""
+
+Tokens = NDArray[np.int64]
+
+
+def read_text(config: DataConfig) -> tuple[tuple[Tokens, Tokens], tuple[Tokens, Tokens], int]:
+    """The training and the test split of a text, and the size of its vocabulary.
+
+    Each split is inputs [N, T] and labels [N, T], int64; a label is the token that follows. Sequences follow each other
+    without a gap; the last tenth of them, at least one, is the test split. The vocabulary is of the training split:
+    the most frequent words, the first in the alphabet where two are as frequent.
+
+    Raises:
+        UsageError: there is no text, or it is too short for two sequences.
+    """
+    content = _content(config.dir)
+    length = config.sequence_length
+    words: Sequence[bytes] | bytes = content if config.tokens == "bytes" else content.split()
+    count = (len(words) - 1) // length
+    if count < 2:
+        raise UsageError(
+            f"{config.dir} has {len(words)} tokens ({config.tokens}), too few for two sequences of {length}: give a "
+            "longer text or a smaller data.sequence_length"
+        )
+    num_train = count - max(1, count // TEST_SHARE)
+    if isinstance(words, bytes):
+        tokens, size = np.frombuffer(words, np.uint8).astype(np.int64), BYTES
+    else:
+        vocabulary = make_vocabulary(words[: num_train * length + 1], config.vocabulary)
+        tokens, size = encode(words, vocabulary), len(vocabulary) + 1
+    inputs = tokens[: count * length].reshape(count, length)
+    labels = tokens[1 : count * length + 1].reshape(count, length)
+    return (inputs[:num_train], labels[:num_train]), (inputs[num_train:], labels[num_train:]), size
+
+
+def make_vocabulary(words: Sequence[bytes], most: int) -> dict[bytes, int]:
+    """The tokens, from 1 on, of the ``most`` most frequent words."""
+    counts = Counter(words)
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))[:most]
+    return {word: number for number, word in enumerate(frequent, start=UNKNOWN + 1)}
+
+
+def encode(words: Sequence[bytes], vocabulary: dict[bytes, int]) -> Tokens:
+    """Words to tokens, int64."""
+    return np.array([vocabulary.get(word, UNKNOWN) for word in words], np.int64)
+
+
+def _content(place: str | None) -> bytes:
+    """The text of a file, or of all .txt files of a folder, by name."""
+    if place is None:
+        raise UsageError("data.name is text, but no data.dir is given: name a text file, or a folder of .txt files")
+    path = Path(place)
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"data.dir {place} holds no .txt file")
+    try:
+        content = b"\n".join(file.read_bytes() for file in files)
+    except OSError as error:
+        raise UsageError(f"cannot read the text {error.filename}: {error.strerror}") from error
+    if b"\0" in content:
+        raise UsageError(f"data.dir {place} is no text: there are zero bytes in it")
+    return content

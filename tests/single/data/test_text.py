@@ -1,0 +1,73 @@
+"""Texts: tokens, vocabularies, sequences and splits; what is no text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data.dataset import load_dataset
+from hpcsgd.data.text import encode, make_vocabulary
+from hpcsgd.errors import UsageError
+
+
+def text(place: Path, **changes: object) -> DataConfig:
+    return DataConfig(name="text", dir=str(place), **{"sequence_length": 4, **changes})  # type: ignore[arg-type]
+
+
+def test_bytes_come_back(tmp_path: Path) -> None:
+    content = "Grüße an alle, die hier lesen und schreiben.\n".encode() * 3
+    (tmp_path / "a.txt").write_bytes(content)
+    data = load_dataset(text(tmp_path / "a.txt"))
+    sequences = (len(content) - 1) // 4
+    assert (len(data.train.labels), len(data.test.labels)) == (sequences - sequences // 10, sequences // 10)
+    assert (data.shape, data.num_classes) == ((4,), 256)
+    inputs = np.concatenate([data.train.images, data.test.images]).ravel()
+    labels = np.concatenate([data.train.labels, data.test.labels]).ravel()
+    assert inputs.astype(np.uint8).tobytes() == content[: 4 * sequences]
+    assert labels.astype(np.uint8).tobytes() == content[1 : 4 * sequences + 1]
+
+
+def test_the_most_frequent_words_of_the_training_split_are_known(tmp_path: Path) -> None:
+    words = ["b a b c a b d"] * 6 + ["z"] * 9
+    (tmp_path / "a.txt").write_text(" ".join(words))
+    data = load_dataset(text(tmp_path / "a.txt", tokens="whitespace", vocabulary=2))
+    assert data.num_classes == 3
+    # b is 1, a is 2, all else 0; z is not in the training split at all.
+    assert data.train.images[:2].tolist() == [[1, 2, 1, 0], [2, 1, 0, 1]]
+    assert data.test.images.max() == 0
+    assert make_vocabulary([b"y", b"x", b"x", b"y"], 5) == {b"x": 1, b"y": 2}
+    assert encode([b"x", b"?"], {b"x": 1}).tolist() == [1, 0]
+
+
+def test_a_folder_is_read_by_name_and_samples_are_held_out(tmp_path: Path) -> None:
+    (tmp_path / "2.txt").write_text("b" * 40)
+    (tmp_path / "1.txt").write_text("a" * 40)
+    (tmp_path / "note.md").write_text("no part of it")
+    data = load_dataset(text(tmp_path, validation_samples=3))
+    assert data.val is not None
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [15, 3, 2]
+    assert bytes(data.train.images[0].astype(np.uint8)) == b"aaaa"
+    assert bytes(data.test.images[-1].astype(np.uint8)) == b"bbbb"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "cannot read the text .*: No such file"),
+        (lambda path: path.mkdir(), "holds no .txt file"),
+        (lambda path: path.write_bytes(b"a\0b" * 20), "is no text: there are zero bytes in it"),
+        (lambda path: path.write_text("too few"), r"has 7 tokens \(bytes\), too few for two sequences of 4"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
+    make(tmp_path / "x")
+    with pytest.raises(UsageError, match=message):
+        load_dataset(text(tmp_path / "x"))
+
+
+def test_a_place_must_be_given() -> None:
+    with pytest.raises(UsageError, match="no data.dir is given: name a text file"):
+        load_dataset(DataConfig(name="text"))
