@@ -24,7 +24,7 @@ LAYERS = (
     {"algorithms"},
     {"plan"},
     {"build"},
-    {"evaluate", "resume"},
+    {"evaluate", "passes", "resume"},
     {"open_log", "keeper"},
     {"survive"},
     {"train", "start"},
