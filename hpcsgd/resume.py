@@ -45,6 +45,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "step": step,
         "global_batch_size": parts.plan.global_batch_size,
         "engine": parts.engine.name,
+        "engine_tables": parts.engine_tables,
         "state": learners.state.cpu().clone(),
         "statistics": learners.statistics.cpu().clone(),
         "counts": learners.counts.tolist(),
@@ -70,6 +71,7 @@ def put_back(parts: Parts, state: dict[str, Any]) -> None:
 
 def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
     """Take the passes by the engine that the run began with: another one may round otherwise."""
+    parts.engine_tables = state["engine_tables"]
     if parts.engine.name != state["engine"]:
         parts.engine = make_engine(state["engine"], parts.learners, parts.config.label_smoothing)
 

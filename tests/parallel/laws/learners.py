@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
-from hpcsgd.config import RunConfig
+from hpcsgd.config import AlgorithmConfig, RunConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.passes import choose
-from hpcsgd.train import consensus_model
+from hpcsgd.record import load_run
+from hpcsgd.resume import capture, put_back
+from hpcsgd.train import consensus_model, run
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
     ALLREDUCES,
@@ -27,6 +29,7 @@ from tests.parallel.laws.common import (
     training,
 )
 from tests.parallel.laws.registry import law
+from tests.parallel.laws.resuming import assert_same_run, logged, shared_folder, stop_and_go_on
 
 NAMES = ["sync_sgd", "local_sgd", "post_local_sgd", "sma", "ea_sgd"]
 TOLERANCE = 1e-11
@@ -204,3 +207,44 @@ def an_engine_that_is_not_possible_here_is_refused(comm: Communicator, engine: s
             raise AssertionError("accepted")
     except UsageError as error:
         assert f"engine is {engine}, which does not run on the cpu: choose one of auto, loop, fused" in str(error)
+
+
+@law(sizes=(2,), name=["sync_sgd", "local_sgd", "sma"], engine=["fused", "auto"])
+def a_stopped_run_of_learners_ends_with_the_same_bits(comm: Communicator, name: str, engine: str) -> None:
+    with shared_folder(comm) as folder:
+
+        def recipe(where: str, engine: str) -> RunConfig:
+            config = logged(comm, "sync_sgd", "mpi", folder / where)
+            section = AlgorithmConfig(**section_of(name))
+            return replace(config, algorithm=section, local_batch_size=2, learners_per_rank=2, engine=engine)  # type: ignore[arg-type]
+
+        stop_and_go_on(comm, recipe("stopped", engine), 3, 5, 8)
+        stopped = load_run(folder / "stopped") if comm.rank == 0 else None
+        # The same engine as that of the first start: timings might choose another one now.
+        chosen = comm.broadcast_object(stopped.provenance["engine"] if stopped is not None else "")
+        run(recipe("whole", chosen), comm)
+        if stopped is not None:
+            whole = load_run(folder / "whole")
+            assert_same_run(stopped, whole)
+            assert (stopped.provenance["engine_seconds"] is not None) == (engine == "auto")
+            assert stopped.provenance["num_learners"] == 2 * comm.size
+            rows = stopped.iterations
+            assert rows["num_samples"].max() == 4 and rows["loss"].notna().all()
+
+
+@law(sizes=(2,))
+def a_checkpoint_of_learners_gives_back_every_row_and_stream(comm: Communicator) -> None:
+    config = replace(make_config(algorithm=section_of("sma"), data=ENOUGH), learners_per_rank=2)
+    with built(config, comm, with_dropout) as parts:
+        for _ in training(parts, 0, 3):
+            pass
+        saved = capture(parts, 3)
+        for _ in training(parts, 3, 6):
+            pass
+        expected = parts.learners.state.clone()
+    with built(config, comm, with_dropout) as parts:
+        parts.algorithm.start(3)
+        put_back(parts, saved)
+        for _ in training(parts, 3, 6):
+            pass
+        assert_bits(parts.learners.state, expected)
