@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.algorithms.local_sgd import LocalSGD
@@ -26,9 +28,13 @@ from hpcsgd.config import RunConfig
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.errors import JointError, RanksLostError
+from hpcsgd.learners.dropout import stream_seed
+from hpcsgd.learners.engines.base import Engine
+from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
 from hpcsgd.models import build_model
-from hpcsgd.optim.sgd import FlatSGD
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
 
@@ -58,13 +64,16 @@ class Parts:
     plan: Plan
     loader: DeviceLoader
     splits: dict[str, DeviceSplit]
-    replica: Replica
+    learners: ReplicaStack
+    engine: Engine
     gradients: GradientAllreduce
     world: FlatReducer
     algorithm: Algorithm
     timer: StepTimer
     rank_rows: list[dict[str, object]]
     labels: Labels
+    engine_tables: list[Table] | None = None
+    """The timings that the engine was chosen by, of each rank."""
 
     def close(self) -> None:
         """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
@@ -79,6 +88,11 @@ class Parts:
         # After an exception of one rank alone, what is collective would wait for the others.
         if kind is None or issubclass(kind, JointError):
             self.close()
+
+    @property
+    def replica(self) -> Replica:
+        """The first learner."""
+        return self.learners.replicas[0]
 
     @property
     def place(self) -> Topology:
@@ -97,17 +111,31 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
     dataset = agree(comm, lambda: load_dataset(config.data))
-    plan = agree(comm, lambda: make_plan(config, comm.size, len(dataset.train.labels)))
+    plan = agree(comm, lambda: make_plan(config, comm.size * config.learners_per_rank, len(dataset.train.labels)))
     module = agree(comm, lambda: build_model(config.model, dataset.shape, dataset.num_classes, config.seed))
     dtype = getattr(torch, config.dtype)
-    replica = Replica(module, device, dtype, channels_last=config.model.channels_last)
+    learners = _make_learners(config, comm, module, device, dtype)
+    engine = agree(comm, lambda: make_engine(config.engine, learners, config.label_smoothing))
     loader, splits = _load(config, comm, plan, dataset, device, dtype)
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
-    gradients, world, algorithm = _connect(config, comm, place, plan, replica, timer)
+    gradients, world, algorithm = _connect(config, comm, place, plan, learners, timer)
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
     labels = Labels(list(range(comm.size)), comm.size, logged)
     return Parts(
-        config, comm, places, plan, loader, splits, replica, gradients, world, algorithm, timer, rank_rows, labels
+        config,
+        comm,
+        places,
+        plan,
+        loader,
+        splits,
+        learners,
+        engine,
+        gradients,
+        world,
+        algorithm,
+        timer,
+        rank_rows,
+        labels,
     )
 
 
@@ -121,27 +149,32 @@ def rebuild(parts: Parts, comm: Communicator) -> None:
     config, plan = parts.config, parts.plan
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
-    plan = agree(comm, lambda: make_plan(same_local, comm.size, plan.num_samples))
-    gradients, world, algorithm = _connect(config, comm, places[comm.rank], plan, parts.replica, parts.timer)
+    own = config.learners_per_rank
+    plan = agree(comm, lambda: make_plan(same_local, comm.size * own, plan.num_samples))
+    gradients, world, algorithm = _connect(config, comm, places[comm.rank], plan, parts.learners, parts.timer)
     parts.timer.clear()
-    parts.loader.share(comm.rank, comm.size)
+    parts.loader.share(comm.rank * own, comm.size * own)
     parts.comm, parts.places, parts.plan = comm, places, plan
     parts.gradients, parts.world, parts.algorithm = gradients, world, algorithm
     parts.labels = replace(parts.labels, present=present)
 
 
 def _connect(
-    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, replica: Replica, timer: StepTimer
+    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, learners: ReplicaStack, timer: StepTimer
 ) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
     """What joins the replicas of all ranks. Collective."""
+    replica, comm_config = learners.replicas[0], config.comm
     device = replica.parameters.device
+    if len(learners) > 1 and plan.schedule.averages_gradients:
+        # The gradients of a rank's learners are summed first, in the first one's: none of its buckets can go ahead.
+        comm_config = replace(comm_config, overlap=False)
     buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
     gradients: GradientAllreduce = NoAllreduce(buckets)
     if plan.schedule.averages_gradients:
-        gradients = agree(comm, lambda: make_gradient_allreduce(config.comm, comm, place, device, buckets))
+        gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     block = _block_reducer(config, comm, place, device) or world
-    algorithm = _make_algorithm(config, comm, place, plan, replica, timer, gradients, world, block)
+    algorithm = _make_algorithm(config, comm, place, plan, learners, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None
     gradients.guard = world.guard = block.guard = guard
     return gradients, world, algorithm
@@ -152,7 +185,7 @@ def _make_algorithm(
     comm: Communicator,
     place: Topology,
     plan: Plan,
-    replica: Replica,
+    learners: ReplicaStack,
     timer: StepTimer,
     gradients: GradientAllreduce,
     world: FlatReducer,
@@ -160,16 +193,16 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = FlatSGD(config.optimizer, replica.parameters, replica.gradients, replica.momentum, replica.decay_from)
+    optimizer = StackSGD(config.optimizer, learners)
     if not method.has_central_model:
         parts = config.accumulation_steps
-        return LocalSGD(method, plan.schedule, replica, optimizer, gradients, world, block, timer, parts, hash_every)
+        return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)
     if method.has_blocks:
-        blocks = Counter(comm.allgather_object(place.block))
+        blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
     drops = plan.learning_rate.drops
-    thread = _averaging_thread(config, comm, replica.parameters.device)
-    return SMA(method, plan.schedule, plan.alpha, drops, replica, optimizer, world, block, timer, hash_every, thread)
+    thread = _averaging_thread(config, comm, learners.state.device)
+    return SMA(method, plan.schedule, plan.alpha, drops, learners, optimizer, world, block, timer, hash_every, thread)
 
 
 def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:
@@ -178,6 +211,18 @@ def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.devic
         return None
     own = comm.duplicate()
     return ReducerThread(agree(comm, lambda: make_reducer(config.comm, own, device)), "averaging")
+
+
+def _make_learners(
+    config: RunConfig, comm: Communicator, module: nn.Module, device: torch.device, dtype: torch.dtype
+) -> ReplicaStack:
+    """This rank's learners, all with the parameters of ``module``."""
+    own = config.learners_per_rank
+    modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
+    replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
+    seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
+    # The dropout of one learner a rank draws from torch's own stream.
+    return ReplicaStack(replicas, seeds if own > 1 else ())
 
 
 def _load(
@@ -189,12 +234,13 @@ def _load(
         dataset,
         config.data,
         seed=config.seed,
-        learner=comm.rank,
+        learner=comm.rank * config.learners_per_rank,
         num_learners=plan.num_learners,
         local_batch_size=plan.local_batch_size,
         device=device,
         dtype=dtype,
         channels_last=channels_last,
+        own_learners=config.learners_per_rank,
     )
     splits = {
         str(name): DeviceSplit(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)

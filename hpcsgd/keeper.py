@@ -100,9 +100,9 @@ class Keeper:
         Raises:
             DivergedError, ReplicasDifferError: it is not.
         """
-        guard, replica = self.parts.world.guard, self.parts.replica
+        guard, learners = self.parts.world.guard, self.parts.learners
         if guard is not None:
-            guard.check(f"before step {step}: the state is", is_sound(replica.state, replica.statistics))
+            guard.check(f"before step {step}: the state is", is_sound(learners.state, learners.statistics))
         self.parts.algorithm.check()
 
     def _keep(self, writer: CheckpointWriter, step: int) -> None:

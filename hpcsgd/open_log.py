@@ -39,7 +39,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
     if start.clocks is not None:
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
-    device = parts.replica.parameters.device
+    device = parts.learners.state.device
     collector = Collector(
         config.log,
         comm,
@@ -57,7 +57,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
     status = "failed"
     try:
         yield collector
-        status = "completed" if torch.isfinite(parts.replica.parameters).all() else "diverged"
+        status = "completed" if torch.isfinite(parts.learners.parameters).all() else "diverged"
     except (Preempted, DivergedError) as error:
         status = "preempted" if isinstance(error, Preempted) else "diverged"
         raise
@@ -126,7 +126,10 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "mpi_library": comm.library,
         "gradient_allreduce": parts.gradients.name,
         "gradient_overlap": parts.gradients.overlap,
+        "engine": parts.engine.name,
+        "engine_seconds": parts.engine_tables,
         "world_size": comm.size,
+        "num_learners": plan.num_learners,
         "num_nodes": parts.place.num_nodes,
         "local_batch_size": plan.local_batch_size,
         "global_batch_size": plan.global_batch_size,

@@ -12,6 +12,7 @@ import torch
 from hpcsgd.build import Labels, Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.errors import UsageError
+from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 
 
@@ -36,16 +37,18 @@ class Start:
 
 def capture(parts: Parts, step: int) -> dict[str, Any]:
     """A copy of everything that this rank needs to go on with ``step``, in tensors and plain values."""
-    replica = parts.replica
-    random = {"cpu": torch.get_rng_state()}
-    if replica.parameters.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(replica.parameters.device)
+    learners = parts.learners
+    random: dict[str, Any] = {"cpu": torch.get_rng_state(), "learners": learners.random_states()}
+    if learners.state.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(learners.state.device)
     return {
         "step": step,
         "global_batch_size": parts.plan.global_batch_size,
-        "state": replica.state.cpu().clone(),
-        "statistics": replica.statistics.cpu().clone(),
-        "counts": replica.counts,
+        "engine": parts.engine.name,
+        "engine_tables": parts.engine_tables,
+        "state": learners.state.cpu().clone(),
+        "statistics": learners.statistics.cpu().clone(),
+        "counts": learners.counts.tolist(),
         "algorithm": _cloned(parts.algorithm.state_dict()),
         "random": random,
         "labels": vars(parts.labels),
@@ -53,15 +56,24 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
 
 
 def put_back(parts: Parts, state: dict[str, Any]) -> None:
-    """Give this rank's replica and algorithm the state that :func:`capture` took."""
-    replica = parts.replica
-    replica.state.copy_(state["state"])
-    replica.statistics.copy_(state["statistics"])
-    replica.counts = state["counts"]
+    """Give this rank's learners and algorithm the state that :func:`capture` took."""
+    learners = parts.learners
+    learners.state.copy_(state["state"])
+    learners.statistics.copy_(state["statistics"])
+    learners.counts.copy_(torch.tensor(state["counts"], dtype=torch.int64))
+    learners.load_random_states(state["random"]["learners"])
+    _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["random"]["cpu"])
     if "cuda" in state["random"]:
-        torch.cuda.set_rng_state(state["random"]["cuda"], replica.parameters.device)
+        torch.cuda.set_rng_state(state["random"]["cuda"], learners.state.device)
+
+
+def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
+    """Take the passes by the engine that the run began with: another one may round otherwise."""
+    parts.engine_tables = state["engine_tables"]
+    if parts.engine.name != state["engine"]:
+        parts.engine = make_engine(state["engine"], parts.learners, parts.config.label_smoothing)
 
 
 def same_place(parts: Parts, state: dict[str, Any]) -> int:
@@ -123,8 +135,8 @@ def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
             )
         return _restore_consensus(parts, checkpoint)
     state = checkpoint.load(parts.comm.rank)
-    replica = parts.replica
-    if state["state"].numel() != replica.state.numel() or state["state"].dtype != replica.state.dtype:
+    own = parts.learners.state
+    if state["state"].shape != own.shape or state["state"].dtype != own.dtype:
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
     put_back(parts, state)
     parts.labels = Labels(**state["labels"])
@@ -134,19 +146,20 @@ def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
 
 
 def _restore_consensus(parts: Parts, checkpoint: Checkpoint) -> Start:
-    """Give every rank the one model of the checkpoint, with averaged momenta and merged BatchNorm statistics.
+    """Give every learner the one model of the checkpoint, with averaged momenta and merged BatchNorm statistics.
 
     The model is the central one, where there is one, else the average of the replicas.
     """
     states = [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
-    replica = parts.replica
-    replica.state.copy_(torch.stack([s["state"].double() for s in states]).mean(dim=0))
+    learners = parts.learners
+    learners.state.copy_(torch.cat([s["state"].double() for s in states]).mean(dim=0))
     if "central" in states[0]["algorithm"]:
-        replica.parameters.copy_(states[0]["algorithm"]["central"]["model"])
-    statistics = torch.stack([s["statistics"].double() for s in states])
+        learners.parameters.copy_(states[0]["algorithm"]["central"]["model"])
+    statistics = torch.cat([s["statistics"].double() for s in states])
     means, variances = statistics.chunk(2, dim=1)
     mean = means.mean(dim=0)
-    replica.means.copy_(mean)
-    replica.variances.copy_((variances + (means - mean).square()).mean(dim=0))
-    replica.counts = [max(counts) for counts in zip(*(s["counts"] for s in states), strict=True)]
+    learners.means.copy_(mean)
+    learners.variances.copy_((variances + (means - mean).square()).mean(dim=0))
+    learners.counts.copy_(torch.tensor([s["counts"] for s in states], dtype=torch.int64).flatten(0, 1).amax(dim=0))
+    _keep_engine(parts, states[0])
     return Start(same_place(parts, states[0]), elapsed_seconds=states[0]["elapsed_seconds"])

@@ -27,6 +27,7 @@ from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.loss import summed_loss
 from hpcsgd.open_log import open_log
+from hpcsgd.passes import choose, learners_passes
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
@@ -104,6 +105,8 @@ def _train_from(
     memory: Memory | None = None,
 ) -> dict[str, Metrics]:
     """Train from ``start`` to the end, and save the model."""
+    if start.step == 0:
+        choose(parts)
     with open_log(parts, path, argv, start) as collector:
         keeper = Keeper(parts, path, collector, signals, memory)
         try:
@@ -174,11 +177,13 @@ def at_step(step: int) -> Iterator[None]:
 
 
 def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:
-    """Add the gradient of this rank's batch to the flat gradient, part by part; the sum of the losses."""
+    """Add the gradients of this rank's batch to the flat gradients, part by part; the sum of the losses."""
     timer = parts.timer
     total = torch.zeros((), device=labels.device)
     if not len(labels):
         return total
+    if len(parts.learners) > 1 or parts.engine.name != "loop":
+        return learners_passes(parts, step, images, labels)
     normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
     size = parts.plan.local_batch_size // parts.config.accumulation_steps
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
@@ -198,7 +203,8 @@ def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
             # A small tail may leave a rank without samples: all ranks pass over it.
             full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
             latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
-            recompute_statistics_(parts.replica, (parts.loader.batch(s)[0] for s in latest), parts.world)
+            batches = (parts.loader.batch(s)[0].split(parts.loader.sizes(s)) for s in latest)
+            recompute_statistics_(parts.learners, batches, parts.world)
         yield module
 
 

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 
 
 class Spans(Protocol):
@@ -42,16 +43,16 @@ class Algorithm(Protocol):
         """Before ``step``, the first of this start: step 0 begins with rank 0's replica on all ranks."""
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
-        """What the sum of the losses of a rank's ``num_local`` samples is divided by, for ``num_global`` in all."""
+        """What the sum of the losses of a learner's ``num_local`` samples is divided by, for ``num_global`` in all."""
 
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
-        """After the backward pass of ``num_samples`` local samples: update and synchronise."""
+        """After the backward passes of this rank's ``num_samples`` samples: update and synchronise."""
 
     def check(self) -> None:
         """See that ranks that must hold the same parameters now do; raises ``ReplicasDifferError``."""
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
-        """Inside, the replica is the one model to evaluate or save; afterwards it is itself again, bit by bit."""
+        """Inside, every replica is the one model to evaluate or save; afterwards it is itself again, bit by bit."""
 
     def finish(self) -> None:
         """After the last step: every replica becomes the consensus."""
@@ -66,19 +67,21 @@ class Algorithm(Protocol):
         """Take up the state that :meth:`state_dict` gave."""
 
 
-def start_equal(replica: Replica, comm: Communicator) -> None:
-    """Give every rank the parameters of rank 0. Collective."""
-    host = replica.parameters.cpu()
+def start_equal(learners: ReplicaStack, comm: Communicator) -> None:
+    """Give every learner the parameters of the first one of rank 0. Collective."""
+    host = learners.parameters[0].cpu()
     comm.broadcast_(host.numpy())
-    replica.parameters.copy_(host)
+    learners.parameters[0].copy_(host)
+    spread_first_(learners.parameters)
 
 
 @contextmanager
-def borrowed(replica: Replica, become: Callable[[], None]) -> Iterator[nn.Module]:
-    """The replica's module as ``become`` makes it; afterwards it is itself again, bit by bit."""
-    saved = replica.snapshot()
+def borrowed(learners: ReplicaStack, become: Callable[[], None]) -> Iterator[nn.Module]:
+    """The first learner's module as ``become`` makes all; afterwards they are themselves again, bit by bit."""
+    saved = [replica.snapshot() for replica in learners.replicas]
     become()
     try:
-        yield replica.module
+        yield learners.module
     finally:
-        replica.restore(saved)
+        for replica, state in zip(learners.replicas, saved, strict=True):
+            replica.restore(state)

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hpcsgd.algorithms.rows import average_rows_
 from hpcsgd.comm.reduce import FlatReducer
-from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 
 
 @torch.no_grad()
-def average_statistics_(replica: Replica, reducer: FlatReducer) -> int:
-    """Merge the ranks' running statistics by the law of total variance, in place.
+def average_statistics_(learners: ReplicaStack, reducer: FlatReducer) -> int:
+    """Merge the running statistics of all learners by the law of total variance, in place.
 
     mean = average of the means; variance = average of (variance + (own mean - mean)^2), with the mean first, so that
     no cancellation can make a variance negative; batches seen = maximum. Returns the bytes reduced.
     """
-    if not replica.norms:
+    if not learners.counts.numel():
         return 0
-    own = replica.means.clone()
-    reducer.average_(replica.means)
-    replica.variances.add_((own - replica.means).square_())
-    reducer.average_(replica.variances)
-    counts = np.array(replica.counts, np.int64)
+    means, variances = learners.means, learners.variances
+    own = means.clone()
+    num_bytes = average_rows_(means, reducer)
+    variances.add_((own - means).square_())
+    num_bytes += average_rows_(variances, reducer)
+    counts: NDArray[np.int64] = learners.counts.amax(dim=0).cpu().numpy()
     reducer.comm.max_(counts)
-    replica.counts = counts.tolist()
-    return replica.statistics.numel() * replica.statistics.element_size() + counts.nbytes
+    learners.counts.copy_(torch.from_numpy(counts))
+    return num_bytes + counts.nbytes
 
 
 @torch.no_grad()
-def recompute_statistics_(replica: Replica, batches: Iterable[Tensor], reducer: FlatReducer) -> None:
-    """Replace the running statistics by those of the present parameters over ``batches`` of each rank, in place.
+def recompute_statistics_(learners: ReplicaStack, batches: Iterable[Sequence[Tensor]], reducer: FlatReducer) -> None:
+    """Replace the running statistics by those of the present parameters over ``batches``, in place.
 
-    Each rank takes the equally weighted average over its batches; the ranks' are merged by
-    :func:`average_statistics_`. The module is left in training mode.
+    ``batches`` gives the images of each of this rank's learners, step by step. A learner takes the equally weighted
+    average over its batches; all learners' are merged by :func:`average_statistics_`. The modules are left in training
+    mode.
     """
-    if not replica.norms:
+    norms = [norm for replica in learners.replicas for norm in replica.norms]
+    if not norms:
         return
-    momenta = [norm.momentum for norm in replica.norms]
-    for norm in replica.norms:
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the cumulative average
-    replica.module.train()
-    for images in batches:
-        replica.module(images)
-    for norm, momentum in zip(replica.norms, momenta, strict=True):
+    learners.train()
+    for parts in batches:
+        for replica, images in zip(learners.replicas, parts, strict=True):
+            replica.module(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    average_statistics_(replica, reducer)
+    average_statistics_(learners, reducer)

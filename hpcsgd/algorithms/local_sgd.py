@@ -14,14 +14,15 @@ from torch import nn
 
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.rows import average_own_, average_rows_, spread_first_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.slow_momentum import SlowMomentum
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
-from hpcsgd.learners.replica import Replica
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
 
 
 class LocalSGD:
@@ -31,8 +32,8 @@ class LocalSGD:
         self,
         config: AlgorithmConfig,
         schedule: SyncSchedule,
-        replica: Replica,
-        optimizer: FlatSGD,
+        learners: ReplicaStack,
+        optimizer: StackSGD,
         gradients: GradientAllreduce,
         world: FlatReducer,
         block: FlatReducer,
@@ -44,9 +45,9 @@ class LocalSGD:
         Args:
             config: the recipe's section.
             schedule: the action of each step.
-            replica: this rank's model.
-            optimizer: its local optimizer.
-            gradients: average of the gradient over all ranks.
+            learners: this rank's models.
+            optimizer: their local optimizer.
+            gradients: average of the first learner's gradient over all ranks.
             world: average of parameters over all ranks.
             block: the same over the ranks of this rank's block.
             spans: the clock.
@@ -55,7 +56,7 @@ class LocalSGD:
         """
         self.config = config
         self.schedule = schedule
-        self.replica = replica
+        self.learners = learners
         self.optimizer = optimizer
         self.gradients = gradients
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
@@ -64,23 +65,23 @@ class LocalSGD:
         self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
         self.slow: SlowMomentum | None = None
         if config.momentum_policy == "global":
-            self.slow = SlowMomentum(replica.parameters, config.slow_momentum, config.slow_learning_rate)
-        self._equal = True  # the parameters are the same on all ranks
+            self.slow = SlowMomentum(learners.parameters[0], config.slow_momentum, config.slow_learning_rate)
+        self._equal = True  # the parameters are the same in all learners
 
     def start(self, step: int = 0) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         if step == 0:
-            start_equal(self.replica, self.reducers[Action.GLOBAL].comm)
+            start_equal(self.learners, self.reducers[Action.GLOBAL].comm)
         self._arm(step)
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`.
 
-        For an averaged gradient, the mean over ranks of (sum of losses / (num_global / K)) is the mean over all
-        samples, also where the ranks' batches differ (Goyal: normalise by kn). A local step takes its own mean.
+        For an averaged gradient, the mean over learners of (sum of losses / (num_global / k)) is the mean over all
+        samples, also where their batches differ (Goyal: normalise by kn). A local step takes its own mean.
         """
         if self.schedule(step) is Action.GRADIENT:
-            return num_global / self.reducers[Action.GLOBAL].comm.size
+            return num_global / (self.reducers[Action.GLOBAL].comm.size * len(self.learners))
         return max(num_local, 1)
 
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
@@ -90,13 +91,13 @@ class LocalSGD:
         if action in self.reducers:
             num_bytes = self._average(action, rate)
         if action in (Action.GRADIENT, Action.GLOBAL):
-            self.comparisons.count(self.replica.parameters)
+            self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
         return Synchronisation(action, num_bytes)
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        return borrowed(self.replica, self._become_consensus)
+        return borrowed(self.learners, self._become_consensus)
 
     def finish(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -106,7 +107,7 @@ class LocalSGD:
     def check(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         if self._equal:
-            self.comparisons.now(self.replica.parameters)
+            self.comparisons.now(self.learners.parameters)
 
     def close(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -144,47 +145,51 @@ class LocalSGD:
     def _gradient_step(self, rate: float) -> int:
         """Average the gradients, then update."""
         # The wait for a GPU's collective is on the GPU's own queue: the host's clock would say nothing of it.
-        on_host = self.replica.gradients.device.type == "cpu"
+        gradients = self.learners.gradients
+        on_host = gradients.device.type == "cpu"
+        average_own_(gradients)
         if on_host:
             self.spans.enter_sync()
         with self.reducers[Action.GLOBAL].comm.watchdog.watch("gradient allreduce"):
             num_bytes = self.gradients.finish()
         if on_host:
             self.spans.exit_sync()
+        spread_first_(gradients)
         self.spans.lap("gradient_allreduce")
-        self._update(rate)
+        self._update(rate, len(self.learners))
         return num_bytes
 
     def _local_step(self, rate: float, num_samples: int) -> int:
-        """Update by the own gradient; a rank without samples keeps its parameters."""
+        """Update by the own gradient; a learner without samples keeps its parameters."""
         if self.slow is not None:
             self.slow.remember_anchor()
+        # Where not all learners have samples, the first ones have one each.
         if num_samples:
-            self._update(rate)
+            self._update(rate, min(num_samples, len(self.learners)))
         self._equal = False
         return 0
 
-    def _update(self, rate: float) -> None:
-        self.optimizer.step(rate)
-        self.replica.zero_gradients()
+    def _update(self, rate: float, count: int) -> None:
+        """Update the first ``count`` learners."""
+        self.optimizer.step_first(count, rate)
+        self.learners.zero_gradients()
         self.spans.lap("update")
 
     @torch.no_grad()
     def _average(self, action: Action, rate: float) -> int:
         """Average parameters, and what the policies say, over a block or all ranks; return the bytes reduced."""
-        replica, policy, reducer = self.replica, self.config.momentum_policy, self.reducers[action]
-        wait_until_computed(replica.parameters)  # else the time of entry would be before the compute that came first
+        learners, policy, reducer = self.learners, self.config.momentum_policy, self.reducers[action]
+        wait_until_computed(learners.parameters)  # else the time of entry would be before the compute that came first
         self.spans.enter_sync()
-        flat = replica.state if policy == "average" else replica.parameters
-        reducer.average_(flat)
-        num_bytes = flat.numel() * flat.element_size()
+        num_bytes = average_rows_(learners.state if policy == "average" else learners.parameters, reducer)
         if self.config.batch_norm_policy == "average":
-            num_bytes += average_statistics_(replica, reducer)
+            num_bytes += average_statistics_(learners, reducer)
         self.spans.exit_sync()
         if policy == "reset":
-            replica.momentum.zero_()
+            learners.momentum.zero_()
         if self.slow is not None and action is Action.GLOBAL:
             self.slow.apply_(rate)
+            spread_first_(learners.parameters)
         self._equal = action is Action.GLOBAL
         self.spans.lap("averaging")
         return num_bytes
@@ -193,5 +198,5 @@ class LocalSGD:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""
         world = self.reducers[Action.GLOBAL]
         if not self._equal:
-            world.average_(self.replica.parameters)
-        average_statistics_(self.replica, world)
+            average_rows_(self.learners.parameters, world)
+        average_statistics_(self.learners, world)

@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.central import CentralModel
+from hpcsgd.algorithms.rows import sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.comm.background import ReducerThread
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
-from hpcsgd.learners.replica import Replica
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
 
 
 class SMA:
@@ -46,8 +47,8 @@ class SMA:
         schedule: SyncSchedule,
         alpha: float,
         drops: Callable[[int], bool],
-        replica: Replica,
-        optimizer: FlatSGD,
+        learners: ReplicaStack,
+        optimizer: StackSGD,
         world: FlatReducer,
         block: FlatReducer,
         spans: Spans,
@@ -60,8 +61,8 @@ class SMA:
             schedule: the action of each step.
             alpha: share of a learner's distance that is corrected.
             drops: whether the learning rate drops before a step.
-            replica: this rank's learner.
-            optimizer: its own optimizer.
+            learners: this rank's learners.
+            optimizer: their own optimizer.
             world: sums over all ranks.
             block: sums over the ranks of this rank's block.
             spans: the clock.
@@ -72,27 +73,28 @@ class SMA:
         self.schedule = schedule
         self.alpha = alpha
         self.drops = drops
-        self.replica = replica
+        self.learners = learners
         self.optimizer = optimizer
         self.world = world
         self.block = block
         self.spans = spans
         self.thread = thread
-        self.central = CentralModel(replica.parameters, config.resolved_central_momentum)
+        self.central = CentralModel(learners.parameters[0], config.resolved_central_momentum)
         self.comparisons = Comparisons(world.comm, hash_every, "the central models")
-        self._corrections = torch.zeros_like(replica.parameters)
+        self._each = torch.zeros_like(learners.parameters)  # the corrections, a row a learner
+        self._corrections = self._each[0]  # their sum, once the learners have been corrected
         self._late = False  # a sum is under way
         self._reference: Tensor | None = None
         if schedule.block_sync_period > 1:
-            self._reference = torch.zeros_like(replica.parameters)
-            self._moved = torch.zeros_like(replica.parameters)
+            self._reference = torch.zeros_like(self._corrections)
+            self._moved = torch.zeros_like(self._corrections)
 
     def start(self, step: int = 0) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         if step == 0:
-            start_equal(self.replica, self.world.comm)
+            start_equal(self.learners, self.world.comm)
         if not self.central.is_placed:
-            self.central.place(self.replica.parameters)
+            self.central.place(self.learners.parameters[0])
             self._begin_window()
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
@@ -121,7 +123,7 @@ class SMA:
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The central model; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        return borrowed(self.replica, self._become_central)
+        return borrowed(self.learners, self._become_central)
 
     def finish(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -157,20 +159,22 @@ class SMA:
     def _form_corrections(self) -> None:
         """c_j = alpha (w_j - z), or r in the place of z, by the weights before the step."""
         target = self.central.model if self._reference is None else self._reference
-        torch.sub(self.replica.parameters, target, out=self._corrections).mul_(self.alpha)
+        torch.sub(self.learners.parameters, target, out=self._each).mul_(self.alpha)
         self.spans.lap("averaging")
 
     def _update(self, rate: float, num_samples: int) -> None:
-        """The learner's own step; without samples it makes none."""
+        """The learners' own steps; one without samples makes none."""
+        # Where not all learners have samples, the first ones have one each.
         if num_samples:
-            self.optimizer.step(rate)
-        self.replica.zero_gradients()
+            self.optimizer.step_first(min(num_samples, len(self.learners)), rate)
+        self.learners.zero_gradients()
         self.spans.lap("update")
 
     @torch.no_grad()
     def _average(self, action: Action) -> int:
         """Draw the learners to the central model, and it to them; return the bytes reduced."""
-        self.replica.parameters.sub_(self._corrections)
+        self.learners.parameters.sub_(self._each)
+        sum_own_(self._each)
         if self.thread is not None:
             self._start_late()
             num_bytes = self._corrections.numel() * self._corrections.element_size()
@@ -180,7 +184,7 @@ class SMA:
             num_bytes = self._sum(action)
             if self.config.batch_norm_policy == "average":
                 reducer = self.world if action is Action.GLOBAL else self.block
-                num_bytes += average_statistics_(self.replica, reducer)
+                num_bytes += average_statistics_(self.learners, reducer)
             self.spans.exit_sync()
         self.spans.lap("averaging")
         return num_bytes
@@ -236,13 +240,13 @@ class SMA:
         self._settle()
         self.central.stop()
         self._begin_window()
-        self.replica.parameters.copy_(self.central.model)
+        self.learners.parameters.copy_(self.central.model)
         if self.config.resolved_restart == "reset":
-            self.replica.momentum.zero_()
+            self.learners.momentum.zero_()
 
     @torch.no_grad()
     def _become_central(self) -> None:
-        """Let the replica be z, with the merged BatchNorm statistics."""
+        """Let every replica be z, with the merged BatchNorm statistics."""
         self._settle()
-        self.replica.parameters.copy_(self.central.model)
-        average_statistics_(self.replica, self.world)
+        self.learners.parameters.copy_(self.central.model)
+        average_statistics_(self.learners, self.world)

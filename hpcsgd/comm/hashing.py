@@ -12,13 +12,13 @@ from hpcsgd.errors import ReplicasDifferError, name_ranks
 
 
 def check_equal(comm: Communicator, flat: Tensor, what: str) -> None:
-    """Compare a checksum of the 1-d contiguous ``flat`` over the ranks. Collective.
+    """Compare a checksum of ``flat`` over the ranks. Collective.
 
     Raises:
         ReplicasDifferError: on all ranks, names those that differ from the most; where no bits are held by more than
             half of the ranks, nobody can say who is wrong.
     """
-    own = zlib.crc32(flat.detach().cpu().numpy().data)
+    own = zlib.crc32(flat.detach().cpu().contiguous().numpy().data)
     sums = comm.allgather_object(own)
     if len(set(sums)) > 1:
         usual, count = Counter(sums).most_common(1)[0]

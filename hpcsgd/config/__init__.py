@@ -47,6 +47,11 @@ class RunConfig:
         max_steps: stop after so many optimizer steps, whatever ``epochs`` says.
         local_batch_size: samples of one step of one learner. Give this or ``global_batch_size``.
         global_batch_size: samples of one step of all learners.
+        learners_per_rank: m, learners of a rank, each with its own parameters, momentum, BatchNorm statistics, share
+            of the data and random stream, as if it were a rank: K ranks have k = K m learners.
+        engine: how the passes of a rank's learners are taken: one after another (``loop``), all at once (``fused``), in
+            a thread each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
+            ``auto`` times them and takes the fastest, ``loop`` for one learner. A resumed run keeps its engine.
         accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
         label_smoothing: part of each target that is spread evenly over all classes, in the training loss only.
         seed: of the initial parameters, the permutations and the augmentation.
@@ -68,6 +73,8 @@ class RunConfig:
     max_steps: int | None = None
     local_batch_size: int | None = None
     global_batch_size: int | None = None
+    learners_per_rank: int = 1
+    engine: Literal["auto", "loop", "fused", "threads", "streams", "graph"] = "auto"
     accumulation_steps: int = 1
     label_smoothing: float = 0.0
     seed: int = 0
@@ -95,6 +102,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more")
+        require(self.learners_per_rank >= 1, "learners_per_rank", self.learners_per_rank, "1 or more")
         require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "1 or more")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
@@ -115,6 +123,8 @@ class RunConfig:
                 "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "
                 "or hierarchical_local_sgd without local_start, or on_failure: abort"
             )
+        if self.learners_per_rank > 1:
+            self._check_learners(averages_gradients)
         if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":
             raise ValueError(
                 f"algorithm.local_start is 'first_lr_drop', but learning_rate.decay is {self.learning_rate.decay!r}: "
@@ -122,6 +132,19 @@ class RunConfig:
             )
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()
+
+    def _check_learners(self, averages_gradients: bool) -> None:
+        """What several learners a rank cannot be combined with."""
+        if self.on_failure == "shrink":
+            raise ValueError(
+                f"on_failure is 'shrink', but learners_per_rank is {self.learners_per_rank}: a run that goes on "
+                "without lost ranks has one learner a rank; choose learners_per_rank: 1, or on_failure: abort"
+            )
+        if averages_gradients and self.comm.overlap:
+            raise ValueError(
+                f"comm.overlap is true, but learners_per_rank is {self.learners_per_rank}: the gradients of a rank's "
+                "learners are summed before the allreduce can begin; leave comm.overlap unset"
+            )
 
     def _check_overlap(self) -> None:
         """What a sum of corrections in the background cannot be combined with."""

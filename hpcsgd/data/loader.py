@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from hpcsgd.data.shards import epoch_augmentation, epoch_permutation, learner_ba
 
 
 class DeviceLoader:
-    """Training batches of one learner.
+    """Training batches of the learners of a rank.
 
     A batch is a function of the step alone: steps may be asked for in any order and again. Augmentation is a
     function of (seed, epoch, sample), so it does not depend on the number of ranks.
@@ -36,6 +37,7 @@ class DeviceLoader:
         device: torch.device,
         dtype: torch.dtype,
         channels_last: bool,
+        own_learners: int = 1,
     ) -> None:
         """Move the training split of ``dataset`` to ``device``.
 
@@ -43,12 +45,13 @@ class DeviceLoader:
             dataset: its training split.
             config: augmentation and the rule for the tail of an epoch.
             seed: of the permutations and the augmentation.
-            learner: this learner, counted over all ranks.
+            learner: the first learner here, counted over all ranks.
             num_learners: learners of all ranks.
             local_batch_size: samples of a full batch.
             device: where the split is held and batches are made.
             dtype: of the images in a batch.
             channels_last: memory order of the images in a batch.
+            own_learners: learners here: ``learner`` and those that follow it.
 
         Raises:
             UsageError: the split does not fill one global batch and ``config.tail`` is drop.
@@ -57,6 +60,7 @@ class DeviceLoader:
         self._config = config
         self._seed = seed
         self._local_batch_size = local_batch_size
+        self._own_learners = own_learners
         self._device = device
         self._channels_last = channels_last
         self._images, self._labels = to_device(dataset.train, device, channels_last)
@@ -67,7 +71,7 @@ class DeviceLoader:
         self.share(learner, num_learners)
 
     def share(self, learner: int, num_learners: int) -> None:
-        """Take the part of ``learner`` of so many from now on.
+        """Take the parts of ``learner``, and of those that follow it here, of so many from now on.
 
         Raises:
             UsageError: the split does not fill one global batch and ``config.tail`` is drop.
@@ -83,12 +87,10 @@ class DeviceLoader:
 
         Returns:
             Images [n, C, H, W], normalised by the training split's mean and standard deviation, and labels int64
-            [n], both on the device. n is ``local_batch_size``, or less (perhaps 0) in a kept tail.
+            [n], both on the device: learner after learner, as many of each as :meth:`sizes` says.
         """
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._start_epoch(epoch)
-        part = slice(self._bounds[step_in_epoch], self._bounds[step_in_epoch + 1])
+        bounds = self._bounds_of(step)
+        part = slice(bounds[0], bounds[-1])
         samples = self._order[part]
         if self._config.crop_padding > 0:
             images = self._padded.windows(samples, *self._offsets[:, part])
@@ -98,14 +100,26 @@ class DeviceLoader:
             images = mirror(images, self._flips[part], self._channels_last)
         return self._normalise(images), self._labels.index_select(0, samples)
 
+    def sizes(self, step: int) -> list[int]:
+        """Samples of each learner at ``step``: ``local_batch_size``, or less (perhaps 0) in a kept tail."""
+        bounds = self._bounds_of(step)
+        return [stop - start for start, stop in itertools.pairwise(bounds)]
+
+    def _bounds_of(self, step: int) -> list[int]:
+        """Where the batch of each learner at ``step`` begins in the order of the epoch, and where the last ends."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._start_epoch(epoch)
+        first = step_in_epoch * self._own_learners
+        return self._bounds[first : first + self._own_learners + 1]
+
     def _start_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order and augmentation, and move this learner's part of them to the device at once."""
+        """Draw the epoch's order and augmentation, and move the learners' part of them to the device at once."""
         permutation = epoch_permutation(self._seed, epoch, self._num_samples)
         slices = [
-            learner_batch(
-                permutation, step, self._learner, self._num_learners, self._local_batch_size, self._config.tail
-            )
+            learner_batch(permutation, step, learner, self._num_learners, self._local_batch_size, self._config.tail)
             for step in range(self.steps_per_epoch)
+            for learner in range(self._learner, self._learner + self._own_learners)
         ]
         order = np.concatenate(slices)
         self._bounds = [0, *np.cumsum([len(samples) for samples in slices]).tolist()]

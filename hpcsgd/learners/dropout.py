@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+_STREAM = 3
+"""First word of the seeds; those of the permutations and the augmentation begin with others."""
 
 
 class StreamDropout(nn.Module):
@@ -43,3 +47,8 @@ def give_streams(modules: Sequence[nn.Module], seeds: Sequence[int], device: tor
                     generator.set_state(child.generator.get_state())
                     child.generator = generator
     return generators
+
+
+def stream_seed(seed: int, learner: int) -> int:
+    """The seed of the stream of one learner, counted over all ranks, in a run with ``seed``."""
+    return int(np.random.SeedSequence([_STREAM, seed, learner]).generate_state(1)[0])

@@ -20,6 +20,7 @@ class ReplicaStack:
         state: [m, 2 P], parameters and momentum side by side.
         parameters, momentum, gradients: [m, P]; the first two are views of ``state``.
         statistics: [m, 2 S], BatchNorm means and variances.
+        means, variances: [m, S], its halves.
         counts: int64 [m, norms], batches that each BatchNorm layer has seen.
         generators: a random stream a learner, for dropout; none where the model has no dropout.
         decay_from: first column with weight decay.
@@ -30,7 +31,8 @@ class ReplicaStack:
 
         Args:
             replicas: at least one, all of one architecture, device and type.
-            seeds: of the learners' random streams, as many; unset, 0, 1, ...
+            seeds: of the learners' random streams, as many; unset, 0, 1, ...; none at all: dropout draws from torch's
+                own stream.
         """
         first = replicas[0]
         assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
@@ -45,13 +47,15 @@ class ReplicaStack:
         self.decay_from = first.decay_from
         for j, replica in enumerate(self.replicas):
             replica.move_to(self.state[j], self.gradients[j], self.statistics[j], self.counts[j])
-        self.generators = give_streams([r.module for r in self.replicas], seeds or range(m), device)
+        seeds = range(m) if seeds is None else seeds
+        self.generators = give_streams([r.module for r in self.replicas], seeds, device) if seeds else []
         self._split()
 
     def _split(self) -> None:
-        """Take the halves of the state again."""
-        total = self.gradients.shape[1]
+        """Take the halves of the state and of the statistics again."""
+        total, half = self.gradients.shape[1], self.statistics.shape[1] // 2
         self.parameters, self.momentum = self.state[:, :total], self.state[:, total:]
+        self.means, self.variances = self.statistics[:, :half], self.statistics[:, half:]
 
     def __len__(self) -> int:
         return len(self.replicas)

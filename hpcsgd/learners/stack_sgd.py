@@ -48,6 +48,23 @@ class StackSGD:
         """Update all learners with learning rate ``rate``, for all or of each."""
         self._sgd.step(self._factor(rate))
 
+    def step_first(self, count: int, rate: float) -> None:
+        """Update the first ``count`` learners only; the others stay as they are."""
+        sgd, stack, rows = self._sgd, self.stack, range(count)
+        if count == len(stack):
+            sgd.step(rate)
+            return
+        before = sgd.state_dict()["previous_rate"]
+        sgd.load_state_dict({"previous_rate": None if before is None else _chosen(before, rows)})
+        sgd.bind(stack.parameters[:count], stack.gradients[:count], stack.momentum[:count])
+        sgd.step(rate)
+        sgd.bind(stack.parameters, stack.gradients, stack.momentum)
+        if before is not None:
+            like = stack.state
+            each = torch.as_tensor(before, dtype=like.dtype, device=like.device).expand(len(stack), 1).clone()
+            each[:count] = rate
+            sgd.load_state_dict({"previous_rate": each})
+
     def keep(self, rows: Sequence[int]) -> None:
         """Follow :meth:`ReplicaStack.keep`, after it."""
         sgd, stack = self._sgd, self.stack

@@ -25,7 +25,7 @@ LAYERS = (
     {"algorithms"},
     {"plan"},
     {"build"},
-    {"evaluate", "resume"},
+    {"evaluate", "passes", "resume"},
     {"open_log", "keeper"},
     {"survive"},
     {"train", "start"},

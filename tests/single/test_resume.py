@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
     def step(self, number, rate, num_samples):  # type: ignore[no-untyped-def]
         done = sound(self, number, rate, num_samples)
         if number == 3:
-            self.replica.parameters[5] = float("nan")
+            self.learners.parameters[0, 5] = float("nan")
         return done
 
     monkeypatch.setattr(LocalSGD, "step", step)

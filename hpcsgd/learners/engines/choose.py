@@ -45,6 +45,23 @@ def possible_engines(device: torch.device) -> Mapping[str, Factory]:
     return ON_CPU if device.type == "cpu" else ON_GPU
 
 
+def make_engine(name: str, stack: ReplicaStack, label_smoothing: float = 0.0) -> Engine:
+    """The engine ``name``; ``auto`` is the loop until it is chosen.
+
+    Raises:
+        NotPossibleError: it is none of the device's, or cannot take the model.
+    """
+    factories = possible_engines(stack.state.device)
+    if name == "auto":
+        name = "loop"
+    if name not in factories:
+        raise NotPossibleError(
+            f"engine is {name}, which does not run on the {stack.state.device.type}: choose one of auto, "
+            f"{', '.join(factories)}"
+        )
+    return factories[name](stack, label_smoothing)
+
+
 def choose_engine(
     stack: ReplicaStack,
     images: Tensor,

@@ -79,7 +79,7 @@ def merged_statistics_are_those_of_the_union(comm: Communicator) -> None:
             norm.running_var.copy_(samples.var(dim=0, unbiased=False))
             norm.num_batches_tracked.fill_(10 + comm.rank if layer == 0 else 20 - comm.rank)
             unions.append(stack(comm, samples).flatten(0, 1))
-        num_bytes = average_statistics_(parts.replica, parts.world)
+        num_bytes = average_statistics_(parts.learners, parts.world)
         for norm, union in zip(parts.replica.norms, unions, strict=True):
             assert_close(norm.running_mean, union.mean(dim=0))
             assert_close(norm.running_var, union.var(dim=0, unbiased=False))
@@ -93,7 +93,7 @@ def no_cancellation_harms_a_small_variance(comm: Communicator) -> None:
     with built(make_config(dtype="float32"), comm, network) as parts:
         parts.replica.means.fill_(30000.0)
         parts.replica.variances.fill_(1e-3)
-        average_statistics_(parts.replica, parts.world)
+        average_statistics_(parts.learners, parts.world)
         assert ((parts.replica.variances - 1e-3).abs() < 1e-4).all()
 
 

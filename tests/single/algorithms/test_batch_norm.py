@@ -12,6 +12,7 @@ from torch.optim.swa_utils import update_bn
 from hpcsgd.algorithms.batch_norm import average_statistics_, recompute_statistics_
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 from tests.single.comm.counting import Call, CountingCommunicator
 
 
@@ -28,8 +29,8 @@ def test_a_model_without_batch_norm_moves_nothing() -> None:
     comm = CountingCommunicator()
     replica = make_replica(nn.Linear(4, 3), nn.LayerNorm(3))
     reducer = FlatReducer(comm, 1024, staged=False)
-    assert average_statistics_(replica, reducer) == 0
-    recompute_statistics_(replica, [torch.ones(2, 4, dtype=torch.float64)], reducer)
+    assert average_statistics_(ReplicaStack([replica]), reducer) == 0
+    recompute_statistics_(ReplicaStack([replica]), [[torch.ones(2, 4, dtype=torch.float64)]], reducer)
     assert comm.take() == []
 
 
@@ -38,7 +39,7 @@ def test_equal_statistics_stay_and_three_collectives_move_them() -> None:
     replica = normed()
     replica.module(torch.randn(8, 4, dtype=torch.float64))
     before = replica.statistics.clone()
-    num_bytes = average_statistics_(replica, FlatReducer(comm, 1024, staged=False))
+    num_bytes = average_statistics_(ReplicaStack([replica]), FlatReducer(comm, 1024, staged=False))
     # Three and two channels, each in eight places; two counters.
     assert comm.take() == [Call("sum", 128), Call("sum", 128), Call("max", 16)]
     assert num_bytes == 128 + 128 + 16
@@ -56,7 +57,8 @@ def test_recomputed_statistics_are_the_mean_over_the_batches(num_batches: int) -
     expected = copy.deepcopy(replica.module)
     update_bn(batches, expected)
     replica.module.eval()
-    recompute_statistics_(replica, batches, FlatReducer(CountingCommunicator(size=1), 1024, staged=False))
+    reducer = FlatReducer(CountingCommunicator(size=1), 1024, staged=False)
+    recompute_statistics_(ReplicaStack([replica]), [[images] for images in batches], reducer)
     for norm, other in zip(replica.norms, (expected[1], expected[3]), strict=True):
         torch.testing.assert_close(norm.running_mean, other.running_mean, rtol=0, atol=1e-14)
         torch.testing.assert_close(norm.running_var, other.running_var, rtol=0, atol=1e-14)
