@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from hpcsgd.errors import UsageError
@@ -36,11 +35,6 @@ class Engine(Protocol):
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [m, n, classes] in evaluation mode, without gradient, of [n, C, H, W] for all or [m, n, C, H, W]."""
-
-
-def loss_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """The sum of the cross-entropies of one learner: logits [n, classes], labels [n]."""
-    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
 
 def normaliser_of(normaliser: Normaliser, learner: int) -> Normaliser:

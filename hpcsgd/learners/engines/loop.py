@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from hpcsgd.learners.engines.base import Normaliser, loss_sum, normaliser_of
+from hpcsgd.learners.engines.base import Normaliser, normaliser_of
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.loss import summed_loss
 
 
 class LoopEngine:
@@ -39,7 +40,7 @@ class LoopEngine:
 
     def one(self, learner: int, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
         """The passes of one learner; the sum of its losses."""
-        loss = loss_sum(self.stack.replicas[learner].module(images), labels, self.label_smoothing)
+        loss = summed_loss(self.stack.replicas[learner].module(images), labels, self.label_smoothing)
         (loss / normaliser_of(normaliser, learner)).backward()
         return loss.detach()
 
