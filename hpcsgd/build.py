@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -24,9 +25,12 @@ from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
-from hpcsgd.config import RunConfig
+from hpcsgd.config import DataConfig, RunConfig
+from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
+from hpcsgd.data.stage import stage
+from hpcsgd.data.stream import StreamLoader, StreamSplit
 from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
@@ -62,8 +66,8 @@ class Parts:
     comm: Communicator
     places: list[Topology]
     plan: Plan
-    loader: DeviceLoader
-    splits: dict[str, DeviceSplit]
+    loader: Loader
+    splits: dict[str, Split]
     learners: ReplicaStack
     engine: Engine
     gradients: GradientAllreduce
@@ -77,6 +81,7 @@ class Parts:
 
     def close(self) -> None:
         """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
+        self.loader.close()
         self.algorithm.close()
         with contextlib.suppress(RanksLostError):
             self.comm.barrier()
@@ -110,7 +115,8 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     place = places[comm.rank]
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
-    dataset = agree(comm, lambda: load_dataset(config.data))
+    data = _staged(config.data, comm, place)
+    dataset = agree(comm, lambda: load_dataset(data))
     plan = agree(comm, lambda: make_plan(config, comm.size * config.learners_per_rank, len(dataset.train.labels)))
     module = agree(comm, lambda: build_model(config.model, dataset.shape, dataset.num_classes, config.seed))
     dtype = getattr(torch, config.dtype)
@@ -225,12 +231,22 @@ def _make_learners(
     return ReplicaStack(replicas, seeds if own > 1 else ())
 
 
+def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig:
+    """``data`` with its file on the node's own disk, where that is asked for. Collective."""
+    if data.stage_dir is None or data.dir is None:
+        return data
+    source, directory = Path(data.dir), Path(data.stage_dir)
+    agree(comm, lambda: stage(source, directory) if place.local_rank == 0 else None)
+    return replace(data, dir=str(directory / source.name))
+
+
 def _load(
     config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device, dtype: torch.dtype
-) -> tuple[DeviceLoader, dict[str, DeviceSplit]]:
+) -> tuple[Loader, dict[str, Split]]:
     """The training loader and the splits to evaluate, on the device."""
     channels_last = config.model.channels_last
-    loader = DeviceLoader(
+    make_loader, make_split = (DeviceLoader, DeviceSplit) if dataset.crop is None else (StreamLoader, StreamSplit)
+    loader: Loader = make_loader(
         dataset,
         config.data,
         seed=config.seed,
@@ -242,8 +258,8 @@ def _load(
         channels_last=channels_last,
         own_learners=config.learners_per_rank,
     )
-    splits = {
-        str(name): DeviceSplit(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)
+    splits: dict[str, Split] = {
+        str(name): make_split(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)
         for name in config.evaluate.splits
     }
     return loader, splits

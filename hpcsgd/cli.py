@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = getattr(commands, words[0])(words[1:])
             return code
         arguments = make_parser().parse_args(words)
-        return {"data": fetch, "info": info}[arguments.command](arguments)
+        return {"data": bring, "info": info}[arguments.command](arguments)
     except (JointError, DiskError) as error:
         print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
         return error.exit_code
@@ -75,15 +75,19 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train as a recipe says", add_help=False)
     data = commands.add_parser("data", help="bring data sets")
-    fetcher = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND").add_parser(
-        "fetch", help="bring a data set and check it"
-    )
+    actions = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    fetcher = actions.add_parser("fetch", help="bring a data set and check it")
     fetcher.add_argument("name", metavar="NAME", help="fashion_mnist, mnist, cifar10 or cifar100")
     fetcher.add_argument("--to", metavar="DIR", type=Path, help="where to (default: the user's cache)")
     fetcher.add_argument(
         "--from", metavar="SOURCE", dest="source", default="auto", help="a directory, debian, web, or auto (default)"
     )
     commands.add_parser("study", help="a batch-size study: run it, or see how far it is", add_help=False)
+    packer = actions.add_parser("pack", help="pack folders of images into one file")
+    packer.add_argument("source", metavar="SOURCE", type=Path, help="folder of train/CLASS/IMAGE and val/CLASS/IMAGE")
+    packer.add_argument("target", metavar="OUT.h5", type=Path, help="the pack")
+    packer.add_argument("--size", type=int, default=256, metavar="N", help="height and width (default: %(default)s)")
+    packer.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     for name, meaning in LAUNCH.items():
         commands.add_parser(name, help=meaning, add_help=False)
     describe = commands.add_parser("info", help="summarise a run")
@@ -138,8 +142,15 @@ def _with_run_dir(config: RunConfig, recipe: str | None) -> RunConfig:
     return dataclasses.replace(config, run_dir=f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def fetch(arguments: argparse.Namespace) -> int:
-    """``hpcsgd data fetch NAME``."""
+def bring(arguments: argparse.Namespace) -> int:
+    """``hpcsgd data fetch NAME`` and ``hpcsgd data pack SOURCE OUT.h5``."""
+    if arguments.data_command == "pack":
+        from hpcsgd.data.packing import pack
+
+        if arguments.size < 1:
+            raise UsageError(f"--size is {arguments.size}: it must be 1 or more")
+        print(pack(arguments.source, arguments.target, arguments.size, overwrite=arguments.overwrite))
+        return 0
     from hpcsgd.data.fetch import fetch as fetch_data
 
     print(fetch_data(arguments.name, arguments.to, arguments.source))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.batches import Split
 from hpcsgd.loss import num_right, summed_loss
 
 
@@ -23,7 +23,7 @@ class Metrics:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, split: DeviceSplit, comm: Communicator, batch_size: int) -> Metrics:
+def evaluate(module: nn.Module, split: Split, comm: Communicator, batch_size: int) -> Metrics:
     """Evaluate ``module``, the same on all ranks, on the whole split, each rank on its part. Collective.
 
     The parts are contiguous, their sizes differ by at most 1, none is skipped; the sums are taken in float64.

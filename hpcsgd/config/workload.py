@@ -24,7 +24,7 @@ ModelName = Literal[
     "lstm",
     "transformer",
 ]
-DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text"]
+DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text", "image_folder", "pack"]
 LANGUAGE_MODELS = ("lstm", "transformer")
 
 
@@ -71,7 +71,11 @@ class DataConfig:
     Attributes:
         name: data set.
         dir: directory of its files; unset, the usual places are searched. Of ``text``: a file, or a folder of .txt
-            files.
+            files; of ``image_folder``: the folder of train/CLASS/IMAGE and val/CLASS/IMAGE; of ``pack``: the file.
+        image_size: height and width of an image of ``image_folder`` or ``pack``; unset, 224, or as packed.
+        random_resized_crop: cut a random part of each training image of a ``pack`` and bring it to the size (Goyal).
+        block_size: images of a ``pack`` that are read at one place; blocks come in random order.
+        stage_dir: directory on each node that the pack is copied to before it is read.
         tokens: what a token of ``text`` is: a byte, or a word between whitespace.
         vocabulary: words of ``tokens: whitespace`` that are told apart, the most frequent ones of the training split.
         sequence_length: tokens of a sample of ``text``.
@@ -94,6 +98,10 @@ class DataConfig:
     tokens: Literal["bytes", "whitespace"] = "bytes"
     vocabulary: int = 10_000
     sequence_length: int = 64
+    image_size: int | None = None
+    random_resized_crop: bool = False
+    block_size: int = 128
+    stage_dir: str | None = None
     train_fraction: float = 1.0
     flip: bool = False
     crop_padding: int = 0
@@ -107,6 +115,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "1 or more")
         require(self.sequence_length >= 1, "data.sequence_length", self.sequence_length, "1 or more")
+        require(self.image_size is None or self.image_size >= 1, "data.image_size", self.image_size, "1 or more")
+        require(self.block_size >= 1, "data.block_size", self.block_size, "1 or more")
+        packed = self.name == "pack"
+        require(packed or not self.random_resized_crop, "data.random_resized_crop", True, "false for what is no pack")
+        require(packed or self.stage_dir is None, "data.stage_dir", self.stage_dir, "unset for what is no pack")
+        require(not (packed and self.crop_padding), "data.crop_padding", self.crop_padding, "0 for a pack")
+        require(not packed or self.train_fraction == 1, "data.train_fraction", self.train_fraction, "1 for a pack")
         augments = self.flip or self.crop_padding > 0
         require(not (self.name == "text" and augments), "data.flip or data.crop_padding", "on", "off for text")
         require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data import cifar
+from hpcsgd.data.folders import CHANNELS, check_pillow, find_folders, read_all
 from hpcsgd.data.idx import read_idx
 from hpcsgd.data.places import Layout, existing_file, locate
 from hpcsgd.data.synthetic import make_synthetic
 from hpcsgd.data.text import read_text
 from hpcsgd.errors import UsageError
+from hpcsgd.record.pack import SPLITS, open_pack
 
 _NUM_CLASSES = {"fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+FOLDER_SIZE = 224
+MOST_BYTES = 4 << 30
+"""Of folders of images in memory."""
+
 SHARE_SEED = 0  # fixed: what a fraction of a data set is must not depend on a run's seed
 _CHUNK = 1024  # images whose float64 copy is alive at once in _moments
 
@@ -46,6 +52,8 @@ class Dataset:
         num_classes: classes; every label is below.
         mean: of the training pixels as stored, by channel; empty: nothing is normalised.
         std: standard deviation likewise; 1 for a channel that is constant.
+        crop: height and width that images are cut to when they are read from the disk; None: they are in memory, as
+            they are.
         val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
     """
 
@@ -56,11 +64,13 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     val: ArraySplit | None = None
+    crop: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, height and width of an image; of a text, the tokens of a sequence."""
-        return self.train.images.shape[1:]
+        stored = self.train.images.shape[1:]
+        return stored if self.crop is None else (stored[0], self.crop, self.crop)
 
 
 def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
@@ -77,6 +87,8 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
         UsageError: files are missing, truncated, of a wrong format, or contradict each other; or all training samples
             would be held out.
     """
+    if config.name == "pack":
+        return _load_pack(config)
     if config.name == "synthetic":
         num_classes = config.synthetic_classes
         sizes = (config.synthetic_train_samples, config.synthetic_test_samples)
@@ -85,6 +97,8 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     elif config.name == "text":
         train_tokens, test_tokens, num_classes = read_text(config)
         splits = ArraySplit(*train_tokens), ArraySplit(*test_tokens)
+    elif config.name == "image_folder":
+        splits, num_classes = _load_folders(config)
     else:
         num_classes = _NUM_CLASSES[config.name]
         splits = read_splits(config.name, *locate(config.name, config.dir))
@@ -92,6 +106,39 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images) if config.name != "text" else ((), ())
     return Dataset(config.name, train, test, num_classes=num_classes, mean=mean, std=std, val=val)
+
+
+def _load_pack(config: DataConfig) -> Dataset:
+    """A data set that stays on the disk."""
+    if config.dir is None:
+        raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
+    pack = open_pack(Path(config.dir))
+    train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
+    stored = train.images.shape[2]
+    crop = config.image_size or stored
+    if crop > stored:
+        raise UsageError(f"data.image_size is {crop}, but {config.dir} has images of {stored}: choose {stored} or less")
+    train, val = _hold_out(train, config.validation_samples)
+    return Dataset(config.name, train, test, len(pack.classes), pack.mean, pack.std, val, crop)
+
+
+def _load_folders(config: DataConfig) -> tuple[tuple[ArraySplit, ArraySplit], int]:
+    """The training and the test split of folders of images, in memory, and the number of classes."""
+    if config.dir is None:
+        raise UsageError("data.name is image_folder, but no data.dir is given: name the folder of train/ and val/")
+    check_pillow()
+    found, size = find_folders(Path(config.dir)), config.image_size or FOLDER_SIZE
+    needed = (len(found.train) + len(found.test)) * CHANNELS * size**2
+    if needed > MOST_BYTES:
+        raise UsageError(
+            f"{config.dir} would take {needed / 1e9:.0f} GB of memory on each rank, at most {MOST_BYTES / 1e9:.0f} are "
+            "allowed: pack it (hpcsgd data pack), and set data.name to pack"
+        )
+    splits = []
+    for samples in (found.train, found.test):
+        images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size)])
+        splits.append(ArraySplit(images, np.array([label for _, label in samples], np.int64)))
+    return (splits[0], splits[1]), len(found.classes)
 
 
 def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | None]:

@@ -105,6 +105,9 @@ class DeviceLoader:
         bounds = self._bounds_of(step)
         return [stop - start for start, stop in itertools.pairwise(bounds)]
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def _bounds_of(self, step: int) -> list[int]:
         """Where the batch of each learner at ``step`` begins in the order of the epoch, and where the last ends."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)

@@ -105,8 +105,8 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     import hpcsgd.build
     import hpcsgd.open_log
     import hpcsgd.train
-    from hpcsgd.algorithms.local_sgd import LocalSGD
     from hpcsgd.comm import torch_gradients
+    from hpcsgd.comm.hashing import Comparisons
     from hpcsgd.comm.horovod_gradients import HorovodGradients
     from hpcsgd.comm.mpi_gradients import MpiGradients
     from hpcsgd.comm.reduce import FlatReducer
@@ -132,7 +132,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "forward": (hpcsgd.train, "forward_backward"),
         "backward": (torch.Tensor, "backward"),
         "synchronisation": (FlatReducer, "average_") if local else reduced[allreduce],
-        "after synchronisation": (LocalSGD, "_compare_replicas"),
+        "after synchronisation": (Comparisons, "count"),
         "update": (FlatSGD, "step"),
         "after the update": (Collector, "add"),
         "logging": (Collector, "gather"),

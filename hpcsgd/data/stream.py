@@ -1,0 +1,191 @@
+"""Training batches and splits that are read from a pack as they are needed, the next batch by a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data.blocks import block_permutation
+from hpcsgd.data.dataset import ArraySplit, Dataset
+from hpcsgd.data.device import Normaliser
+from hpcsgd.data.shards import learner_batch, steps_per_epoch
+
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+"""Of a random crop: its part of the image, and its width over its height (Szegedy 2015; Goyal 2017, section 5.1)."""
+
+_CROP_STREAM = 7
+"""First word of the seeds, in the count of ``hpcsgd.data.shards``."""
+
+
+class StreamLoader:
+    """Training batches of the learners of a rank, read from the disk: see ``DeviceLoader``, which is used alike.
+
+    A batch is a function of the step alone; what is asked for in order is read ahead.
+
+    Attributes:
+        steps_per_epoch: steps of an epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: DataConfig,
+        *,
+        seed: int,
+        learner: int,
+        num_learners: int,
+        local_batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        channels_last: bool,
+        own_learners: int = 1,
+    ) -> None:
+        """Arguments as for ``DeviceLoader``.
+
+        Raises:
+            UsageError: the split does not fill one global batch and ``config.tail`` is drop.
+        """
+        self._split = dataset.train
+        self._config = config
+        self._seed = seed
+        self._local_batch_size = local_batch_size
+        self._own_learners = own_learners
+        self._device = device
+        self._dtype = dtype
+        self._shape = dataset.shape
+        self._memory = torch.channels_last if channels_last else torch.contiguous_format
+        self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._ahead: dict[int, Future[Tensor]] = {}
+        self._lock = threading.Lock()
+        size = len(dataset.train.labels)
+        # Of two epochs: a batch that is read ahead may be of the next.
+        self._order = lru_cache(2)(lambda epoch: block_permutation(seed, epoch, size, config.block_size))
+        self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, size))
+        self.share(learner, num_learners)
+
+    def share(self, learner: int, num_learners: int) -> None:
+        """Take the parts of ``learner``, and of those that follow it here, of so many from now on.
+
+        Raises:
+            UsageError: the split does not fill one global batch and ``config.tail`` is drop.
+        """
+        global_batch_size = num_learners * self._local_batch_size
+        self.steps_per_epoch = steps_per_epoch(len(self._split.labels), global_batch_size, self._config.tail)
+        self._learner = learner
+        self._num_learners = num_learners
+        self._ahead.clear()
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of global step ``step``: images [n, C, H, W] and labels int64 [n], learner after learner."""
+        under_way = self._ahead.pop(step, None)
+        self._ahead = {step + 1: self._reader.submit(self._read, step + 1)}
+        pixels = self._read(step) if under_way is None else under_way.result()
+        samples = np.concatenate(self._samples(step))
+        images = pixels.to(self._device, non_blocking=True).movedim(-1, 1).to(self._dtype)
+        images = cut(images, self._crops(step, samples), self._shape[1])
+        labels = torch.from_numpy(self._split.labels[samples]).to(self._device)
+        return self._normalise(images).contiguous(memory_format=self._memory), labels
+
+    def sizes(self, step: int) -> list[int]:
+        """Samples of each learner at ``step``."""
+        return [len(samples) for samples in self._samples(step)]
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ahead.clear()
+        self._reader.shutdown(cancel_futures=True)
+
+    def _samples(self, step: int) -> list[NDArray[np.int64]]:
+        """The samples of each learner here."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        with self._lock:
+            order = self._order(epoch)
+        return [
+            learner_batch(order, step_in_epoch, learner, self._num_learners, self._local_batch_size, self._config.tail)
+            for learner in range(self._learner, self._learner + self._own_learners)
+        ]
+
+    def _read(self, step: int) -> Tensor:
+        """The stored images of a step, uint8 [n, H, W, C]."""
+        stored = self._split.images.transpose(0, 2, 3, 1)
+        pixels = torch.from_numpy(np.array(stored[np.concatenate(self._samples(step))]))
+        return pixels.pin_memory() if self._device.type == "cuda" else pixels
+
+    def _crops(self, step: int, samples: NDArray[np.int64]) -> Tensor:
+        """The part of each image that is taken, as :func:`cut` wants it."""
+        draws = self._draws(step // self.steps_per_epoch)[samples]
+        stored = self._split.images.shape[2]
+        share = self._shape[1] / stored
+        if self._config.random_resized_crop:
+            boxes = random_boxes(draws)
+        else:
+            boxes = np.tile([share, share, 0.0, 0.0], (len(samples), 1))
+        mirrored = (draws[:, 4] < 0.5) & self._config.flip
+        boxes[:, 0] *= np.where(mirrored, -1.0, 1.0)
+        return torch.from_numpy(boxes).to(self._device, self._dtype)
+
+
+def crop_draws(seed: int, epoch: int, num_samples: int) -> NDArray[np.float64]:
+    """Uniform draws of each sample in an epoch, [num_samples, 5], whichever rank it falls to."""
+    return np.random.default_rng([_CROP_STREAM, seed, epoch]).random((num_samples, 5))
+
+
+def random_boxes(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes of random area, shape and place within an image: width, height, and the middle, [n, 4].
+
+    Sizes are parts of the image's; places go from -1 to 1. Sides longer than the image are cut to it.
+    """
+    area = AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0]
+    ratio = np.exp(np.log(RATIO[0]) + np.log(RATIO[1] / RATIO[0]) * draws[:, 1])
+    sides = np.minimum(np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1), 1.0)
+    places = (2 * draws[:, 2:4] - 1) * (1 - sides)
+    return np.concatenate([sides, places], axis=1)
+
+
+def cut(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Cut ``boxes`` [n, 4] (width, height, middle; a negative width mirrors) from images [n, C, H, W], by bilinear
+    interpolation: [n, C, size, size]."""
+    theta = images.new_zeros((len(images), 2, 3))
+    theta[:, 0, 0], theta[:, 1, 1] = boxes[:, 0], boxes[:, 1]
+    theta[:, :, 2] = boxes[:, 2:]
+    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class StreamSplit:
+    """A split on the disk, in its stored order, for evaluation: the middle of each image."""
+
+    def __init__(
+        self, dataset: Dataset, split: ArraySplit, *, device: torch.device, dtype: torch.dtype, channels_last: bool
+    ) -> None:
+        """Arguments as for ``DeviceSplit``."""
+        self._split = split
+        self._device = device
+        self._memory = torch.channels_last if channels_last else torch.contiguous_format
+        self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
+        margin = split.images.shape[2] - dataset.shape[1]
+        self._middle = slice(margin // 2, margin // 2 + dataset.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._split.labels)
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Samples ``start`` to ``stop`` - 1 in batches: images [n, C, H, W] normalised, labels int64 [n]."""
+        assert 0 <= start <= stop <= len(self)
+        for first in range(start, stop, batch_size):
+            part = slice(first, min(first + batch_size, stop))
+            pixels = np.array(self._split.images[part, :, self._middle, self._middle])
+            images = self._normalise(torch.from_numpy(pixels).to(self._device))
+            labels = torch.from_numpy(np.array(self._split.labels[part])).to(self._device)
+            yield images.contiguous(memory_format=self._memory), labels
