@@ -21,7 +21,12 @@ ALGORITHMS = {
     "local_sgd": "local SGD",
     "post_local_sgd": "post-local SGD",
     "hierarchical_local_sgd": "hierarchical local SGD",
+    "sma": "SMA",
+    "ea_sgd": "EA-SGD",
 }
+
+CENTRAL = ("sma", "ea_sgd")
+"""Algorithms with a central model, whose period is called τ."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,12 @@ class Entry:
     @property
     def global_batch_size(self) -> int:
         """Samples of one step of all learners."""
-        return round(self.local_batch_size * self.world_size)
+        return round(self.local_batch_size * self.world_size * self.learners_per_rank)
+
+    @property
+    def learners_per_rank(self) -> int:
+        """Models that each rank trains."""
+        return learners_per_rank(self.run.config)
 
     @property
     def first_step(self) -> int:
@@ -82,7 +92,8 @@ class Entry:
     def description(self) -> str:
         """Algorithm, ranks, H; the status where the run did not complete."""
         status = "" if self.finished else f" [{self.run.status}]"
-        return f"{algorithm_text(self.run.config)}, {ranks_text(self.world_size)}{status}"
+        learners = f" of {self.learners_per_rank} learners" if self.learners_per_rank > 1 else ""
+        return f"{algorithm_text(self.run.config)}, {ranks_text(self.world_size)}{learners}{status}"
 
     @property
     def status(self) -> str:
@@ -97,7 +108,7 @@ def algorithm_text(config: dict[str, Any]) -> str:
     text = ALGORITHMS.get(name, name)
     if name == "sync_sgd":
         return text
-    text += f", H = {algorithm.get('sync_period', '?')}"
+    text += f", {'τ' if name in CENTRAL else 'H'} = {algorithm.get('sync_period', '?')}"
     if name == "hierarchical_local_sgd":
         text += f", H_b = {algorithm.get('block_sync_period', '?')}"
     start = algorithm.get("local_start")
@@ -105,6 +116,11 @@ def algorithm_text(config: dict[str, Any]) -> str:
         kind, _, number = str(start).partition(":")
         text += " from the first drop" if kind == "first_lr_drop" else f" from {kind} {number}"
     return text
+
+
+def learners_per_rank(config: dict[str, Any]) -> int:
+    """Models that each rank trains."""
+    return int(config.get("learners_per_rank") or 1)
 
 
 def ranks_text(count: int) -> str:
@@ -120,7 +136,7 @@ def entry(run: Run, name: str) -> Entry:
     if local is None:
         # Ranks that are lost leave the local batch size of the others as it is.
         first_size = int(segments["world_size"].iloc[0]) if len(segments) else world_size
-        local = float(run.config.get("global_batch_size") or float("nan")) / first_size
+        local = float(run.config.get("global_batch_size") or float("nan")) / first_size / learners_per_rank(run.config)
     summary = run.rank_axis == "statistic"
     last = run.iterations[run.iterations["segment"] == run.iterations["segment"].max()]
     logged = 0 if summary else int(last["rank"].nunique())

@@ -73,6 +73,7 @@ def kind_of_work(item: Entry) -> dict[str, str]:
         "model": f"{model.get('name', '')} {model.get('widths', '')}".strip(),
         "data": str(config.get("data", {}).get("name", "")),
         "dtype": str(config.get("dtype", "")),
+        "learners": f"learners_per_rank: {item.learners_per_rank}",
         "allreduce": f"allreduce: {comm.get('allreduce', '')}",
         "accumulation": f"accumulation_steps: {config.get('accumulation_steps', 1)}",
         "device": ", ".join(sorted({"GPU" if is_gpu(d) else "CPU" for d in item.run.ranks["device"]})),

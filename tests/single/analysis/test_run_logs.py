@@ -46,12 +46,22 @@ def test_names_are_as_short_as_they_can_be(paths: list[str], names: list[str]) -
             {"name": "hierarchical_local_sgd", "sync_period": 4, "block_sync_period": 2, "local_start": None},
             "hierarchical local SGD, H = 4, H_b = 2",
         ),
-        ({"name": "sma", "sync_period": 2}, "sma, H = 2"),
+        ({"name": "sma", "sync_period": 2}, "SMA, τ = 2"),
         ({}, "unknown algorithm, H = ?"),
     ],
 )
 def test_algorithms_in_words(algorithm: dict[str, object], text: str) -> None:
     assert run_logs.algorithm_text({"algorithm": algorithm}) == text
+
+
+def test_learners_of_a_rank_count_in_the_batch(tmp_path: Path) -> None:
+    """2 ranks of 4 learners of 16 samples; from either batch size of the recipe."""
+    for name, sizes in (("local", {"local_batch_size": 16}), ("global", {"global_batch_size": 128})):
+        config = {"learners_per_rank": 4, "local_batch_size": None, **sizes}
+        simple(config=config).write(tmp_path / name)
+    for entry in run_logs.load([str(tmp_path)])[0]:
+        assert (entry.local_batch_size, entry.global_batch_size) == (16, 128)
+        assert entry.label.endswith("2 ranks of 4 learners")
 
 
 def test_labels_tell_algorithm_ranks_and_status(tmp_path: Path) -> None:
