@@ -17,7 +17,6 @@ from hpcsgd.data.places import Layout, existing_file, locate
 from hpcsgd.data.synthetic import make_synthetic
 from hpcsgd.data.text import read_text
 from hpcsgd.errors import UsageError
-from hpcsgd.record.pack import SPLITS, open_pack
 
 _NUM_CLASSES = {"fashion_mnist": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 FOLDER_SIZE = 224
@@ -110,6 +109,9 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
 
 def _load_pack(config: DataConfig) -> Dataset:
     """A data set that stays on the disk."""
+    # HDF5 takes long to import, and help texts come by here.
+    from hpcsgd.record.pack import SPLITS, open_pack
+
     if config.dir is None:
         raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
     pack = open_pack(Path(config.dir))
