@@ -22,6 +22,7 @@ from hpcsgd.record.collector import RANK_NAMES, Collector
 from hpcsgd.record.cut import continue_log
 from hpcsgd.record.provenance import collect
 from hpcsgd.record.schema import STATISTICS
+from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
 from hpcsgd.resume import Start
 
@@ -40,6 +41,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
     device = parts.learners.state.device
+    sampler = Sampler(config.log.utilisation_seconds, device, torch.get_num_threads())
     collector = Collector(
         config.log,
         comm,
@@ -49,6 +51,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
         clocks,
         partial(spread, parts.labels),
         selection(parts).select,
+        sampler,
         # A run that survives lost ranks gathers after global averagings only.
         most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
     )
@@ -62,6 +65,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
         status = "preempted" if isinstance(error, Preempted) else "diverged"
         raise
     finally:
+        sampler.close()
         failure = _close(writer, status)
     if failure is not None:
         raise failure

@@ -72,16 +72,21 @@ class LogConfig:
         enabled: write ``run.h5``.
         flush_steps: iterations between two gathers to rank 0; the end of an epoch gathers too.
         ranks: ``all`` ranks; ``node``, the first rank of each node; ``summary``, minimum, median and maximum.
+        utilisation_seconds: seconds between two samples of how busy each rank's device is: a GPU by NVML, CPUs by the
+            process's CPU time; 0: none.
         save_model: write the final consensus model to ``model.pt``.
     """
 
     enabled: bool = True
     flush_steps: int = 100
     ranks: Literal["all", "node", "summary"] = "all"
+    utilisation_seconds: float = 0.2
     save_model: bool = True
 
     def __post_init__(self) -> None:
         require(self.flush_steps >= 1, "log.flush_steps", self.flush_steps, "1 or more")
+        seconds = self.utilisation_seconds
+        require(seconds == 0 or seconds >= 0.01, "log.utilisation_seconds", seconds, "0, or 0.01 or more")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from hpcsgd.errors import told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
 
 RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
@@ -69,6 +70,7 @@ class Collector:
         clocks: Clocks,
         spread: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         select: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        sampler: Sampler,
         most_waiting: int = 0,
     ) -> None:
         """
@@ -81,6 +83,7 @@ class Collector:
             clocks: the clocks of record, kept on rank 0.
             spread: from ``[rows, ranks, columns]`` of the ranks that are here to the same of all that there were.
             select: from that to what the log keeps along the second axis.
+            sampler: knows how busy the device is.
             most_waiting: iterations by which a gather may be late.
         """
         self.config = config
@@ -90,18 +93,21 @@ class Collector:
         self.clocks = clocks
         self.spread = spread
         self.select = select
+        self.sampler = sampler
         self.last: LastIteration | None = None
         self.segment = 0
         self.guard: FiniteGuard | None = None
         self._lag = GPU_LAG if device.type == "cuda" else 0
         self._losses = Losses(device, config.flush_steps + GPU_LAG + 2 + most_waiting)
         self._shared: deque[SharedRow] = deque()
+        self._utilisation: deque[float] = deque()
         self._epoch_ended = False
 
     def add(self, row: SharedRow, loss: Tensor, ends_epoch: bool) -> None:
         """Keep what the step did; ``loss`` is the sum over this rank's samples."""
         self._losses.put(row.step, loss)
         self._shared.append(row)
+        self._utilisation.append(self.sampler.latest)
         self._epoch_ended |= ends_epoch
 
     def is_due(self) -> bool:
@@ -173,6 +179,7 @@ class Collector:
         values: dict[str, Any] = iteration.durations(self.timer.clock)
         values["loss"] = self._losses.get(row.step) / row.num_local if row.num_local else float("nan")
         values["num_samples"] = row.num_local
+        values["utilisation"] = self._utilisation.popleft()
         for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds"):
             values[name] = getattr(iteration, name)
         return [values[name] for name in RANK_NAMES]

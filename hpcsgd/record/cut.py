@@ -10,10 +10,22 @@ from typing import Any, Literal
 import numpy as np
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record.schema import EPOCH_COLUMNS, EVALUATION_COLUMNS, ITERATION_COLUMNS, RANK_COLUMNS, SEGMENT_COLUMNS
+from hpcsgd.record.schema import (
+    EPOCH_COLUMNS,
+    EVALUATION_COLUMNS,
+    ITERATION_COLUMNS,
+    RANK_COLUMNS,
+    SEGMENT_COLUMNS,
+    TUNER_COLUMNS,
+)
 from hpcsgd.record.writer import RunLogWriter
 
-COLUMNS = {"epochs": EPOCH_COLUMNS, "evaluations": EVALUATION_COLUMNS, "segments": SEGMENT_COLUMNS}
+COLUMNS = {
+    "epochs": EPOCH_COLUMNS,
+    "evaluations": EVALUATION_COLUMNS,
+    "segments": SEGMENT_COLUMNS,
+    "tuner": TUNER_COLUMNS,
+}
 
 
 def continue_log(
@@ -69,7 +81,11 @@ def _copy(old: Any, writer: RunLogWriter, num_rows: Mapping[str, int], path: Pat
             {column.name: rows[column.name][:count] for column in ITERATION_COLUMNS},
             {column.name: rows[column.name][:count] for column in RANK_COLUMNS},
         )
-    append = {"epochs": writer.append_epochs, "evaluations": writer.append_evaluations}
+    append = {
+        "epochs": writer.append_epochs,
+        "evaluations": writer.append_evaluations,
+        "tuner": writer.append_tuner,
+    }
     for name, append_rows in append.items():
         if num_rows[name]:
             append_rows(_rows(old[name], name, num_rows[name]))

@@ -39,6 +39,7 @@ _INDEX_MEANING = {
     "step": "optimizer step, from 0",
     "evaluation": "number of the evaluation, from 0",
     "segment": "number of the segment, from 0",
+    "trial": "number of the trial of the tuner, from 0",
     "rank": "rank",
     "statistic": "statistic over the ranks: 0 min, 1 median, 2 max",
 }

@@ -55,6 +55,7 @@ class Run:
         evaluations: one row an evaluation of a split.
         ranks: one row a rank.
         segments: one row a start or resume.
+        tuner: one row a number of learners that the tuner tried.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Run:
     evaluations: pd.DataFrame
     ranks: pd.DataFrame
     segments: pd.DataFrame
+    tuner: pd.DataFrame
 
 
 class _ForeignFileError(Exception):
@@ -147,7 +149,7 @@ def _num_rows(log: h5py.File) -> dict[str, int]:
         raise _ForeignFileError("it has no schema_version and provenance")
     if version > SCHEMA_VERSION:
         raise _ForeignFileError(f"its schema version is {version}, this hpcsgd reads up to {SCHEMA_VERSION}")
-    return {name: len(log[name][index]) for name, index in INDEX.items()}
+    return {name: len(log[name][index]) if name in log else 0 for name, index in INDEX.items()}
 
 
 def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
@@ -167,6 +169,7 @@ def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
         evaluations=_table(log["evaluations"], "evaluations", num_rows["evaluations"]),
         ranks=_table(log["ranks"], "ranks", num_rows["ranks"]),
         segments=_table(log["segments"], "segments", num_rows["segments"]),
+        tuner=_table(log["tuner"] if "tuner" in log else None, "tuner", num_rows["tuner"]),
     )
 
 
@@ -186,6 +189,9 @@ def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
     import pandas as pd
 
     datasets = dict(group.items())
+    if "utilisation" not in datasets:
+        # Logs of version 1 have no such column.
+        datasets["utilisation"] = np.full(datasets["loss"].shape, np.nan)
     count = _complete_rows(datasets, "iterations", num_rows)
     labels = datasets[axis][:]
     width = len(labels)
@@ -210,11 +216,13 @@ def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
     return pd.Series(names).take(numbers).array
 
 
-def _table(group: h5py.Group, name: str, num_rows: int) -> pd.DataFrame:
-    """A table of one-dimensional columns, in the schema's order, texts decoded."""
+def _table(group: h5py.Group | None, name: str, num_rows: int) -> pd.DataFrame:
+    """A table of one-dimensional columns, in the schema's order, texts decoded; None: of a log without it."""
     import numpy as np
     import pandas as pd
 
+    if group is None:
+        return pd.DataFrame({column.name: np.empty(0, column.dtype) for column in TABLES[name]})
     datasets = dict(group.items())
     count = _complete_rows(datasets, name, num_rows)
     columns = {}

@@ -5,6 +5,7 @@
 * ``/iterations``: columns ``[step]`` and ``[step, rank]``; ``step`` and ``rank`` are dimension scales.
 * ``/epochs`` and ``/evaluations``: one row an epoch, one an evaluation of a split.
 * ``/ranks``: one row a rank, written once; ``/segments``: one row a start or resume.
+* ``/tuner``: one row a number of learners that ``learners_per_rank: auto`` tried; none in other runs.
 * ``/status``: a scalar, see :data:`STATUS`.
 * attributes of the root: ``schema_version`` and the provenance as JSON.
 
@@ -16,10 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
+DECISIONS = ("start", "taken", "refused", "impossible")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ RANK_COLUMNS = (
     *SPANS,
     Column("sync_enter_seconds", "f8", "s", "when the rank entered the synchronisation, on the run's clock; NaN: none"),
     Column("sync_exit_seconds", "f8", "s", "when the rank left it, on the run's clock; NaN: none"),
+    Column(
+        "utilisation",
+        "f8",
+        "1",
+        "share of time that the rank's device was busy, at the last of the samples taken beside the training: of a GPU "
+        "by NVML; of CPUs, the process's CPU time over elapsed time and torch threads; NaN: not sampled",
+    ),
 )
 """Columns ``[step, rank]``; of a rank that was lost, ``num_samples`` is 0 and the others are NaN."""
 
@@ -121,12 +130,33 @@ SEGMENT_COLUMNS = (
     Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),
 )
 
+TUNER_COLUMNS = (
+    Column("learners", "i8", "1", "learners a rank tried"),
+    Column("against", "i8", "1", "learners a rank that they were held against, in windows taken in turn; 0: none"),
+    Column("engine", "S16", "", "engine that took their passes"),
+    Column("num_windows", "i8", "1", "windows timed of each"),
+    Column("samples_per_second", "f8", "1/s", "samples of all ranks a second, at the pace of the slowest: median"),
+    Column("samples_per_second_min", "f8", "1/s", "the same in the slowest window"),
+    Column("samples_per_second_max", "f8", "1/s", "the same in the fastest window"),
+    Column("gain", "f8", "1", "throughput over that of the other less 1: median of the pairs of windows; NaN: none"),
+    Column("decision", "S16", "", "one of: " + ", ".join(DECISIONS) + "; the last start or taken is the run's"),
+    Column("reason", "S160", "", "why a number of learners is impossible"),
+)
+
 TABLES = {
     "epochs": EPOCH_COLUMNS,
     "evaluations": EVALUATION_COLUMNS,
     "ranks": RANK_TABLE,
     "segments": SEGMENT_COLUMNS,
+    "tuner": TUNER_COLUMNS,
 }
 
-INDEX = {"iterations": "step", "epochs": "epoch", "evaluations": "evaluation", "ranks": "rank", "segments": "segment"}
+INDEX = {
+    "iterations": "step",
+    "epochs": "epoch",
+    "evaluations": "evaluation",
+    "ranks": "rank",
+    "segments": "segment",
+    "tuner": "trial",
+}
 """The index column of each table: the dimension scale of its rows. A row is complete once its index is 0 or more."""

@@ -131,6 +131,10 @@ class RunLogWriter:
         """Append a row to ``/segments``, every column of ``SEGMENT_COLUMNS`` given."""
         self._append_rows("segments", [row])
 
+    def append_tuner(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Append rows to ``/tuner``, every column of ``TUNER_COLUMNS`` given."""
+        self._append_rows("tuner", rows)
+
     def set_status(self, name: str) -> None:
         """Set ``/status`` to one of ``STATUS``."""
         assert name in STATUS, name

@@ -32,6 +32,8 @@ class FakeRun:
         threads: of each rank.
         first_step: where the log begins: above 0 after a resume on another number of ranks.
         resumed: first steps of the segments after the first.
+        utilisation: of each rank's device.
+        tuner: what the tuner tried.
         provenance: what the log says of its origin beside the recipe.
     """
 
@@ -54,6 +56,8 @@ class FakeRun:
     threads: int = 1
     first_step: int = 0
     resumed: Sequence[int] = ()
+    utilisation: float = float("nan")
+    tuner: Sequence[Mapping[str, object]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,6 +89,8 @@ class FakeRun:
                         "job": "",
                     }
                 )
+            if self.tuner:
+                writer.append_tuner(self.tuner)
             if num_steps:
                 writer.append_iterations(self._steps, self._shared(), self._select(self._per_rank()))
             ended = (self.first_step + num_steps) // self._epoch_steps
@@ -151,6 +157,7 @@ class FakeRun:
             **spans,
             "sync_enter_seconds": enter,
             "sync_exit_seconds": enter + duration,
+            "utilisation": zeros + self.utilisation,
         }
         assert columns.keys() == {c.name for c in RANK_COLUMNS}
         return columns

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from hpcsgd.errors import UsageError
@@ -86,11 +87,26 @@ def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
+def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    whole = load_run(tmp_path)
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file.attrs["schema_version"] = 1
+        del file["tuner"], file["iterations/utilisation"]
+    old = load_run(tmp_path)
+    assert old.tuner.empty
+    assert list(old.tuner.columns) == list(whole.tuner.columns)
+    assert old.iterations["utilisation"].isna().all()
+    pd.testing.assert_frame_equal(
+        old.iterations.drop(columns="utilisation"), whole.iterations.drop(columns="utilisation")
+    )
+
+
 def test_a_log_of_a_newer_hpcsgd_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 99
-    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 1"):
+    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 2"):
         load_run(tmp_path)
 
 
