@@ -6,26 +6,22 @@ import contextlib
 import copy
 import os
 import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from hpcsgd.algorithms.base import Algorithm
-from hpcsgd.algorithms.local_sgd import LocalSGD
-from hpcsgd.algorithms.sma import SMA
-from hpcsgd.algorithms.stability import check_blocks
-from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
-from hpcsgd.comm.background import ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
-from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
-from hpcsgd.comm.guard import FiniteGuard
+from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import DataConfig, RunConfig
+from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
@@ -37,7 +33,7 @@ from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.learners.tuner import Trial
 from hpcsgd.models import build_model
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
@@ -76,8 +72,12 @@ class Parts:
     timer: StepTimer
     rank_rows: list[dict[str, object]]
     labels: Labels
+    new_module: Callable[[], nn.Module]
+    """Makes the network with the parameters of the seed."""
     engine_tables: list[Table] | None = None
     """The timings that the engine was chosen by, of each rank."""
+    trials: list[Trial] | None = None
+    """What the tuner tried."""
 
     def close(self) -> None:
         """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
@@ -117,14 +117,15 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     threads = set_threads(config.threads, comm, place)
     data = _staged(config.data, comm, place)
     dataset = agree(comm, lambda: load_dataset(data))
-    plan = agree(comm, lambda: make_plan(config, comm.size * config.learners_per_rank, len(dataset.train.labels)))
-    module = agree(comm, lambda: build_model(config.model, dataset.shape, dataset.num_classes, config.seed))
-    dtype = getattr(torch, config.dtype)
-    learners = _make_learners(config, comm, module, device, dtype)
+    own = config.known_learners
+    plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
+    new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
+    learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
     engine = agree(comm, lambda: make_engine(config.engine, learners, config.label_smoothing))
-    loader, splits = _load(config, comm, plan, dataset, device, dtype)
+    loader, splits = _load(config, comm, plan, dataset, device)
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
-    gradients, world, algorithm = _connect(config, comm, place, plan, learners, timer)
+    joining = for_timing(config) if config.learners_per_rank == "auto" else config
+    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer)
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
     labels = Labels(list(range(comm.size)), comm.size, logged)
     return Parts(
@@ -142,7 +143,44 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         timer,
         rank_rows,
         labels,
+        new_module,
     )
+
+
+def for_timing(config: RunConfig) -> RunConfig:
+    """``config`` with a gradient allreduce of which there can be several at a time.
+
+    What it costs depends on the model, and not on the learners.
+    """
+    return replace(config, comm=replace(config.comm, allreduce="mpi"))
+
+
+def set_learners(parts: Parts, own: int) -> None:
+    """Give this rank ``own`` new learners, at the parameters of the seed, with their plan, engine and data.
+
+    Raises:
+        UsageError: so many cannot be.
+    """
+    config, comm = parts.config, parts.comm
+    parts.plan = make_plan(config, comm.size * own, parts.plan.num_samples)
+    parts.learners = _make_learners(config, comm, parts.new_module, own, parts.learners.state.device)
+    parts.engine = make_engine(config.engine, parts.learners, config.label_smoothing)
+    parts.loader.share(comm.rank * own, comm.size * own, own)
+
+
+def join(parts: Parts, config: RunConfig) -> None:
+    """Join the learners of all ranks as ``config`` says. Collective."""
+    parts.gradients, parts.world, parts.algorithm = connect(
+        config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer
+    )
+
+
+def fix_learners(parts: Parts, own: int, engine: str) -> None:
+    """Give every rank ``own`` new learners for good, whose passes ``engine`` takes. Collective."""
+    parts.algorithm.close()
+    agree(parts.comm, lambda: set_learners(parts, own))
+    parts.engine = agree(parts.comm, lambda: make_engine(engine, parts.learners, parts.config.label_smoothing))
+    join(parts, parts.config)
 
 
 def rebuild(parts: Parts, comm: Communicator) -> None:
@@ -152,78 +190,22 @@ def rebuild(parts: Parts, comm: Communicator) -> None:
         UsageError: so few ranks cannot go on, on all of them alike.
     """
     present = [parts.labels.present[old] for old in comm.allgather_object(parts.comm.rank)]
-    config, plan = parts.config, parts.plan
+    config, plan, own = parts.config, parts.plan, len(parts.learners)
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
-    own = config.learners_per_rank
     plan = agree(comm, lambda: make_plan(same_local, comm.size * own, plan.num_samples))
-    gradients, world, algorithm = _connect(config, comm, places[comm.rank], plan, parts.learners, parts.timer)
     parts.timer.clear()
-    parts.loader.share(comm.rank * own, comm.size * own)
+    parts.loader.share(comm.rank * own, comm.size * own, own)
     parts.comm, parts.places, parts.plan = comm, places, plan
-    parts.gradients, parts.world, parts.algorithm = gradients, world, algorithm
+    join(parts, config)
     parts.labels = replace(parts.labels, present=present)
 
 
-def _connect(
-    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, learners: ReplicaStack, timer: StepTimer
-) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
-    """What joins the replicas of all ranks. Collective."""
-    replica, comm_config = learners.replicas[0], config.comm
-    device = replica.parameters.device
-    if len(learners) > 1 and plan.schedule.averages_gradients:
-        # The gradients of a rank's learners are summed first, in the first one's: none of its buckets can go ahead.
-        comm_config = replace(comm_config, overlap=False)
-    buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
-    gradients: GradientAllreduce = NoAllreduce(buckets)
-    if plan.schedule.averages_gradients:
-        gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
-    world = agree(comm, lambda: make_reducer(config.comm, comm, device))
-    block = _block_reducer(config, comm, place, device) or world
-    algorithm = _make_algorithm(config, comm, place, plan, learners, timer, gradients, world, block)
-    guard = FiniteGuard(comm) if config.faults.check_finite else None
-    gradients.guard = world.guard = block.guard = guard
-    return gradients, world, algorithm
-
-
-def _make_algorithm(
-    config: RunConfig,
-    comm: Communicator,
-    place: Topology,
-    plan: Plan,
-    learners: ReplicaStack,
-    timer: StepTimer,
-    gradients: GradientAllreduce,
-    world: FlatReducer,
-    block: FlatReducer,
-) -> Algorithm:
-    """The order of events. Collective."""
-    method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = StackSGD(config.optimizer, learners)
-    if not method.has_central_model:
-        parts = config.accumulation_steps
-        return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)
-    if method.has_blocks:
-        blocks = Counter(comm.allgather_object(place.block) * len(learners))
-        agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
-    drops = plan.learning_rate.drops
-    thread = _averaging_thread(config, comm, learners.state.device)
-    return SMA(method, plan.schedule, plan.alpha, drops, learners, optimizer, world, block, timer, hash_every, thread)
-
-
-def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:
-    """Sums the corrections of SMA in the background, where that is asked for. Collective."""
-    if not config.comm.overlap or comm.size == 1:
-        return None
-    own = comm.duplicate()
-    return ReducerThread(agree(comm, lambda: make_reducer(config.comm, own, device)), "averaging")
-
-
 def _make_learners(
-    config: RunConfig, comm: Communicator, module: nn.Module, device: torch.device, dtype: torch.dtype
+    config: RunConfig, comm: Communicator, new_module: Callable[[], nn.Module], own: int, device: torch.device
 ) -> ReplicaStack:
-    """This rank's learners, all with the parameters of ``module``."""
-    own = config.learners_per_rank
+    """This rank's learners, ``own`` of them, all with the parameters of ``new_module``."""
+    module, dtype = new_module(), getattr(torch, config.dtype)
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
@@ -241,35 +223,28 @@ def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig
 
 
 def _load(
-    config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device, dtype: torch.dtype
+    config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device
 ) -> tuple[Loader, dict[str, Split]]:
     """The training loader and the splits to evaluate, on the device."""
-    channels_last = config.model.channels_last
+    channels_last, dtype, own = config.model.channels_last, getattr(torch, config.dtype), config.known_learners
     make_loader, make_split = (DeviceLoader, DeviceSplit) if dataset.crop is None else (StreamLoader, StreamSplit)
     loader: Loader = make_loader(
         dataset,
         config.data,
         seed=config.seed,
-        learner=comm.rank * config.learners_per_rank,
+        learner=comm.rank * own,
         num_learners=plan.num_learners,
         local_batch_size=plan.local_batch_size,
         device=device,
         dtype=dtype,
         channels_last=channels_last,
-        own_learners=config.learners_per_rank,
+        own_learners=own,
     )
     splits: dict[str, Split] = {
         str(name): make_split(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)
         for name in config.evaluate.splits
     }
     return loader, splits
-
-
-def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
-    """The reducer over this rank's block, where the algorithm has blocks."""
-    if not config.algorithm.has_blocks:
-        return None
-    return make_reducer(config.comm, comm.split(place.block), device)
 
 
 def _start_clock(

@@ -110,6 +110,8 @@ def _begin_segment(parts: Parts, path: Path, argv: Sequence[str], start: Start) 
         elif start.log_rows:
             print(f"hpcsgd: {file} is not there: a new log begins with step {start.step}", file=sys.stderr, flush=True)
         writer = RunLogWriter(file, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance)
+        if parts.trials is not None:
+            writer.append_tuner([vars(trial) for trial in parts.trials])
     writer.append_segment(
         {
             "first_step": start.step,
@@ -134,6 +136,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "engine_seconds": parts.engine_tables,
         "world_size": comm.size,
         "num_learners": plan.num_learners,
+        "learners_per_rank": len(parts.learners),
         "num_nodes": parts.place.num_nodes,
         "local_batch_size": plan.local_batch_size,
         "global_batch_size": plan.global_batch_size,

@@ -1,4 +1,4 @@
-"""The passes of several learners on a rank, and which engine takes them."""
+"""The passes of the learners of a rank, and which engine takes them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import Tensor
 from hpcsgd.build import Parts
 from hpcsgd.learners.engines.choose import choose_engine
 from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.loss import summed_loss
 
 
 def choose(parts: Parts) -> None:
-    """Let the timings of all ranks choose the engine, where the recipe leaves it open. Collective."""
+    """Let the timings of all ranks choose the engine, where recipe and tuner leave it open. Collective."""
     sizes = set(parts.loader.sizes(0))
-    if parts.config.engine != "auto" or len(parts.learners) == 1 or len(sizes) > 1:
+    if parts.config.engine != "auto" or len(parts.learners) == 1 or len(sizes) > 1 or parts.trials is not None:
         return
     images, labels = (rows(part, parts) for part in parts.loader.batch(0))
     size = part_size(parts)
@@ -25,6 +26,25 @@ def choose(parts: Parts) -> None:
         gather=parts.comm.allgather_object,
     )
     parts.engine, parts.engine_tables = choice.engine, choice.tables
+
+
+def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    """Add the gradients of this rank's batch to the flat gradients, part by part; the sum of the losses."""
+    timer = parts.timer
+    total = torch.zeros((), device=labels.device)
+    if not len(labels):
+        return total
+    if len(parts.learners) > 1 or parts.engine.name != "loop":
+        return learners_passes(parts, step, images, labels)
+    normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
+    size = parts.plan.local_batch_size // parts.config.accumulation_steps
+    for part, targets in zip(images.split(size), labels.split(size), strict=True):
+        loss = summed_loss(parts.replica.module(part), targets, parts.config.label_smoothing)
+        timer.lap("forward")
+        (loss / normaliser).backward()
+        timer.lap("backward")
+        total = total + loss.detach()
+    return total
 
 
 def learners_passes(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:

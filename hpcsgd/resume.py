@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from hpcsgd.build import Labels, Parts
+from hpcsgd.build import Labels, Parts, fix_learners
 from hpcsgd.comm.communicator import agree
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.choose import make_engine
+from hpcsgd.learners.tuner import Trial
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 
 
@@ -46,6 +47,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "global_batch_size": parts.plan.global_batch_size,
         "engine": parts.engine.name,
         "engine_tables": parts.engine_tables,
+        "trials": None if parts.trials is None else [vars(trial) for trial in parts.trials],
         "state": learners.state.cpu().clone(),
         "statistics": learners.statistics.cpu().clone(),
         "counts": learners.counts.tolist(),
@@ -107,7 +109,10 @@ def find_start(parts: Parts, path: Path | None) -> Start:
     start = None
     for checkpoint in candidates:
         try:
-            start = agree(comm, lambda c=checkpoint: _restore(parts, c))  # type: ignore[misc]
+            states = agree(comm, lambda c=checkpoint: _load(parts, c))  # type: ignore[misc]
+            if parts.config.learners_per_rank == "auto":
+                _as_tuned(parts, states[0])
+            start = agree(comm, lambda: _restore(parts, checkpoint, states))  # noqa: B023
             break
         except WrongSizeError:
             raise
@@ -125,17 +130,29 @@ class WrongSizeError(UsageError):
     """The checkpoint is of another number of ranks."""
 
 
-def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
+def _load(parts: Parts, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The state of this rank, or those of all ranks, where they are of another number of them."""
+    if checkpoint.world_size == parts.comm.size:
+        return [checkpoint.load(parts.comm.rank)]
+    if not parts.config.resume_other_size:
+        raise WrongSizeError(
+            f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
+            "start as many, or set resume_other_size: true to go on from the average of their models"
+        )
+    return [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
+
+
+def _as_tuned(parts: Parts, state: dict[str, Any]) -> None:
+    """Give each rank as many learners as the tuner gave it when the run began. Collective."""
+    fix_learners(parts, len(state["state"]), state["engine"])
+    parts.trials = [Trial(**row) for row in state["trials"]]
+
+
+def _restore(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> Start:
     """Put back this rank's state."""
     if checkpoint.world_size != parts.comm.size:
-        if not parts.config.resume_other_size:
-            raise WrongSizeError(
-                f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
-                "start as many, or set resume_other_size: true to go on from the average of their models"
-            )
-        return _restore_consensus(parts, checkpoint)
-    state = checkpoint.load(parts.comm.rank)
-    own = parts.learners.state
+        return _restore_consensus(parts, states)
+    state, own = states[0], parts.learners.state
     if state["state"].shape != own.shape or state["state"].dtype != own.dtype:
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
     put_back(parts, state)
@@ -145,12 +162,11 @@ def _restore(parts: Parts, checkpoint: Checkpoint) -> Start:
     return Start(state["step"], state["log_rows"], state["clocks"], state["elapsed_seconds"])
 
 
-def _restore_consensus(parts: Parts, checkpoint: Checkpoint) -> Start:
+def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
     """Give every learner the one model of the checkpoint, with averaged momenta and merged BatchNorm statistics.
 
     The model is the central one, where there is one, else the average of the replicas.
     """
-    states = [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
     learners = parts.learners
     learners.state.copy_(torch.cat([s["state"].double() for s in states]).mean(dim=0))
     if "central" in states[0]["algorithm"]:

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpcsgd import run_dir
 from hpcsgd.algorithms.batch_norm import recompute_statistics_
@@ -25,15 +24,15 @@ from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
-from hpcsgd.loss import summed_loss
 from hpcsgd.open_log import open_log
-from hpcsgd.passes import choose, learners_passes
+from hpcsgd.passes import choose, forward_backward
 from hpcsgd.progress import Progress
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.reader import read_status
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
+from hpcsgd.tuning import tune
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ def run(
             if _is_complete(parts, path):
                 return RunResult(path, {})
             start = find_start(parts, path)
+            if config.learners_per_rank == "auto" and parts.trials is None:
+                tune(parts)
             if config.on_failure == "abort":
                 return RunResult(path, _train_from(start, parts, path, argv, signals))
             return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, signals, claim))
@@ -174,25 +175,6 @@ def at_step(step: int) -> Iterator[None]:
         yield
     except JointError as error:
         raise type(error)(f"step {step}: {error}") from error
-
-
-def forward_backward(parts: Parts, step: int, images: Tensor, labels: Tensor) -> Tensor:
-    """Add the gradients of this rank's batch to the flat gradients, part by part; the sum of the losses."""
-    timer = parts.timer
-    total = torch.zeros((), device=labels.device)
-    if not len(labels):
-        return total
-    if len(parts.learners) > 1 or parts.engine.name != "loop":
-        return learners_passes(parts, step, images, labels)
-    normaliser = parts.algorithm.normaliser(step, len(labels), parts.plan.num_global(step))
-    size = parts.plan.local_batch_size // parts.config.accumulation_steps
-    for part, targets in zip(images.split(size), labels.split(size), strict=True):
-        loss = summed_loss(parts.replica.module(part), targets, parts.config.label_smoothing)
-        timer.lap("forward")
-        (loss / normaliser).backward()
-        timer.lap("backward")
-        total = total + loss.detach()
-    return total
 
 
 @contextmanager

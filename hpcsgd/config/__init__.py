@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcsgd.config.check import require
-from hpcsgd.config.conduct import CheckpointConfig, CommConfig, EvaluateConfig, FaultConfig, LogConfig
+from hpcsgd.config.conduct import (
+    CheckpointConfig,
+    CommConfig,
+    EvaluateConfig,
+    FaultConfig,
+    LogConfig,
+    TunerConfig,
+)
 from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
 from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
@@ -26,6 +33,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
+    "TunerConfig",
     "check_fit",
     "parse_local_start",
 ]
@@ -48,7 +56,8 @@ class RunConfig:
         local_batch_size: samples of one step of one learner. Give this or ``global_batch_size``.
         global_batch_size: samples of one step of all learners.
         learners_per_rank: m, learners of a rank, each with its own parameters, momentum, BatchNorm statistics, share
-            of the data and random stream, as if it were a rank: K ranks have k = K m learners.
+            of the data and random stream, as if it were a rank: K ranks have k = K m learners. ``auto`` finds m before
+            the first step, by timing steps of the run: see ``tuner``; a resumed run keeps it.
         engine: how the passes of a rank's learners are taken: one after another (``loop``), all at once (``fused``), in
             a thread each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
             ``auto`` times them and takes the fastest, ``loop`` for one learner. A resumed run keeps its engine.
@@ -73,7 +82,7 @@ class RunConfig:
     max_steps: int | None = None
     local_batch_size: int | None = None
     global_batch_size: int | None = None
-    learners_per_rank: int = 1
+    learners_per_rank: int | Literal["auto"] = 1
     engine: Literal["auto", "loop", "fused", "threads", "streams", "graph"] = "auto"
     accumulation_steps: int = 1
     label_smoothing: float = 0.0
@@ -98,11 +107,13 @@ class RunConfig:
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
+    tuner: TunerConfig = field(default_factory=TunerConfig)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more")
-        require(self.learners_per_rank >= 1, "learners_per_rank", self.learners_per_rank, "1 or more")
+        learners = self.learners_per_rank
+        require(learners == "auto" or learners >= 1, "learners_per_rank", learners, "1 or more, or auto")
         require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "1 or more")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
@@ -123,7 +134,7 @@ class RunConfig:
                 "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "
                 "or hierarchical_local_sgd without local_start, or on_failure: abort"
             )
-        if self.learners_per_rank > 1:
+        if self.learners_per_rank != 1:
             self._check_learners(averages_gradients)
         if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":
             raise ValueError(
@@ -133,8 +144,18 @@ class RunConfig:
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()
 
+    @property
+    def known_learners(self) -> int:
+        """Learners of a rank before any is tuned: 1 for ``auto``."""
+        return 1 if self.learners_per_rank == "auto" else self.learners_per_rank
+
     def _check_learners(self, averages_gradients: bool) -> None:
         """What several learners a rank cannot be combined with."""
+        if self.learners_per_rank == "auto" and self.local_batch_size is None:
+            raise ValueError(
+                f"learners_per_rank is 'auto', but global_batch_size is {self.global_batch_size}: how many samples all "
+                "learners take together is the tuner's to find; give local_batch_size, the samples of one"
+            )
         if self.on_failure == "shrink":
             raise ValueError(
                 f"on_failure is 'shrink', but learners_per_rank is {self.learners_per_rank}: a run that goes on "

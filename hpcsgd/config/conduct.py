@@ -136,3 +136,29 @@ class FaultConfig:
         require(seconds > 0, "faults.collective_timeout_seconds", seconds, "positive")
         require(self.hash_every >= 0, "faults.hash_every", self.hash_every, "0 or more")
         require(self.stop_check_steps >= 1, "faults.stop_check_steps", self.stop_check_steps, "1 or more")
+
+
+@dataclass(frozen=True)
+class TunerConfig:
+    """How ``learners_per_rank: auto`` finds how many (Crossbow 2019, section 4.4).
+
+    Attributes:
+        threshold: gain in throughput for which more learners are taken.
+        max_learners: learners of a rank that are tried at most.
+        windows: pairs of windows in which two numbers of learners are timed in turn; up to three times as many where
+            they leave it open which is faster.
+        window_seconds: length of a window.
+        replay: a run, or its log, whose trials are taken in place of new ones.
+    """
+
+    threshold: float = 0.03
+    max_learners: int = 16
+    windows: int = 5
+    window_seconds: float = 0.2
+    replay: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.threshold >= 0, "tuner.threshold", self.threshold, "0 or more")
+        require(self.max_learners >= 1, "tuner.max_learners", self.max_learners, "1 or more")
+        require(self.windows >= 1, "tuner.windows", self.windows, "1 or more")
+        require(self.window_seconds > 0, "tuner.window_seconds", self.window_seconds, "positive")

@@ -13,8 +13,8 @@ class Loader(Protocol):
 
     steps_per_epoch: int
 
-    def share(self, learner: int, num_learners: int) -> None:
-        """Take the parts of ``learner``, and of those that follow it here, of so many from now on."""
+    def share(self, learner: int, num_learners: int, own_learners: int) -> None:
+        """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs [n, ...] and labels [n, ...] of a step on the device, learner after learner."""

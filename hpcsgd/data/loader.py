@@ -60,7 +60,6 @@ class DeviceLoader:
         self._config = config
         self._seed = seed
         self._local_batch_size = local_batch_size
-        self._own_learners = own_learners
         self._device = device
         self._channels_last = channels_last
         self._images, self._labels = to_device(dataset.train, device, channels_last)
@@ -68,10 +67,10 @@ class DeviceLoader:
             self._padded = PaddedImages(self._images, config.crop_padding, channels_last)
             del self._images
         self._normalise = Normaliser(dataset, device, dtype, channels_last)
-        self.share(learner, num_learners)
+        self.share(learner, num_learners, own_learners)
 
-    def share(self, learner: int, num_learners: int) -> None:
-        """Take the parts of ``learner``, and of those that follow it here, of so many from now on.
+    def share(self, learner: int, num_learners: int, own_learners: int) -> None:
+        """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on.
 
         Raises:
             UsageError: the split does not fill one global batch and ``config.tail`` is drop.
@@ -80,6 +79,7 @@ class DeviceLoader:
         self.steps_per_epoch = steps_per_epoch(self._num_samples, global_batch_size, self._config.tail)
         self._learner = learner
         self._num_learners = num_learners
+        self._own_learners = own_learners
         self._epoch = -1
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,6 @@ class StreamLoader:
         self._config = config
         self._seed = seed
         self._local_batch_size = local_batch_size
-        self._own_learners = own_learners
         self._device = device
         self._dtype = dtype
         self._shape = dataset.shape
@@ -72,10 +71,10 @@ class StreamLoader:
         # Of two epochs: a batch that is read ahead may be of the next.
         self._order = lru_cache(2)(lambda epoch: block_permutation(seed, epoch, size, config.block_size))
         self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, size))
-        self.share(learner, num_learners)
+        self.share(learner, num_learners, own_learners)
 
-    def share(self, learner: int, num_learners: int) -> None:
-        """Take the parts of ``learner``, and of those that follow it here, of so many from now on.
+    def share(self, learner: int, num_learners: int, own_learners: int) -> None:
+        """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on.
 
         Raises:
             UsageError: the split does not fill one global batch and ``config.tail`` is drop.
@@ -84,6 +83,7 @@ class StreamLoader:
         self.steps_per_epoch = steps_per_epoch(len(self._split.labels), global_batch_size, self._config.tail)
         self._learner = learner
         self._num_learners = num_learners
+        self._own_learners = own_learners
         self._ahead.clear()
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def plan_run(recipe: str, words: Sequence[str], ranks: int, name: str = "") -> P
         UsageError: the run would be refused when it starts.
     """
     config = load_config(recipe, list(words))
-    make_plan(config, ranks * config.learners_per_rank, num_train_samples(config.data))
+    make_plan(config, ranks * config.known_learners, num_train_samples(config.data))
     arrange(["node"] * ranks, config.algorithm.block_size)
     return PlannedRun(name, tuple(words), config, ranks)
 

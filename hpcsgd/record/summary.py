@@ -28,6 +28,8 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "recipe", _recipe(run)
     yield "ranks", _ranks(run)
     yield "batch", _batch(run)
+    if not run.tuner.empty:
+        yield "tuner", _tuner(run)
     yield "progress", _progress(run)
     yield from _accuracies(run)
     yield "clocks", _clocks(run)
@@ -65,6 +67,14 @@ def _batch(run: Run) -> str:
     local = run.provenance.get("local_batch_size", run.config.get("local_batch_size"))
     whole = run.provenance.get("global_batch_size", run.config.get("global_batch_size"))
     return f"{local or '?'} a learner, {whole or '?'} all together"
+
+
+def _tuner(run: Run) -> str:
+    """What ``learners_per_rank: auto`` tried, and took."""
+    learners = int(run.provenance["learners_per_rank"])
+    rate = run.tuner.loc[run.tuner["learners"] == learners, "samples_per_second"].iloc[-1]
+    tried = ", ".join(map(str, run.tuner["learners"]))
+    return f"{counted(learners, 'learner')} a rank, {rate:,.0f} samples/s; tried {tried}"
 
 
 def _progress(run: Run) -> str:

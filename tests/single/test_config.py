@@ -57,7 +57,20 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
         ("algorithm: {name: post_local_sgd, local_start: soon}", [], ["algorithm.local_start", "soon", "epoch:N"]),
         ("algorithm: {name: local_sgd, block_sync_period: 2}", [], ["algorithm.block_sync_period", "local_sgd"]),
         ("algorithm: {name: local_sgd, alpha: 0.1}", [], ["algorithm.alpha", "unset for local_sgd"]),
-        ("learners_per_rank: 0", [], ["learners_per_rank", "0", "1 or more"]),
+        ("learners_per_rank: 0", [], ["learners_per_rank", "0", "1 or more, or auto"]),
+        ("learners_per_rank: most", [], ["learners_per_rank", "most", "auto"]),
+        (
+            "learners_per_rank: auto",
+            ["--local_batch_size=null", "--global_batch_size=64"],
+            ["learners_per_rank is 'auto'", "global_batch_size is 64", "give local_batch_size"],
+        ),
+        (
+            "learners_per_rank: auto\non_failure: shrink\nalgorithm: {name: sma}",
+            [],
+            ["on_failure is 'shrink'", "learners_per_rank is auto"],
+        ),
+        ("tuner: {max_learners: 0}", [], ["tuner.max_learners", "0", "1 or more"]),
+        ("tuner: {window_seconds: 0}", [], ["tuner.window_seconds", "0", "positive"]),
         ("engine: fusd", [], ["engine", "fusd", "fused?"]),
         ("learners_per_rank: 2\ncomm: {overlap: true}", [], ["comm.overlap", "learners_per_rank is 2"]),
         (

@@ -146,13 +146,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _time(engine: Engine, images: Tensor, labels: Tensor) -> float:
     """Seconds of the passes of one step."""
-    _wait(images.device)
+    wait_for(images.device)
     begin = time.perf_counter()
     engine.forward_backward(images, labels, float(labels.shape[1]))
-    _wait(images.device)
+    wait_for(images.device)
     return time.perf_counter() - begin
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done all that is queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

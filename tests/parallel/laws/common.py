@@ -28,7 +28,7 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.train import forward_backward
+from hpcsgd.passes import forward_backward
 
 ALLREDUCES = ["horovod", "mpi", "torch"]
 ALGORITHMS = ["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd"]

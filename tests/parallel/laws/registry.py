@@ -24,6 +24,7 @@ MODULES = (
     "consensus",
     "sma",
     "learners",
+    "tuning",
     "evaluation",
     "resuming",
 )

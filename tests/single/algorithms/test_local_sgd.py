@@ -21,7 +21,7 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.train import forward_backward
+from hpcsgd.passes import forward_backward
 from tests.single.comm.counting import Call, CountingCommunicator
 
 # 16-20-3 in float32: biases of 20 and 3, weights of 320 and 60 elements, each in a multiple of 16.

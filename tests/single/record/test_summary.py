@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.record.reader import load_run
-from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS
+from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, TUNER_COLUMNS
 from hpcsgd.record.summary import quantity, seconds, summarise
 from hpcsgd.record.writer import RunLogWriter
 from tests.single.record import log_samples
@@ -92,6 +92,16 @@ def test_a_run_that_is_done(tmp_path: Path) -> None:
         "synchronisations": "4 global; global: median wait 500 µs, transfer 3 ms",
         "communicated": "4.0 MB a rank (payload)",
     }
+
+
+def test_a_run_that_was_tuned(tmp_path: Path) -> None:
+    given = ["learners", "samples_per_second", "decision"]
+    rest = dict.fromkeys((c.name for c in TUNER_COLUMNS), 0) | {"engine": "loop", "reason": ""}
+    trials = [(1, 1000.0, "start"), (2, 1900.0, "taken"), (4, 1800.0, "refused")]
+    rows = [rest | dict(zip(given, trial, strict=True)) for trial in trials]
+    with make_writer(tmp_path, provenance={"learners_per_rank": 2}) as writer:
+        writer.append_tuner(rows)
+    assert lines_of(tmp_path)["tuner"] == "2 learners a rank, 1,900 samples/s; tried 1, 2, 4"
 
 
 def test_a_run_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""What joins the learners of all ranks: gradient allreduce, reducers, and the algorithm that uses them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import torch
+
+from hpcsgd.algorithms.base import Algorithm
+from hpcsgd.algorithms.local_sgd import LocalSGD
+from hpcsgd.algorithms.sma import SMA
+from hpcsgd.algorithms.stability import check_blocks
+from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
+from hpcsgd.comm.background import ReducerThread
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
+from hpcsgd.comm.guard import FiniteGuard
+from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.topology import Topology
+from hpcsgd.config import RunConfig
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.plan import Plan
+from hpcsgd.record.timer import StepTimer
+
+
+def connect(
+    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, learners: ReplicaStack, timer: StepTimer
+) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
+    """Join the learners of all ranks as ``config`` says. Collective.
+
+    Raises:
+        UsageError: the machine has not what is asked for, or the algorithm would not be stable.
+    """
+    replica, comm_config = learners.replicas[0], config.comm
+    device = replica.parameters.device
+    if len(learners) > 1 and plan.schedule.averages_gradients:
+        # The gradients of a rank's learners are summed first, in the first one's: none of its buckets can go ahead.
+        comm_config = replace(comm_config, overlap=False)
+    buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
+    gradients: GradientAllreduce = NoAllreduce(buckets)
+    if plan.schedule.averages_gradients:
+        gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
+    world = agree(comm, lambda: make_reducer(config.comm, comm, device))
+    block = _block_reducer(config, comm, place, device) or world
+    algorithm = _make_algorithm(config, comm, place, plan, learners, timer, gradients, world, block)
+    guard = FiniteGuard(comm) if config.faults.check_finite else None
+    gradients.guard = world.guard = block.guard = guard
+    return gradients, world, algorithm
+
+
+def _make_algorithm(
+    config: RunConfig,
+    comm: Communicator,
+    place: Topology,
+    plan: Plan,
+    learners: ReplicaStack,
+    timer: StepTimer,
+    gradients: GradientAllreduce,
+    world: FlatReducer,
+    block: FlatReducer,
+) -> Algorithm:
+    """The order of events. Collective."""
+    method, hash_every = config.algorithm, config.faults.hash_every
+    optimizer = StackSGD(config.optimizer, learners)
+    if not method.has_central_model:
+        parts = config.accumulation_steps
+        return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)
+    if method.has_blocks:
+        blocks = Counter(comm.allgather_object(place.block) * len(learners))
+        agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
+    drops = plan.learning_rate.drops
+    thread = _averaging_thread(config, comm, learners.state.device)
+    return SMA(method, plan.schedule, plan.alpha, drops, learners, optimizer, world, block, timer, hash_every, thread)
+
+
+def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:
+    """Sums the corrections of SMA in the background, where that is asked for. Collective."""
+    if not config.comm.overlap or comm.size == 1:
+        return None
+    own = comm.duplicate()
+    return ReducerThread(agree(comm, lambda: make_reducer(config.comm, own, device)), "averaging")
+
+
+def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
+    """The reducer over this rank's block, where the algorithm has blocks."""
+    if not config.algorithm.has_blocks:
+        return None
+    return make_reducer(config.comm, comm.split(place.block), device)
