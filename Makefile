@@ -87,6 +87,7 @@ lint: | $(STAMP)
 bench: | $(STAMP)
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/trials.py
+	$(BIN)/python tests/bench/tuner.py
 
 clean:
 	rm -rf .venv runs/demo build dist *.egg-info

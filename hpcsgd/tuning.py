@@ -155,10 +155,10 @@ class Windows:
             return str(error)
         self.candidates[own] = candidate
         pair = [candidate, *(self.candidates[n] for n in (against,) if n)]
-        num_steps = [self._steps_of(each) for each in pair]
+        num_steps = [self.steps_of(each) for each in pair]
         rates: list[list[float]] = []
         for _ in range(3):
-            rates += self._rates(pair, num_steps, config.windows)
+            rates += self.rates(pair, num_steps, config.windows)
             measured = Measured(candidate.parts.engine.name, *zip(*rates, strict=True))
             if min(map(min, rates)) == 0:
                 return "out of memory"
@@ -173,7 +173,7 @@ class Windows:
         if self.parts.learners.state.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _steps_of(self, candidate: Candidate) -> int:
+    def steps_of(self, candidate: Candidate) -> int:
         """Steps that fill a window: whole periods of the algorithm. Collective."""
         section = self.parts.config.algorithm
         period = section.sync_period * section.block_sync_period
@@ -181,14 +181,13 @@ class Windows:
         seconds = self._slowest([candidate.window(period)])[0]
         return period * max(1, math.ceil(self.parts.config.tuner.window_seconds / seconds))
 
-    def _rates(self, pair: list[Candidate], num_steps: list[int], windows: int) -> list[list[float]]:
-        """Samples a second of all ranks, [windows, candidates]. Collective."""
-        seconds = [
-            candidate.window(count) for _ in range(windows) for candidate, count in zip(pair, num_steps, strict=True)
-        ]
-        samples = [count * each.parts.plan.global_batch_size for each, count in zip(pair, num_steps, strict=True)]
-        rates = [samples[i % len(pair)] / slowest for i, slowest in enumerate(self._slowest(seconds))]
-        return [rates[i : i + len(pair)] for i in range(0, len(rates), len(pair))]
+    def rates(self, candidates: list[Candidate], num_steps: list[int], windows: int) -> list[list[float]]:
+        """Samples a second of all ranks, at the pace of the slowest, [windows, candidates]. Collective."""
+        turns = list(zip(candidates, num_steps, strict=True))
+        seconds = [candidate.window(count) for _ in range(windows) for candidate, count in turns]
+        samples = [count * candidate.parts.plan.global_batch_size for candidate, count in turns]
+        rates = [samples[i % len(turns)] / slowest for i, slowest in enumerate(self._slowest(seconds))]
+        return [rates[i : i + len(turns)] for i in range(0, len(rates), len(turns))]
 
     def _slowest(self, seconds: list[float]) -> list[float]:
         """The longest times of all ranks. Collective."""

@@ -81,8 +81,8 @@ class SMA:
         self.thread = thread
         self.central = CentralModel(learners.parameters[0], config.resolved_central_momentum)
         self.comparisons = Comparisons(world.comm, hash_every, "the central models")
-        self._each = torch.zeros_like(learners.parameters)  # the corrections, a row a learner
-        self._corrections = self._each[0]  # their sum, once the learners have been corrected
+        self._gaps = torch.zeros_like(learners.parameters)  # w_j - z before the step, a row a learner
+        self._corrections = self._gaps[0]  # alpha times their sum, once the learners have been corrected
         self._late = False  # a sum is under way
         self._reference: Tensor | None = None
         if schedule.block_sync_period > 1:
@@ -106,7 +106,7 @@ class SMA:
         action, num_bytes = self.schedule(step), 0
         if action is not Action.NONE:
             self._settle(exposed=True)
-            self._form_corrections()
+            self._measure_gaps()
         self._update(rate, num_samples)
         if action is not Action.NONE:
             num_bytes = self._average(action)
@@ -156,10 +156,10 @@ class SMA:
             self._moved.copy_(state["blocks"]["moved"])
 
     @torch.no_grad()
-    def _form_corrections(self) -> None:
-        """c_j = alpha (w_j - z), or r in the place of z, by the weights before the step."""
+    def _measure_gaps(self) -> None:
+        """w_j - z, or r in the place of z, by the weights before the step."""
         target = self.central.model if self._reference is None else self._reference
-        torch.sub(self.learners.parameters, target, out=self._each).mul_(self.alpha)
+        torch.sub(self.learners.parameters, target, out=self._gaps)
         self.spans.lap("averaging")
 
     def _update(self, rate: float, num_samples: int) -> None:
@@ -173,8 +173,9 @@ class SMA:
     @torch.no_grad()
     def _average(self, action: Action) -> int:
         """Draw the learners to the central model, and it to them; return the bytes reduced."""
-        self.learners.parameters.sub_(self._each)
-        sum_own_(self._each)
+        self.learners.parameters.sub_(self._gaps, alpha=self.alpha)
+        sum_own_(self._gaps)
+        self._corrections.mul_(self.alpha)
         if self.thread is not None:
             self._start_late()
             num_bytes = self._corrections.numel() * self._corrections.element_size()

@@ -104,6 +104,15 @@ BENCHMARKS = {
     "learners_resnet_4x1": learners("4 learners at batch 1, ResNet-20", 1 / 1.6, 1.15),
     "learners_resnet_8x2": learners("8 learners at batch 2, ResNet-20", 1 / 1.6, 1.15),
     "learners_resnet_4x8": learners("4 learners at batch 8, ResNet-20", 1.0, 1.15),
+    "sma_update": Benchmark(
+        "SMA update of 4 learners, ResNet-20",
+        20,
+        (
+            Comparison(("all at once",), ("module by module",), 0.4),
+            Comparison(("all at once",), ("row by row",)),
+        ),
+        ranks=1,
+    ),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15
@@ -132,7 +141,7 @@ def main() -> int:
         else:
             lines += table_rows(name)
     before = ", ".join(f"{load:.1f}" for load in loads)
-    lines += ["", f"{RANKS} ranks (learners: 1) on {os.cpu_count()} cores; load before each: {before}"]
+    lines += ["", f"{RANKS} ranks (learners, SMA update: 1) on {os.cpu_count()} cores; load before each: {before}"]
     (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     for name in failed:
@@ -150,17 +159,20 @@ def parse() -> argparse.Namespace:
 
 def time_ranks(name: str, seconds: float) -> int:
     """Let the ranks of one benchmark write their times; the exit code."""
-    script = Path(__file__).with_name("worker.py")
+    return mpirun(BENCHMARKS[name].ranks, "worker.py", name, str(RESULTS / f"{name}.csv"), str(seconds))
+
+
+def mpirun(ranks: int, script: str, *arguments: str) -> int:
+    """Run a script of this directory on so many ranks of one thread each; the exit code."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if os.geteuid() == 0:
         environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     version = subprocess.run(["mpirun", "--version"], env=environment, capture_output=True, text=True, check=True)
     open_mpi = "Open MPI" in version.stdout
     binding = ["--oversubscribe", "--bind-to", "none"] if open_mpi else ["-bind-to", "none"]
-    command = ["mpirun", *binding, "-n", str(BENCHMARKS[name].ranks), sys.executable, str(script)]
-    return subprocess.run(
-        [*command, name, str(RESULTS / f"{name}.csv"), str(seconds)], env=environment, cwd=ROOT
-    ).returncode
+    path = Path(__file__).with_name(script)
+    command = ["mpirun", *binding, "-n", str(ranks), sys.executable, str(path), *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT).returncode
 
 
 def table_rows(name: str) -> list[str]:

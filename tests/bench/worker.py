@@ -11,6 +11,7 @@ from averaging import variants as averaging_variants
 from interleave import Variant, interleave
 from learners import Shape as ImageShape
 from learners import variants as learner_variants
+from sma import variants as sma_variants
 from training import Bench, recipe
 
 from hpcsgd.comm.abort import abort_on_failure
@@ -38,6 +39,7 @@ LEARNERS: dict[str, tuple[ModelConfig, ImageShape, int, int, int]] = {
     "learners_resnet_4x8": (ModelConfig(name="resnet20"), (3, 32, 32), 4, 8, 2),
 }
 """Model, images, learners, batch, steps of a repetition."""
+UPDATES = {"sma_update": (ModelConfig(name="resnet20"), 4)}
 LOGGING = {"logging_small": (SMALL, 100)}
 LANES = 4
 """Loops of one variant: where its memory happens to lie makes a loop up to 3 % faster or slower for good."""
@@ -49,6 +51,8 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
         return list(averaging_variants(comm, SHAPES[name]))
     if name in LEARNERS:
         return list(learner_variants(*LEARNERS[name]))
+    if name in UPDATES:
+        return list(sma_variants(*UPDATES[name], comm))
     if name in SYNC:
         model, block = SYNC[name]
         bench = Bench(comm, directory, model, block, warm_steps=3)
