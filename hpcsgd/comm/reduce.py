@@ -55,8 +55,8 @@ class FlatReducer:
             DivergedError: on all ranks, it was not.
         """
         if self.guard is not None:
-            heads = torch.stack([chunk[0] for chunk in self.cut(flat)]).sum()
-            self.guard.after(heads, what, among_all=self.comm.size == self.guard.comm.size)
+            heads = flat[:: self._chunk_numel(flat)]
+            self.guard.after(heads.sum(), what, among_all=self.comm.size == self.guard.comm.size)
 
     def reduce_(
         self, flat: Tensor, scale: float, ready: torch.cuda.Event | None, guard: FiniteGuard | None = None
@@ -89,8 +89,12 @@ class FlatReducer:
 
     def cut(self, flat: Tensor) -> tuple[Tensor, ...]:
         """The chunks of the 1-d ``flat``, as views of it."""
-        numel = max(1, self.chunk_bytes // flat.element_size())
+        numel = self._chunk_numel(flat)
         return flat.split(numel) if flat.numel() > numel else (flat,)
+
+    def _chunk_numel(self, flat: Tensor) -> int:
+        """Elements of a chunk of ``flat``."""
+        return max(1, self.chunk_bytes // flat.element_size())
 
     def _sum_on_host(self, values: Array, scale: float) -> None:
         """Replace host ``values`` by ``scale`` times their sum, while they are in cache."""
