@@ -7,21 +7,12 @@ one minibatch that differ in warm-up or scaling rule alone are a *comparison*.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from run_groups import by_seed, differing, frozen, rate_text, way, work
 from run_logs import Entry, ranks_text
 
-CONDUCT = (
-    *("run_dir", "resume", "resume_other_size", "overwrite", "progress", "on_failure"),
-    *("device", "share_gpu", "threads", "data.dir", "comm", "log", "checkpoint", "faults", "evaluate"),
-)
-"""Keys and sections that say how a run is conducted, not what is trained."""
-BATCH = ("local_batch_size", "global_batch_size", "accumulation_steps")
-RULE = ("learning_rate.base", "learning_rate.base_batch_size", "learning_rate.scaling_rule")
-WARMUP = ("learning_rate.warmup", "learning_rate.warmup_epochs", "learning_rate.warmup_start")
 WARMUPS = {"none": "no warm-up", "constant": "constant warm-up", "gradual": "gradual warm-up"}
 RULES = {"linear": "linear", "sqrt": "square-root", "none": "unscaled"}
 ORDER = (
@@ -97,13 +88,6 @@ def kind_text(rule: str, warmup: str) -> str:
     return WARMUPS[warmup] if rule == "linear" else f"{RULES[rule]} η, {WARMUPS[warmup]}"
 
 
-def rate_text(config: dict[str, Any]) -> str:
-    """The peak learning rate as a formula in the minibatch kn."""
-    rate = config.get("learning_rate", {})
-    base, batch, rule = rate.get("base", math.nan), rate.get("base_batch_size", "?"), rate.get("scaling_rule", "none")
-    return f"η = {base:g}" + {"linear": f"·kn/{batch}", "sqrt": f"·√(kn/{batch})", "none": ""}[rule]
-
-
 def told_apart(settings: Sequence[Setting], texts: Sequence[str]) -> list[tuple[Setting, str]]:
     """Settings with what figures call them; how the minibatch is cut is added where texts are the same."""
     return [
@@ -114,22 +98,23 @@ def told_apart(settings: Sequence[Setting], texts: Sequence[str]) -> list[tuple[
 
 def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     """All settings, by workload in the order of the entries, then by kind, series and minibatch."""
-    works = {item.name: _workload(item) for item in entries}
-    ways = {item.name: _way(item) for item in entries}
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
-    for item in entries:
+    works = {item.name: work(item) for item in entries}
+    ways = {item.name: way(item) for item in entries}
+    work_texts, way_texts = differing(works), differing(ways, said=("rate", "warmup"))
+
+    def key(item: Entry) -> Hashable:
         size = (item.world_size, item.local_batch_size, item.run.config.get("accumulation_steps", 1))
-        groups.setdefault((_frozen(works[item.name]), _frozen(ways[item.name]), *size), []).append(item)
-    work_texts, way_texts = _differing(works), _differing(ways)
+        return frozen(works[item.name]), frozen(ways[item.name]), *size
+
     settings = []
-    for same in groups.values():
+    for same in by_seed(entries, key):
         first = same[0]
         rate = first.run.config.get("learning_rate", {})
         warmup = str(rate.get("warmup", "none"))
         texts = (rate_text(first.run.config), WARMUPS[warmup], way_texts[first.name], work_texts[first.name])
         settings.append(
             Setting(
-                tuple(sorted(same, key=lambda item: (item.run.config.get("seed", 0), item.name))),
+                same,
                 "; ".join(filter(None, (", ".join(texts[:2]), *texts[2:]))),
                 work_texts[first.name],
                 str(rate.get("scaling_rule", "none")),
@@ -181,44 +166,3 @@ def _nearest(smallest: Sequence[Setting], compared: Sequence[Setting]) -> Settin
     """The baseline: of a series with one of the compared, where there is one."""
     series = {setting.series for setting in compared}
     return next((setting for setting in smallest if setting.series in series), smallest[0])
-
-
-def _workload(item: Entry) -> dict[str, str]:
-    """What is trained, but for minibatch, learning rate's size, warm-up and seed."""
-    apart = (*CONDUCT, *BATCH, *RULE, *WARMUP, "seed")
-    return {key: str(value) for key, value in _dotted(item.run.config) if not _is_in(key, apart)}
-
-
-def _way(item: Entry) -> dict[str, str]:
-    """Learning rate's rule and warm-up; the length and start of a warm-up only where there is one."""
-    config = item.run.config
-    way = {"rate": rate_text(config), "warmup": str(config.get("learning_rate", {}).get("warmup", "none"))}
-    if way["warmup"] != "none":
-        way |= {key: str(value) for key, value in _dotted(config) if key in WARMUP[1:]}
-    return way
-
-
-def _dotted(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The keys of a configuration, ``section.key`` in sections, with their values."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}.{name}", own) for name, own in value.items())
-        else:
-            yield key, value
-
-
-def _is_in(key: str, names: Sequence[str]) -> bool:
-    """Whether a dotted key is one of ``names`` or in one of these sections."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def _frozen(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """Something to group by."""
-    return tuple(sorted(values.items()))
-
-
-def _differing(values: dict[str, dict[str, str]]) -> dict[str, str]:
-    """What tells each run from the others, in words; keys that rate and warm-up say already are left out."""
-    keys = dict.fromkeys(key for own in values.values() for key in own if key not in ("rate", "warmup"))
-    apart = [key for key in keys if len({own[key] for own in values.values() if key in own}) > 1]
-    return {name: ", ".join(f"{key}: {own[key]}" for key in apart if key in own) for name, own in values.items()}

@@ -15,7 +15,6 @@ from goyal_settings import (
     find_series,
     find_settings,
     kind_text,
-    rate_text,
 )
 from run_logs import Entry
 from tests.single.analysis.goyal_runs import goyal_entry
@@ -128,10 +127,3 @@ def test_the_length_of_a_warm_up_that_there_is_not_makes_no_difference(tmp_path:
         ("η = 0.1·kn/256, gradual warm-up; learning_rate.warmup_epochs: 1.0", 1),
         ("η = 0.1·kn/256, gradual warm-up; learning_rate.warmup_epochs: 2.0", 1),
     ]
-
-
-@pytest.mark.parametrize(
-    ("rule", "text"), [("linear", "η = 0.1·kn/256"), ("sqrt", "η = 0.1·√(kn/256)"), ("none", "η = 0.1")]
-)
-def test_the_rate_as_a_formula(rule: str, text: str) -> None:
-    assert rate_text({"learning_rate": {"base": 0.1, "base_batch_size": 256, "scaling_rule": rule}}) == text
