@@ -56,7 +56,7 @@ class Entry:
     @property
     def learners_per_rank(self) -> int:
         """Models that each rank trains."""
-        return learners_per_rank(self.run.config)
+        return learners_per_rank(self.run)
 
     @property
     def first_step(self) -> int:
@@ -118,9 +118,27 @@ def algorithm_text(config: dict[str, Any]) -> str:
     return text
 
 
-def learners_per_rank(config: dict[str, Any]) -> int:
-    """Models that each rank trains."""
-    return int(config.get("learners_per_rank") or 1)
+def learners_per_rank(run: Run) -> int:
+    """Models that each rank trains; where the recipe left the number to the tuner, as the log says it was run."""
+    asked = run.config.get("learners_per_rank") or 1
+    if not isinstance(asked, str):
+        return int(asked)
+    known = run.provenance
+    if known.get("learners_per_rank"):
+        return int(known["learners_per_rank"])
+    if known.get("num_learners"):
+        return max(1, int(known["num_learners"]) // _first_world_size(run))
+    chosen = run.tuner[run.tuner["decision"].isin(("start", "taken"))]["learners"]
+    if len(chosen):
+        return int(chosen.iloc[-1])
+    # The samples of a rank's fullest step are those of all its learners.
+    local = run.config.get("local_batch_size") or known.get("local_batch_size")
+    return max(1, round(float(run.iterations["num_samples"].max()) / float(local))) if local else 1
+
+
+def _first_world_size(run: Run) -> int:
+    """Ranks of the first segment."""
+    return int(run.segments["world_size"].iloc[0]) if len(run.segments) else max(1, len(run.ranks))
 
 
 def ranks_text(count: int) -> str:
@@ -135,8 +153,8 @@ def entry(run: Run, name: str) -> Entry:
     local = run.config.get("local_batch_size")
     if local is None:
         # Ranks that are lost leave the local batch size of the others as it is.
-        first_size = int(segments["world_size"].iloc[0]) if len(segments) else world_size
-        local = float(run.config.get("global_batch_size") or float("nan")) / first_size / learners_per_rank(run.config)
+        given = float(run.config.get("global_batch_size") or float("nan"))
+        local = given / _first_world_size(run) / learners_per_rank(run)
     summary = run.rank_axis == "statistic"
     last = run.iterations[run.iterations["segment"] == run.iterations["segment"].max()]
     logged = 0 if summary else int(last["rank"].nunique())

@@ -206,3 +206,20 @@ class FakeRun:
 def constant(seconds: float, num_steps: int, world_size: int) -> NDArray[np.float64]:
     """The same seconds in every step on every rank."""
     return np.full((num_steps, world_size), float(seconds))
+
+
+def trial(learners: int, decision: str, samples_per_second: float = 100.0, **values: object) -> dict[str, object]:
+    """A row of the tuner's table: what it found with so many learners a rank, and what it decided."""
+    return {
+        "learners": learners,
+        "against": 0,
+        "engine": "loop",
+        "num_windows": 3,
+        "samples_per_second": samples_per_second,
+        "samples_per_second_min": 0.9 * samples_per_second,
+        "samples_per_second_max": 1.1 * samples_per_second,
+        "gain": float("nan"),
+        "decision": decision,
+        "reason": "",
+        **values,
+    }

@@ -10,7 +10,7 @@ import run_logs
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.study_file import Entry as Planned
 from hpcsgd.record.study_file import Study
-from tests.single.analysis.fake_runs import FakeRun, constant
+from tests.single.analysis.fake_runs import FakeRun, constant, trial
 
 
 def simple(num_steps: int = 3, ranks: int = 2, **options: object) -> FakeRun:
@@ -62,6 +62,23 @@ def test_learners_of_a_rank_count_in_the_batch(tmp_path: Path) -> None:
     for entry in run_logs.load([str(tmp_path)])[0]:
         assert (entry.local_batch_size, entry.global_batch_size) == (16, 128)
         assert entry.label.endswith("2 ranks of 4 learners")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"provenance": {"learners_per_rank": 4, "num_learners": 8}},
+        {"provenance": {"num_learners": 8}},
+        {"tuner": [trial(1, "start"), trial(4, "taken"), trial(6, "refused"), trial(8, "impossible")]},
+        {},
+    ],
+)
+def test_learners_that_the_tuner_chose_are_read_from_the_log(tmp_path: Path, told: dict[str, object]) -> None:
+    """2 ranks of 4 learners of 8 samples: told by the provenance, the trials, or the 32 samples of a step."""
+    run = simple(config={"learners_per_rank": "auto", "local_batch_size": 8}, **told).write(tmp_path / "run")
+    (entry,), _ = run_logs.load([str(run)])
+    assert (entry.learners_per_rank, entry.local_batch_size, entry.global_batch_size) == (4, 8, 64)
+    assert entry.label.endswith("2 ranks of 4 learners")
 
 
 def test_labels_tell_algorithm_ranks_and_status(tmp_path: Path) -> None:
