@@ -142,7 +142,7 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
     """
     width, height = figure.get_size_inches()
     if labels:
-        columns = max(1, min(len(labels), int((width - 0.1) / (0.06 * max(map(len, labels)) + 0.6))))
+        columns = max(1, min(len(labels), int((width - 0.1) / label_width(labels))))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.2)
         height += LEGEND_ROW * math.ceil(len(labels) / columns) + 0.1
     lines = textwrap.wrap(caption, int(CAPTION_CHARACTERS * (width - 0.2)))
@@ -154,6 +154,11 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, below / height, 1, 1 - below / height))
+
+
+def label_width(labels: Sequence[str]) -> float:
+    """Inches of one column of a legend."""
+    return 0.06 * max(map(len, labels), default=0) + 0.6
 
 
 def log2_axis(ax: Axes, which: Literal["x", "y"], values: Iterable[float], *, as_power: bool = False) -> None:

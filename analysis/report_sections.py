@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import crossbow
 import goyal
 import learning_curves
 import scaling
@@ -99,6 +100,37 @@ SECTIONS = (
             "goyal_timing": "Time per iteration and per epoch against the minibatch.",
             "goyal_throughput": "Images a second against ranks, with the ideal line.",
             "goyal_schedules": "The learning rate of every update, as run.",
+        },
+    ),
+    Section(
+        "crossbow",
+        "Several learners and model averaging",
+        "The figures of Crossbow 2019: what do more learners on a device, small batches and averaging around a central "
+        "model (SMA) buy? The time to an accuracy is the product of two things: how many epochs it takes (statistical "
+        "efficiency) and how long an epoch takes (hardware efficiency). The accuracy of a run is the median of its "
+        "last 5 evaluations.",
+        partial(crossbow.draw, skip=DEFAULT_SKIP),
+        Entry,
+        {
+            "crossbow_hardware": "Rises as far as another learner finds the device idle; where it is flat, more "
+            "learners only share it.",
+            "crossbow_statistical": "Flat: k learners learn as much in an epoch as one. What rises with k must be "
+            "earned back by throughput. Crosses: runs that never reached the target.",
+            "crossbow_time": "Further left is better. A method that learns less in an epoch may still be first, if its "
+            "epochs are short; compare rows on the same ranks and devices.",
+            "crossbow_convergence": "Whichever line is highest at the time you have. The dashed line is the target.",
+            "crossbow_utilisation": "Where one learner of a small batch leaves the device idle, others can use it; "
+            "near 100 % nothing is left for them. Busy is not fast: see the throughput.",
+            "crossbow_learners": "The right panel is what counts: it falls as long as throughput grows more than "
+            "epochs do; the best m is at its lowest point.",
+            "crossbow_methods": "After the same epochs. Differences within the spread of seeds say nothing; with one "
+            "seed a setting there is no spread to see.",
+            "crossbow_period": "A longer period saves communication (right) and may cost accuracy (left); the middle "
+            "says whether it pays.",
+            "crossbow_rates": "Best inside, falling on both sides: a line that is best at its end calls for more "
+            "rates, and methods are compared fairly only at their best.",
+            "crossbow_tuner": "The tuner keeps a number of learners whose gain over the one before, above the points, "
+            "is large enough; the ring is what the run was trained with. Whiskers show how noisy the windows were.",
         },
     ),
     Section(
