@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -11,27 +12,59 @@ from hpcsgd.config import ModelConfig
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.models import build_model
+from hpcsgd.models.densenet import DenseNet
+from hpcsgd.models.vgg import Vgg11
+from hpcsgd.models.wide_resnet import WideResNet
 
 CPU = torch.device("cpu")
 Build = Callable[[int], nn.Module]
 
 
-def with_dropout(seed: int) -> nn.Module:
+def seeded(make: Callable[[], nn.Module]) -> Build:
+    """A network whose parameters depend on the seed alone."""
+
+    def build(seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make()
+
+    return build
+
+
+@seeded
+def with_dropout() -> nn.Module:
     """Dropout behind a convolution and behind a linear layer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(1, 3, 3, padding=1),
-            nn.BatchNorm2d(3),
-            nn.ReLU(),
-            nn.Dropout(0.3),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(48, 12),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(12, 5),
-        )
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 12),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(12, 5),
+    )
+
+
+@seeded
+def vgg11_narrow() -> nn.Module:
+    """VGG-11 with a sixteenth of its filters or fewer."""
+    with mock.patch("hpcsgd.models.vgg.STAGES", ((4,), (8,), (8, 8), (8, 8), (8, 8))):
+        return Vgg11(3, 5)
+
+
+@seeded
+def densenet_small() -> nn.Module:
+    """DenseNet with 2 layers a block and growth 4, in the place of 12 and 12."""
+    return DenseNet(3, 2, 4, 5)
+
+
+@seeded
+def wide_resnet_small() -> nn.Module:
+    """WideResNet with a block a stage, not widened, in the place of 4 blocks, 10 times as wide."""
+    return WideResNet(3, 1, 1, 5)
 
 
 def of_package(name: str, shape: tuple[int, int, int] = (1, 12, 12), **settings: object) -> Build:

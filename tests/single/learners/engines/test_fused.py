@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcsgd.config import OptimizerConfig
+from hpcsgd.config import ModelConfig, OptimizerConfig
+from hpcsgd.config.workload import LANGUAGE_MODELS, ModelName
 from hpcsgd.learners.engines.base import Engine, NotPossibleError
 from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.stack_sgd import StackSGD
-from tests.single.learners.engines.engine_nets import CPU, batch, make, of_package, with_dropout
+from hpcsgd.models import build_model
+from tests.single.learners.engines.engine_nets import (
+    CPU,
+    batch,
+    densenet_small,
+    make,
+    of_package,
+    vgg11_narrow,
+    wide_resnet_small,
+    with_dropout,
+)
 
 SMALL = {
     "linear": (of_package("fully_connected", widths=()), (1, 12, 12), 50),
-    "fully connected": (of_package("fully_connected", widths=(16, 8)), (1, 12, 12), 50),
+    "fully_connected": (of_package("fully_connected", widths=(16, 8)), (1, 12, 12), 50),
     "dropout": (with_dropout, (1, 8, 8), 50),
     "lenet": (of_package("lenet"), (1, 12, 12), 50),
     "simple_cnn_narrow": (of_package("simple_cnn_narrow", (1, 4, 4)), (1, 4, 4), 50),
-    "simple_cnn_base": (of_package("simple_cnn_base", (1, 4, 4)), (1, 4, 4), 5),
-    "simple_cnn_wide": (of_package("simple_cnn_wide", (1, 4, 4)), (1, 4, 4), 2),
+    "simple_cnn_base": (of_package("simple_cnn_base", (1, 4, 4)), (1, 4, 4), 50),
     "resnet8": (of_package("resnet8", (1, 8, 8)), (1, 8, 8), 50),
+    # Images of which the last convolution still sees 2x2 pixels: BatchNorm of two values amplifies rounding 1e9 times.
+    "vgg11": (vgg11_narrow, (3, 32, 32), 50),
+    "densenet40_12": (densenet_small, (3, 8, 8), 50),
+    "wideresnet28_10": (wide_resnet_small, (3, 8, 8), 50),
+    # More of the same layers: a few steps.
+    "simple_cnn_wide": (of_package("simple_cnn_wide", (1, 4, 4)), (1, 4, 4), 2),
     "resnet20": (of_package("resnet20", (3, 8, 8)), (3, 8, 8), 5),
+    "resnet32": (of_package("resnet32", (3, 8, 8)), (3, 8, 8), 3),
+    "resnet56": (of_package("resnet56", (3, 8, 8)), (3, 8, 8), 2),
 }
+"""Networks, images and steps. What is too large for a test is of the package's own class, with fewer layers or filters.
+"""
 Shape = tuple[int, int, int]
 
 
@@ -80,7 +102,7 @@ def test_float32_to_1e_5() -> None:
         assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("name", ["fully connected", "dropout", "lenet", "resnet8"])
+@pytest.mark.parametrize("name", SMALL)
 def test_a_learner_does_not_feel_the_data_of_another(name: str) -> None:
     build, shape, _ = SMALL[name]
     results = []
@@ -90,7 +112,7 @@ def test_a_learner_does_not_feel_the_data_of_another(name: str) -> None:
         if changed:
             images[2] = 7 - images[2]
         FusedEngine(stack).forward_backward(images, labels, 2.0)
-        results.append(stack.gradients.clone())
+        results.append(torch.cat((stack.gradients, stack.statistics), dim=1))
     same = [torch.equal(a, b) for a, b in zip(*results, strict=True)]
     assert same == [True, True, False, True]
 
@@ -120,6 +142,18 @@ def test_learners_can_be_dropped_between_steps() -> None:
         train(engine, stack, 2, shape)
         stacks.append(stack)
     torch.testing.assert_close(stacks[1].parameters, stacks[0].parameters, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_models_are_refused(name: str) -> None:
+    model = build_model(ModelConfig(name=name, embedding=8, hidden=8), (6,), 5, 0)  # type: ignore[arg-type]
+    with pytest.raises(NotPossibleError, match="the fused engine has no form of .*: choose the engine loop"):
+        FusedEngine(ReplicaStack([Replica(model, CPU, torch.float64, channels_last=False)]))
+
+
+def test_no_model_is_left_out() -> None:
+    from_torchvision = {"resnet50"}
+    assert set(get_args(ModelName)) == set(SMALL) - {"linear", "dropout"} | set(LANGUAGE_MODELS) | from_torchvision
 
 
 class Sees(nn.Module):
