@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from hpcsgd.algorithms.stability import effective_alpha, stability_bound
 from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import ReplicasDifferError
+from hpcsgd.data.shards import Tail, steps_per_epoch
+from hpcsgd.errors import ReplicasDifferError, UsageError
+from hpcsgd.learners.engines.choose import ON_CPU
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
     assert_bits,
     assert_close,
     block_size,
     built,
+    digest,
     make_config,
-    momentum_vector,
     num_versions,
     stack,
     train,
@@ -31,14 +34,26 @@ from tests.parallel.laws.common import (
     vector,
 )
 from tests.parallel.laws.consensus import everything, four_more_steps, resume, save
+from tests.parallel.laws.learners import ENOUGH, convolutional, flat
 from tests.parallel.laws.local_sgd import in_order
-from tests.parallel.laws.registry import law
+from tests.parallel.laws.registry import WORLD_SIZES, Law, law
 from tests.parallel.laws.simulation import Simulation
 
 
-def dropping(world_size: int, num_samples: int = 60) -> dict[str, Any]:
+def on_every_split(**values: list[Any]) -> Callable[[Law], Law]:
+    """Register a law of SMA for ranks x learners a rank, among them 1x1, 1x4, 2x2, 4x1 and 3x2, on every engine."""
+
+    def register(function: Law) -> Law:
+        for learners, sizes in ((1, WORLD_SIZES), (2, (2, 3)), (4, (1,))):
+            law(sizes=sizes, learners=[learners], engine=list(ON_CPU), **values)(function)
+        return function
+
+    return register
+
+
+def dropping(num_learners: int, num_samples: int = 60, tail: Tail = "drop") -> dict[str, Any]:
     """A learning rate that drops before the steps 2 and 6."""
-    per_epoch = num_samples // (3 * world_size) if num_samples == 60 else -(-num_samples // (3 * world_size))
+    per_epoch = steps_per_epoch(num_samples, 3 * num_learners, tail)
     return {"warmup": "none", "milestones": (2 / per_epoch, 6 / per_epoch)}
 
 
@@ -53,6 +68,16 @@ def algorithm_of(parts: Parts) -> SMA:
     """The algorithm, by its own type."""
     assert isinstance(parts.algorithm, SMA)
     return parts.algorithm
+
+
+def all_learners(comm: Communicator, parts: Parts) -> Tensor:
+    """The parameters of all learners of all ranks, [k, P]."""
+    return stack(comm, parts.learners.parameters).flatten(0, 1)
+
+
+def num_different(comm: Communicator, parts: Parts) -> int:
+    """How many different learners there are, bit by bit."""
+    return len({digest(learner) for learner in all_learners(comm, parts)})
 
 
 class SlowSMA(Simulation):
@@ -107,12 +132,16 @@ class SlowSMA(Simulation):
                 self.set_momentum(j, torch.zeros_like(self.z))
 
 
-def check_against_simulation(config: RunConfig, comm: Communicator, steps: int = 9) -> set[str]:
+def check_against_simulation(
+    config: RunConfig, comm: Communicator, network: Callable[[], nn.Module] | None = None, steps: int = 9
+) -> set[str]:
     """Every learner and the central model equal the simulation's at every step; the kinds of averaging."""
     kinds = set()
-    with built(config, comm) as parts:
-        blocks = [rank // block_size(comm.size) for rank in range(comm.size)]
-        reference = SlowSMA(config, comm.size, parts.plan.learning_rate, blocks)
+    with built(config, comm, network) as parts:
+        own = len(parts.learners)
+        blocks = [j // own // block_size(comm.size) for j in range(comm.size * own)]
+        start = network() if network is not None else None
+        reference = SlowSMA(config, len(blocks), parts.plan.learning_rate, blocks, start)
         per_epoch = parts.plan.steps_per_epoch
         reference.begin(parts.plan.alpha, {round(m * per_epoch) for m in config.learning_rate.milestones})
         algorithm = algorithm_of(parts)
@@ -121,10 +150,14 @@ def check_against_simulation(config: RunConfig, comm: Communicator, steps: int =
             if step + 1 in reference.drops and config.algorithm.resolved_restart != "none":
                 continue  # the package begins again after this step, the simulation before the next
             what = f"step {step}"
-            assert_close(vector(parts.replica.module), vector(reference.models[comm.rank]), what=what)
-            assert_close(momentum_vector(parts), reference.momentum(comm.rank), what=f"momentum at {what}")
+            for row, replica in enumerate(parts.learners.replicas):
+                j = comm.rank * own + row
+                assert_close(flat(replica.module), flat(reference.models[j]), what=f"learner {j} at {what}")
+                momentum = in_order(parts, replica.momentum)
+                assert_close(momentum, reference.momentum(j), what=f"momentum of learner {j} at {what}")
             algorithm.check()
             assert_close(in_order(parts, algorithm.central.model), reference.z, what=f"central model at {what}")
+            # One model a rank, however many learners it has.
             assert done.num_bytes == (8 * parts.replica.parameters.numel() if done.action is not Action.NONE else 0)
     return kinds
 
@@ -133,78 +166,105 @@ def check_against_simulation(config: RunConfig, comm: Communicator, steps: int =
 def every_step_equals_the_simulation(comm: Communicator, period: int, restart: str, overlap: bool) -> None:
     config = make_config(
         algorithm=section(comm.size, sync_period=period, restart=restart),
-        learning_rate=dropping(comm.size, 12 * comm.size + 1),
+        learning_rate=dropping(comm.size, 12 * comm.size + 1, "keep"),
         data={"tail": "keep", "synthetic_train_samples": 12 * comm.size + 1},
         comm={"overlap": overlap},
     )
     assert check_against_simulation(config, comm) == ({"global"} if period == 1 else {"none", "global"})
 
 
-@law(restart=["reset", "none"], alpha=[None, 0.1])
-def two_levels_equal_the_simulation(comm: Communicator, restart: str, alpha: float | None) -> None:
+@law(restart=["reset", "none"], alpha=[None, 0.1], learners=[1, 2])
+def two_levels_equal_the_simulation(comm: Communicator, restart: str, alpha: float | None, learners: int) -> None:
     two = section(comm.size, sync_period=1, block_sync_period=2, restart=restart, alpha=alpha)
     if comm.size == 1:
         two["alpha"] = 0.3
-    config = make_config(algorithm=two, learning_rate=dropping(comm.size))
+    rate = dropping(comm.size * learners, 120)
+    config = make_config(algorithm=two, learners_per_rank=learners, learning_rate=rate, data=ENOUGH)
     assert check_against_simulation(config, comm) == {"block", "global"}
 
 
-@law(sizes=(1,), period=[1, 2])
-def alone_and_without_a_correction_it_is_plain_sgd(comm: Communicator, period: int) -> None:
+@on_every_split()
+def learners_of_every_split_equal_the_same_simulation(comm: Communicator, learners: int, engine: str) -> None:
+    """So splits of as many learners train alike, and the sums of a rank and then of all ranks are the flat sum."""
+    config = make_config(
+        algorithm=section(comm.size, sync_period=2),
+        learning_rate=dropping(comm.size * learners, 120),
+        data=ENOUGH,
+        learners_per_rank=learners,
+        engine=engine,
+    )
+    assert check_against_simulation(config, comm, convolutional) == {"none", "global"}
+
+
+@law(sizes=(1,), period=[1, 2], engine=list(ON_CPU))
+def alone_and_without_a_correction_it_is_plain_sgd(comm: Communicator, period: int, engine: str) -> None:
     results = []
-    for algorithm in ({"name": "sync_sgd"}, {"name": "ea_sgd", "alpha": 0.0, "sync_period": period}):
-        with built(make_config(algorithm=algorithm), comm) as parts:
+    alone = {"name": "ea_sgd", "alpha": 0.0, "sync_period": period}
+    for algorithm, passes in (({"name": "sync_sgd"}, "loop"), ({"name": "sync_sgd"}, engine), (alone, engine)):
+        with built(make_config(algorithm=algorithm, engine=passes), comm, convolutional) as parts:
             train(parts)
             results.append(parts.replica.state.clone())
-    assert_bits(results[1], results[0])
+    assert_close(results[2], results[0])
+    assert_bits(results[2], results[1])
 
 
-@law(sizes=(2, 3, 4))
-def without_momentum_the_central_model_becomes_the_mean_of_the_learners_before_their_step(comm: Communicator) -> None:
-    with built(make_config(algorithm={"name": "ea_sgd"}), comm) as parts:
+@on_every_split()
+def without_momentum_the_central_model_becomes_the_mean_of_the_learners_before_their_step(
+    comm: Communicator, learners: int, engine: str
+) -> None:
+    # Another alpha in the recipe, which refuses 1/k where there is one learner.
+    config = make_config(algorithm={"name": "ea_sgd", "alpha": 0.01}, learners_per_rank=learners, engine=engine)
+    with built(config, comm, convolutional) as parts:
         central = algorithm_of(parts).central
+        algorithm_of(parts).alpha = 1 / parts.plan.num_learners
         parts.algorithm.start()
         for step in range(6):
             # Whatever it was.
             central.model.add_(torch.sin(step + torch.arange(central.model.numel())))
-            mean = stack(comm, parts.replica.parameters).mean(dim=0)
+            mean = all_learners(comm, parts).mean(dim=0)
             train(parts, step + 100, step + 101)
             assert_close(central.model, mean)
 
 
-@law(sizes=(2, 3, 4), mu=[0.0, 0.6])
-def corrections_sum_to_their_closed_form(comm: Communicator, mu: float) -> None:
-    config = make_config(algorithm=section(comm.size, alpha=0.3, central_momentum=mu))
-    with built(config, comm) as parts:
-        central = algorithm_of(parts).central
+@on_every_split(mu=[0.0, 0.6])
+def corrections_sum_to_their_closed_form(comm: Communicator, learners: int, engine: str, mu: float) -> None:
+    method = section(comm.size, alpha=0.2, central_momentum=mu)
+    config = make_config(algorithm=method, learners_per_rank=learners, engine=engine)
+    with built(config, comm, convolutional) as parts:
+        central, k = algorithm_of(parts).central, parts.plan.num_learners
         parts.algorithm.start()
         before = previous = central.model.clone()
         for step in range(6):
-            mean = stack(comm, parts.replica.parameters).mean(dim=0)
+            mean = all_learners(comm, parts).mean(dim=0)
             train(parts, step + 100, step + 101)
-            expected = before + comm.size * 0.3 * (mean - before) + mu * (before - previous)
+            expected = before + k * 0.2 * (mean - before) + mu * (before - previous)
             assert_close(central.model, expected, what="the form with z_prev")
             before, previous = central.model.clone(), before
 
 
-@law(restart=["reset", "keep"], overlap=[False, True])
-def after_a_restart_every_learner_is_the_central_model_at_rest(comm: Communicator, restart: str, overlap: bool) -> None:
+@on_every_split(restart=["reset", "keep"], overlap=[False, True])
+def after_a_restart_every_learner_is_the_central_model_at_rest(
+    comm: Communicator, learners: int, engine: str, restart: str, overlap: bool
+) -> None:
     config = make_config(
         algorithm=section(comm.size, restart=restart, sync_period=2),
-        learning_rate=dropping(comm.size),
+        learning_rate=dropping(comm.size * learners, 120),
+        data=ENOUGH,
         comm={"overlap": overlap},
+        learners_per_rank=learners,
+        engine=engine,
     )
-    with built(config, comm) as parts:
+    with built(config, comm, convolutional) as parts:
         central, drops, seen = algorithm_of(parts).central, parts.plan.learning_rate.drops, 0
         for step, _ in training(parts):
             if drops(step + 1):
                 seen += 1
                 assert_bits(parts.replica.parameters, central.model)
-                assert num_versions(comm, parts.replica.parameters) == 1
+                assert num_different(comm, parts) == 1
                 assert not central.velocity.any()
-                assert parts.replica.momentum.any() == (restart == "keep")
+                assert all(momentum.any() == (restart == "keep") for momentum in parts.learners.momentum)
             elif seen:
-                assert num_versions(comm, parts.replica.parameters) == comm.size
+                assert num_different(comm, parts) == parts.plan.num_learners
     assert seen == 2
 
 
@@ -231,21 +291,22 @@ class Flat(nn.Module):
         return (0 * self.place).expand(len(images), 3)
 
 
-def gaps(comm: Communicator, alpha: float, steps: int, **changes: Any) -> list[Tensor]:
-    """The mean gap of learners and central model after each global averaging on a flat loss."""
+def gaps(comm: Communicator, learners: int, alpha: float, steps: int, every: int = 1, **changes: Any) -> list[Tensor]:
+    """The mean gap of learners and central model on a flat loss: at first, and after each ``every``-th step."""
     plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
     # The recipe's alpha is a sound one; the law's need not be.
-    config = make_config(algorithm=section(comm.size, alpha=0.01, restart="none", **changes), optimizer=plain)
-    with built(config, comm, Flat) as parts:
-        algorithm = algorithm_of(parts)
+    method = section(comm.size, alpha=0.01, restart="none", **changes)
+    with built(make_config(algorithm=method, optimizer=plain, learners_per_rank=learners), comm, Flat) as parts:
+        algorithm, seen = algorithm_of(parts), []
         algorithm.alpha = alpha
         parts.algorithm.start()
-        parts.replica.parameters[:3].add_(torch.tensor([1.0, 2.0, 3.0]) * (1 + comm.rank % block_size(comm.size)))
-        seen = [stack(comm, parts.replica.parameters).mean(dim=0)[:3] - algorithm.central.model[:3]]
-        parts.timer.begin(0)
-        for step in range(steps):
-            if parts.algorithm.step(step, 0.1, 3).action is Action.GLOBAL:
-                seen.append(stack(comm, parts.replica.parameters).mean(dim=0)[:3] - algorithm.central.model[:3])
+        for j, learner in enumerate(parts.learners.parameters):
+            learner[:3].add_(torch.tensor([1.0, 2.0, 3.0]) * (1 + j + comm.rank % block_size(comm.size)))
+        for step in range(steps + 1):
+            if step % every == 0:
+                seen.append((all_learners(comm, parts).mean(dim=0) - algorithm.central.model)[:3])
+            parts.timer.begin(step)
+            parts.algorithm.step(step, 0.1, 3 * learners)
     return seen
 
 
@@ -255,25 +316,60 @@ def predicted(start: Tensor, alpha: float, num_learners: int, mu: float, times: 
     return start * float(np.linalg.matrix_power(matrix, times)[0, 0])
 
 
-@law(mu=[0.0, 0.5, 0.9], factor=[0.999, 1.001])
-def the_bound_on_alpha_is_where_learners_and_central_model_part(comm: Communicator, mu: float, factor: float) -> None:
-    alpha, steps = factor * stability_bound(comm.size, mu), 40
-    seen = gaps(comm, alpha, steps, central_momentum=mu)
+@law(mu=[0.0, 0.5, 0.9], factor=[0.999, 1.001], learners=[1, 2])
+def the_bound_on_alpha_is_where_learners_and_central_model_part(
+    comm: Communicator, mu: float, factor: float, learners: int
+) -> None:
+    num_learners = comm.size * learners
+    alpha = factor * stability_bound(num_learners, mu)
+    seen = gaps(comm, learners, alpha, 40, central_momentum=mu)
     for times, gap in enumerate(seen):
-        assert_close(gap, predicted(seen[0], alpha, comm.size, mu, times), 1e-10)
+        assert_close(gap, predicted(seen[0], alpha, num_learners, mu, times), 1e-10)
     # Far on, by the closed form that was just held: the oscillation's own factor is above or below 1.
-    later, much_later = (predicted(seen[0], alpha, comm.size, mu, n).abs() for n in (4000, 8000))
+    later, much_later = (predicted(seen[0], alpha, num_learners, mu, n).abs() for n in (4000, 8000))
     assert bool((much_later < later / 2).all()) == (factor < 1)
     assert bool((much_later > later * 2).all()) == (factor > 1)
 
 
-@law(sizes=(2, 4), period=[2, 3], mu=[0.0, 0.9])
-def two_levels_close_the_gap_as_one_with_another_alpha(comm: Communicator, period: int, mu: float) -> None:
-    alpha, learners = 0.2 / comm.size, block_size(comm.size)
-    seen = gaps(comm, alpha, 6 * period, central_momentum=mu, block_sync_period=period)
-    effective = effective_alpha(alpha, learners, period)
+@law(sizes=(1, 2), mu=[0.0, 0.9], factor=[0.999, 1.001], learners=[1, 3])
+def a_long_run_on_a_flat_loss_comes_together_within_the_bound_only(
+    comm: Communicator, mu: float, factor: float, learners: int
+) -> None:
+    alpha = factor * stability_bound(comm.size * learners, mu)
+    # What dies out fast is gone after 60 steps.
+    _, early, *_, late = (gap.abs() for gap in gaps(comm, learners, alpha, 600, 60, central_momentum=mu))
+    assert bool((late < early / 2).all()) if factor < 1 else bool((late > early * 2).all())
+
+
+@law(learners=[1, 2], mu=[0.0, 0.9])
+def an_alpha_outside_of_the_bound_is_refused_with_it(comm: Communicator, learners: int, mu: float) -> None:
+    k = comm.size * learners
+    bound = 2 * (1 + mu) / (k + 1 + mu)
+    named = f"(1 + mu) / (k + 1 + mu) = {bound:.6g} for k = {k} learners and central momentum {mu:g}"
+    cases = [(0.999 * bound, None), (1.001 * bound, named)]
+    if k == 1 and mu == 0:
+        cases += [(None, "swap places for ever"), (1.0, "swap places for ever")]
+    for alpha, expected in cases:
+        method = section(comm.size, alpha=alpha, central_momentum=mu)
+        said = None
+        try:
+            with built(make_config(algorithm=method, learners_per_rank=learners), comm):
+                pass
+        except UsageError as error:
+            said = str(error)
+        assert said is None if expected is None else said is not None and expected in said, (alpha, said)
+
+
+@law(sizes=(2, 4), period=[2, 3], mu=[0.0, 0.9], learners=[1, 2])
+def two_levels_close_the_gap_as_one_with_another_alpha(
+    comm: Communicator, period: int, mu: float, learners: int
+) -> None:
+    num_learners = comm.size * learners
+    alpha = 0.2 / num_learners
+    seen = gaps(comm, learners, alpha, 6 * period, period, central_momentum=mu, block_sync_period=period)
+    effective = effective_alpha(alpha, block_size(comm.size) * learners, period)
     for times, gap in enumerate(seen):
-        assert_close(gap, predicted(seen[0], effective, comm.size, mu, times))
+        assert_close(gap, predicted(seen[0], effective, num_learners, mu, times))
 
 
 @law(dtype=["float32", "float64"], period=[1, 2])
