@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, RunConfig
+from hpcsgd.data.shards import steps_per_epoch
 from hpcsgd.errors import UsageError
+from hpcsgd.learners.engines.choose import ON_CPU
 from hpcsgd.passes import choose
 from hpcsgd.record import load_run
+from hpcsgd.record.checkpoint import find_checkpoints
 from hpcsgd.resume import capture, put_back
 from hpcsgd.train import consensus_model, run
 from tests.parallel.laws.batch_norm import network
@@ -51,8 +55,8 @@ def unnormed() -> nn.Module:
 
 
 def with_dropout() -> nn.Module:
-    """Half of the features dropped."""
-    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)))
+    """The same with half of the features dropped."""
+    return seeded(lambda: nn.Sequential(*list(convolutional())[:-1], nn.Dropout(0.5), nn.Linear(64, 3)))
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:
@@ -164,9 +168,10 @@ def a_tail_that_not_all_learners_share_is_the_ranks_own(comm: Communicator, name
 
 @law(sizes=(1, 2), name=["sync_sgd", "sma"], engine=["loop", "fused", "threads", "auto"])
 def every_engine_gives_the_same_training(comm: Communicator, name: str, engine: str) -> None:
-    config = replace(make_config(algorithm=section_of(name), data=ENOUGH), learners_per_rank=3)
-    expected = follow(replace(config, engine="loop"), comm, convolutional)
-    ours = follow(replace(config, engine=engine), comm, convolutional)  # type: ignore[arg-type]
+    data = ENOUGH | {"crop_padding": 1, "flip": True}
+    config = replace(make_config(algorithm=section_of(name), data=data), learners_per_rank=3)
+    expected = follow(replace(config, engine="loop"), comm, with_dropout)
+    ours = follow(replace(config, engine=engine), comm, with_dropout)  # type: ignore[arg-type]
     for field in ("states", "statistics", "consensus"):
         assert_close(getattr(ours, field), getattr(expected, field), TOLERANCE, f"{field} of {engine}")
 
@@ -209,42 +214,87 @@ def an_engine_that_is_not_possible_here_is_refused(comm: Communicator, engine: s
         assert f"engine is {engine}, which does not run on the cpu: choose one of auto, loop, fused" in str(error)
 
 
-@law(sizes=(2,), name=["sync_sgd", "local_sgd", "sma"], engine=["fused", "auto"])
-def a_stopped_run_of_learners_ends_with_the_same_bits(comm: Communicator, name: str, engine: str) -> None:
+def check_stopped_run(comm: Communicator, section: dict[str, Any], engine: str, *stops: int) -> None:
+    """A run of two learners a rank, whose rate drops before step 4, is resumed at ``stops`` to the same bits."""
     with shared_folder(comm) as folder:
 
         def recipe(where: str, engine: str) -> RunConfig:
             config = logged(comm, "sync_sgd", "mpi", folder / where)
-            section = AlgorithmConfig(**section_of(name))
-            return replace(config, algorithm=section, local_batch_size=2, learners_per_rank=2, engine=engine)  # type: ignore[arg-type]
+            per_epoch = steps_per_epoch(config.data.synthetic_train_samples, 4 * comm.size, config.data.tail)
+            rate = replace(config.learning_rate, warmup_epochs=3 / per_epoch, milestones=(4 / per_epoch,))
+            keeping = replace(config.checkpoint, every_steps=8)
+            config = replace(config, algorithm=AlgorithmConfig(**section), learning_rate=rate, checkpoint=keeping)
+            return replace(config, local_batch_size=2, learners_per_rank=2, engine=engine)  # type: ignore[arg-type]
 
-        stop_and_go_on(comm, recipe("stopped", engine), 3, 5, 8)
+        stop_and_go_on(comm, recipe("stopped", engine), *stops)
         stopped = load_run(folder / "stopped") if comm.rank == 0 else None
         # The same engine as that of the first start: timings might choose another one now.
         chosen = comm.broadcast_object(stopped.provenance["engine"] if stopped is not None else "")
         run(recipe("whole", chosen), comm)
+        ours, theirs = (state_of(folder / where, comm.rank) for where in ("stopped", "whole"))
+        assert_same_state(ours, theirs)
         if stopped is not None:
             whole = load_run(folder / "whole")
             assert_same_run(stopped, whole)
+            assert stopped.segments["first_step"].tolist() == [0, *stops]
             assert (stopped.provenance["engine_seconds"] is not None) == (engine == "auto")
             assert stopped.provenance["num_learners"] == 2 * comm.size
             rows = stopped.iterations
             assert rows["num_samples"].max() == 4 and rows["loss"].notna().all()
 
 
-@law(sizes=(2,))
-def a_checkpoint_of_learners_gives_back_every_row_and_stream(comm: Communicator) -> None:
-    config = replace(make_config(algorithm=section_of("sma"), data=ENOUGH), learners_per_rank=2)
+def state_of(path: Path, rank: int) -> dict[str, Any]:
+    """What a rank's latest checkpoint, before the last step, holds of the training."""
+    latest = find_checkpoints(path)[0][0]
+    assert latest.step == 8
+    state = latest.load(rank)
+    return {name: state[name] for name in ("state", "statistics", "counts", "algorithm", "random")}
+
+
+def assert_same_state(got: Any, expected: Any, what: str = "checkpoint") -> None:
+    """Equal to the last bit, however deep."""
+    if isinstance(expected, (dict, list)):
+        assert len(got) == len(expected), what
+        for name in expected if isinstance(expected, dict) else range(len(expected)):
+            assert_same_state(got[name], expected[name], f"{what}.{name}")
+    elif isinstance(expected, Tensor):
+        assert_bits(got, expected, what)
+    else:
+        assert got == expected, (what, got, expected)
+
+
+@law(sizes=(2,), name=["sync_sgd", "local_sgd"], engine=["fused", "auto"])
+def a_stopped_run_of_learners_ends_with_the_same_bits(comm: Communicator, name: str, engine: str) -> None:
+    check_stopped_run(comm, section_of(name), engine, 3, 5, 8)
+
+
+@law(sizes=(1, 2), engine=[*ON_CPU, "auto"])
+def sma_stopped_within_a_period_and_after_a_restart_ends_with_the_same_bits(comm: Communicator, engine: str) -> None:
+    # The steps 2, 5 and 8 end a period, and step 3 with a restart.
+    check_stopped_run(comm, section_of("sma", sync_period=3), engine, 2, 4, 7)
+
+
+@law(sizes=(1, 2), engine=list(ON_CPU), first=[2, 4, 7])
+def a_checkpoint_of_learners_gives_back_every_row_and_stream(comm: Communicator, engine: str, first: int) -> None:
+    """Dropout's streams too; 2 and 7 are within a period, 4 follows a restart."""
+    per_epoch = 120 // (6 * comm.size)
+    config = make_config(
+        algorithm=section_of("sma", sync_period=3),
+        data=ENOUGH,
+        learning_rate={"warmup": "none", "milestones": (4 / per_epoch,)},
+        learners_per_rank=2,
+        engine=engine,
+    )
     with built(config, comm, with_dropout) as parts:
-        for _ in training(parts, 0, 3):
+        for _ in training(parts, 0, first):
             pass
-        saved = capture(parts, 3)
-        for _ in training(parts, 3, 6):
+        saved = capture(parts, first)
+        for _ in training(parts, first, 9):
             pass
-        expected = parts.learners.state.clone()
+        expected = capture(parts, 9)
     with built(config, comm, with_dropout) as parts:
-        parts.algorithm.start(3)
+        parts.algorithm.start(first)
         put_back(parts, saved)
-        for _ in training(parts, 3, 6):
+        for _ in training(parts, first, 9):
             pass
-        assert_bits(parts.learners.state, expected)
+        assert_same_state(capture(parts, 9), expected)
