@@ -1,4 +1,4 @@
-"""Several learners a rank: K ranks with m learners train as K m ranks with one (algorithms.md, section 3)."""
+"""Several learners a rank: K ranks with m learners train as K m ranks with one (Crossbow 2019, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local, post-local and hierarchical local SGD (algorithms.md, section 2), against a simulation of all ranks."""
+"""Local, post-local and hierarchical local SGD (Lin 2020, sections 3 and 4), against a simulation of all ranks."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ MODULES = (
     "batch_norm",
     "consensus",
     "sma",
+    "stability",
     "learners",
     "tuning",
     "evaluation",

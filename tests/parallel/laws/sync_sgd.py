@@ -1,4 +1,4 @@
-"""Synchronous SGD (algorithms.md, section 1), against torch.optim.SGD on the union of the ranks' batches."""
+"""Synchronous SGD (Goyal 2017, section 2), against torch.optim.SGD on the union of the ranks' batches."""
 
 from __future__ import annotations
 
