@@ -209,8 +209,7 @@ def _make_learners(
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    # The dropout of one learner a rank draws from torch's own stream.
-    return ReplicaStack(replicas, seeds if own > 1 else ())
+    return ReplicaStack(replicas, seeds)
 
 
 def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig:

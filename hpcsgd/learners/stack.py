@@ -31,8 +31,7 @@ class ReplicaStack:
 
         Args:
             replicas: at least one, all of one architecture, device and type.
-            seeds: of the learners' random streams, as many; unset, 0, 1, ...; none at all: dropout draws from torch's
-                own stream.
+            seeds: of the learners' random streams, as many; unset, 0, 1, ...
         """
         first = replicas[0]
         assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
@@ -47,8 +46,7 @@ class ReplicaStack:
         self.decay_from = first.decay_from
         for j, replica in enumerate(self.replicas):
             replica.move_to(self.state[j], self.gradients[j], self.statistics[j], self.counts[j])
-        seeds = range(m) if seeds is None else seeds
-        self.generators = give_streams([r.module for r in self.replicas], seeds, device) if seeds else []
+        self.generators = give_streams([r.module for r in self.replicas], seeds or range(m), device)
         self._split()
 
     def _split(self) -> None:

@@ -176,18 +176,18 @@ def every_engine_gives_the_same_training(comm: Communicator, name: str, engine: 
         assert_close(getattr(ours, field), getattr(expected, field), TOLERANCE, f"{field} of {engine}")
 
 
-@law(name=["sync_sgd", "local_sgd", "sma"])
-def learners_have_shares_and_streams_of_their_own(comm: Communicator, name: str) -> None:
-    config = replace(make_config(algorithm=section_of(name), data=ENOUGH), learners_per_rank=2)
+@law(name=["sync_sgd", "local_sgd", "sma"], learners=[1, 2])
+def learners_have_shares_and_streams_of_their_own(comm: Communicator, name: str, learners: int) -> None:
+    config = replace(make_config(algorithm=section_of(name), data=ENOUGH), learners_per_rank=learners)
     with built(config, comm, with_dropout) as parts:
         parts.algorithm.start()
         images, _ = parts.loader.batch(0)
         every = stack(comm, images).flatten(0, 1)
-        assert len(torch.unique(every.flatten(1), dim=0)) == 3 * 2 * comm.size
+        assert len(torch.unique(every.flatten(1), dim=0)) == 3 * learners * comm.size
         masks = [torch.rand(4, generator=generator) for generator in parts.learners.generators]
-        assert len(torch.unique(stack(comm, torch.stack(masks)).flatten(0, 1), dim=0)) == 2 * comm.size
+        assert len(torch.unique(stack(comm, torch.stack(masks)).flatten(0, 1), dim=0)) == learners * comm.size
     if comm.size > 1:
-        against_one_rank(comm, 2, with_dropout, algorithm=section_of(name), data=ENOUGH)
+        against_one_rank(comm, learners, with_dropout, algorithm=section_of(name), data=ENOUGH)
 
 
 @law(sizes=(1, 2))
