@@ -23,6 +23,7 @@ def choose(parts: Parts) -> None:
         images[:, :size],
         labels[:, :size],
         label_smoothing=parts.config.label_smoothing,
+        meet=parts.comm.barrier,
         gather=parts.comm.allgather_object,
     )
     parts.engine, parts.engine_tables = choice.engine, choice.tables

@@ -70,9 +70,12 @@ def choose_engine(
     label_smoothing: float = 0.0,
     rounds: int = 5,
     factories: Mapping[str, Factory] | None = None,
+    meet: Callable[[], None] = lambda: None,
     gather: Callable[[Table], Sequence[Table]] = lambda table: [table],
 ) -> Choice:
     """Time all engines and take the fastest. Collective if ``gather`` is. The stack is left as it was, to the bit.
+
+    Ranks of one machine share its cores and its memory: all of them time the same engine at the same time.
 
     Args:
         stack: the learners.
@@ -81,6 +84,7 @@ def choose_engine(
         label_smoothing: of the loss.
         rounds: times that every engine is timed, in turn, after one pass to warm up; the median counts.
         factories: engines by name; unset, all of the device. "loop" must be there.
+        meet: returns when all ranks have called it; unset, there is one.
         gather: gives the tables of all ranks to each of them; unset, this process decides alone.
 
     Raises:
@@ -94,6 +98,7 @@ def choose_engine(
     streams = stack.random_states()
     for round_ in range(rounds + 1):
         for name, factory in factories.items():
+            meet()
             if name in reasons:
                 continue
             try:

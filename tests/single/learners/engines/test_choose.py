@@ -64,6 +64,18 @@ def test_an_engine_without_memory_is_not_possible() -> None:
         choose_engine(stack, *batch(0, 2, 4, SHAPE), factories={"loop": LoopEngine, "broken": Broken})
 
 
+def test_ranks_meet_before_every_timing_even_of_what_is_not_possible_on_one() -> None:
+    meetings = 0
+
+    def meet() -> None:
+        nonlocal meetings
+        meetings += 1
+
+    factories = {"loop": LoopEngine, "hungry": Hungry}
+    choose_engine(make(with_dropout, 2), *batch(0, 2, 4, SHAPE), rounds=3, factories=factories, meet=meet)
+    assert meetings == (1 + 3) * 2
+
+
 def test_what_does_not_convert_is_not_possible() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(64), torch.nn.Linear(64, 5))
     stack = ReplicaStack([Replica(module, torch.device("cpu"), torch.float64, channels_last=False)])
