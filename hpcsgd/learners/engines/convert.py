@@ -39,9 +39,9 @@ class Step:
 class Program:
     """Steps; value 0 is the input, the last step's result the logits [m, n, classes]."""
 
+    copies: ops.Copies
     steps: list[Step] = field(default_factory=list)
     num_values: int = 1
-    copies: ops.Copies = field(default_factory=ops.Copies)
     anchor: Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
 
     def __call__(self, batches: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ class _Tracer(fx.Tracer):
         return isinstance(m, StreamDropout) or super().is_leaf_module(m, module_qualified_name)
 
 
-def convert(stack: ReplicaStack) -> Program:
-    """The passes of all learners of ``stack`` as one program.
+def convert(stack: ReplicaStack, order: torch.memory_format) -> Program:
+    """The passes of all learners of ``stack`` as one program, for filters in ``order``.
 
     Raises:
         NotPossibleError: the model has a part that has no fused form; its path and type are named.
@@ -83,7 +83,7 @@ def convert(stack: ReplicaStack) -> Program:
     except Exception as error:  # whatever the model's own code does with a symbol
         kind = type(stack.module).__name__
         raise NotPossibleError(f"the fused engine cannot follow the forward pass of {kind}: {error}") from error
-    converter = _Converter(stack)
+    converter = _Converter(stack, Program(ops.Copies(order)))
     for node in graph.nodes:
         converter.add(node)
     return converter.finish()
@@ -92,13 +92,13 @@ def convert(stack: ReplicaStack) -> Program:
 class _Converter:
     """Goes through the graph and keeps the place and the form of each value."""
 
-    def __init__(self, stack: ReplicaStack) -> None:
+    def __init__(self, stack: ReplicaStack, program: Program) -> None:
         self.stack, self.m = stack, len(stack)
         first = stack.replicas[0]
         self.slots = {id(p): slot for p, slot in zip(first.trainable, first.slots, strict=True)}
         self.norms = {id(norm): slot for norm, slot in zip(first.norms, first.norm_slots, strict=True)}
-        self.program = Program()
-        self.copies = self.program.copies
+        self.program = program
+        self.copies = program.copies
         self.places: dict[fx.Node, tuple[int, Form]] = {}
         self.norms_seen: list[str] = []
 

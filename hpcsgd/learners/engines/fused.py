@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpcsgd.learners.engines.base import Normaliser
 from hpcsgd.learners.engines.convert import convert
+from hpcsgd.learners.engines.ops import memory_order
 from hpcsgd.learners.stack import ReplicaStack
 
 
@@ -24,16 +25,17 @@ class FusedEngine:
         """
         self.stack = stack
         self.label_smoothing = label_smoothing
-        self._convert()
+        self._convert(memory_order(stack.state.device, num_images=2))
 
-    def _convert(self) -> None:
-        self._program = convert(self.stack)
+    def _convert(self, order: torch.memory_format) -> None:
+        self._program = convert(self.stack, order)
         self._size = len(self.stack)
 
     def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        if len(self.stack) != self._size:
-            self._convert()
+        order = memory_order(images.device, labels.shape[1])
+        if len(self.stack) != self._size or order is not self._program.copies.order:
+            self._convert(order)
         if not self.stack.module.training:
             self.stack.module.train()
         logits = self._program(images)
@@ -52,7 +54,7 @@ class FusedEngine:
     def logits(self, images: Tensor) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         if len(self.stack) != self._size:
-            self._convert()
+            self._convert(self._program.copies.order)
         module = self.stack.module
         training = module.training
         module.eval()

@@ -43,7 +43,9 @@ class Copies:
     All are copied in one call before a pass, and one call brings the results back after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: torch.memory_format = torch.contiguous_format) -> None:
+        """``order``: how filters lie in memory."""
+        self.order = order
         self._rows: list[Tensor] = []
         self._dense: list[Tensor] = []
         self._gradients: list[Tensor] = []
@@ -52,7 +54,9 @@ class Copies:
 
     def weights(self, weights: Weights) -> Tensor:
         """The copy of a parameter, a leaf of autograd."""
-        leaf = weights.values.flatten(0, 1).clone().requires_grad_()
+        dense = weights.values.flatten(0, 1)
+        order = self.order if dense.dim() == 4 else torch.contiguous_format
+        leaf = dense.clone(memory_format=order).requires_grad_()
         self._add(weights.values, leaf)
         self.leaves.append(leaf)
         self._gradients.append(weights.gradients)
@@ -87,12 +91,15 @@ class Copies:
             torch._foreach_add_(rows, [g.unflatten(0, t.shape[:2]) for g, t in zip(gradients, rows, strict=True)])
 
 
+def memory_order(device: torch.device, num_images: int) -> torch.memory_format:
+    """The order in which grouped convolutions of so many images of a learner are fastest."""
+    return torch.channels_last if device.type == "cpu" and num_images > 1 else torch.contiguous_format
+
+
 def as_images(batches: Tensor) -> Tensor:
-    """[m, n, C, H, W] to [n, m C, H, W], in the memory order that the CPU's grouped convolutions are fastest in."""
+    """[m, n, C, H, W] to [n, m C, H, W], in :func:`memory_order`."""
     images = batches.transpose(0, 1).flatten(1, 2)
-    if images.device.type == "cpu" and len(images) > 1:
-        return images.contiguous(memory_format=torch.channels_last)
-    return images
+    return images.contiguous(memory_format=memory_order(images.device, len(images)))
 
 
 def as_features(images: Tensor, num_learners: int) -> Tensor:
