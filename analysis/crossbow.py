@@ -123,7 +123,7 @@ def write_times(study: Study, place: int, output: Output) -> list[str]:
         notes = (TARGET_NOTE, TIME_NOTE, "Large points: median over runs; small points: runs.", MISSED_NOTE)
         text = caption(study, output, *notes, target=True)
         output.files += crossbow_figures.time_figure(
-            study.settings, study.table, study.runs, output.directory, time, text
+            study.timed(), study.table, study.runs, output.directory, time, text
         )
     shown = study.drawable(study.shown)
     if not shown:
@@ -155,7 +155,7 @@ def write_methods(study: Study, place: int, output: Output) -> list[str]:
         return [f"{name} ({study.task}) is not drawn: no SMA or EA-SGD beside another method; {MISSING_METHODS}."]
     text = caption(study, output, BAND_NOTE, FINAL_NOTE, "Large points: median over runs.", METHODS_NOTE)
     output.files += crossbow_figures.methods_figure(
-        shown, study.curves, study.runs, study.accuracy_label, output.directory, name, text
+        shown, study.drawable(study.shown), study.curves, study.runs, study.accuracy_label, output.directory, name, text
     )
     wanted = {"sma": "SMA", "ea_sgd": "EA-SGD", "sync_sgd": "synchronous or plain SGD"}
     lacking = [text for key, text in wanted.items() if key not in methods]

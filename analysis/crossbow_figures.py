@@ -100,8 +100,6 @@ def _time_row(ax: Axes, place: int, seconds: pd.Series, row: pd.Series, factor: 
         ax.plot([0.96], [place], transform=ax.get_yaxis_transform(), color=color, **NOT_REACHED)
         text = f"{missed} of {int(row['num_known'])}  "
         ax.text(0.95, place, text, transform=ax.get_yaxis_transform(), fontsize=7, va="center", ha="right", color=color)
-    elif not row["num_known"]:
-        ax.text(0.97, place, "not known", transform=ax.get_yaxis_transform(), fontsize=7, va="center", ha="right")
 
 
 def curve_panel(
@@ -134,10 +132,12 @@ def curve_panel(
     ax.set_xlim(left=0)
 
 
-def curves_legend(settings: Sequence[Setting], target: float) -> tuple[list[Any], list[str]]:
-    """What the lines of :func:`curve_panel` are."""
+def curves_legend(
+    settings: Sequence[Setting], target: float, others: Sequence[Setting] = ()
+) -> tuple[list[Any], list[str]]:
+    """What the lines of :func:`curve_panel` are; ``others``: see :func:`crossbow_settings.labels`."""
     handles = [Line2D([], [], **figures.run_style(place)) for place in range(len(settings))]
-    names = labels(settings)
+    names = labels(settings, others)
     if not math.isnan(target):
         handles.append(Line2D([], [], **TARGET))
         names.append(f"target: {100 * target:g} %")
@@ -171,6 +171,7 @@ def convergence_figure(
 
 def methods_figure(
     settings: Sequence[Setting],
+    others: Sequence[Setting],
     curves: pd.DataFrame,
     runs: pd.DataFrame,
     label: str,
@@ -182,6 +183,7 @@ def methods_figure(
 
     Args:
         settings: a line each.
+        others: settings that they were chosen from.
         curves: rows of :func:`crossbow_tables.curve_table`.
         runs: rows of :func:`crossbow_tables.run_table`.
         label: of the axes of accuracies.
@@ -189,7 +191,7 @@ def methods_figure(
         name: of the files.
         caption: below the panels.
     """
-    handles, names = curves_legend(settings, math.nan)
+    handles, names = curves_legend(settings, math.nan, others)
     figure, axes = figures.new_figure(1, 2, panel=(legend_room(7.4, names) / 2, 3.0), width_ratios=[3, 2])
     own = curves[curves["setting"].isin([setting.name for setting in settings])]
     curve_panel(axes[0, 0], settings, own, "epoch", 1.0, math.nan)

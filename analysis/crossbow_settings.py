@@ -164,9 +164,9 @@ def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     return sorted(settings, key=place)
 
 
-def labels(settings: Sequence[Setting]) -> list[str]:
-    """What a figure calls these settings: what tells them from one another."""
-    found = texts({setting.name: facts(setting.entries[0]) for setting in settings})
+def labels(settings: Sequence[Setting], others: Sequence[Setting] = ()) -> list[str]:
+    """What a figure calls these settings: what tells them from one another, and from ``others`` of their task."""
+    found = texts({setting.name: facts(setting.entries[0]) for setting in (*settings, *others)})
     return [found[setting.name] for setting in settings]
 
 

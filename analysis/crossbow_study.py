@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 import crossbow_figures
 import crossbow_tables
@@ -128,10 +129,23 @@ class Study:
         self.table = crossbow_tables.setting_table(self.settings, self.runs)
         self.curves = crossbow_tables.curve_table(self.settings)
         self.utilisation = crossbow_tables.utilisation_table(self.runs)
-        self.sweeps = {
-            sweep.name: crossbow_tables.sweep_table(self.runs, entries, sweep.x, sweep.leave) for sweep in SWEEPS
-        }
+        self.sweeps = {sweep.name: self._rows(sweep) for sweep in SWEEPS}
         self.accuracy_label = crossbow_tables.accuracy_label(self.runs)
+
+    def _rows(self, sweep: Sweep) -> pd.DataFrame:
+        """Rows of a figure over a size; where it is about a target, of the runs that tell of it, if any do."""
+        runs = self.runs
+        told = runs["epochs_to_target"].notna()
+        if any(panel.to_target for panel in sweep.panels) and told.any():
+            runs = runs[told]
+        names = set(runs["run"])
+        entries = [item for item in self.entries if item.name in names]
+        return crossbow_tables.sweep_table(runs, entries, sweep.x, sweep.leave)
+
+    def timed(self) -> list[Setting]:
+        """The settings with runs that reach the target, or end without it."""
+        told = set(self.table.loc[self.table["num_known"] > 0, "setting"])
+        return [setting for setting in self.settings if setting.name in told]
 
     def drawable(self, settings: Sequence[Setting]) -> list[Setting]:
         """Those of some settings that have a curve to end with; of many the best, the best of each method among them.
