@@ -163,7 +163,7 @@ class _Converter:
         mean, variance = self.stack.stacked(slot, means), self.stack.stacked(slot, variances)
         scale, shift = (self.copies.weights(self._weights(node, part)) for part in (layer.weight, layer.bias))
         mean, variance = self.copies.statistics(mean), self.copies.statistics(variance)
-        self._emit(node, ops.BatchNorm(layer, scale, shift, mean, variance), (Form.IMAGES,), Form.IMAGES)
+        self._emit(node, ops.BatchNorm(layer, self.copies, scale, shift, mean, variance), (Form.IMAGES,), Form.IMAGES)
 
     def _function(self, node: fx.Node) -> None:
         """A function or a method of tensors."""

@@ -93,6 +93,17 @@ def test_fused_equals_the_loop_at_other_batches(n: int) -> None:
     torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
 
 
+def test_batches_of_one_image_and_of_several_take_turns() -> None:
+    build, shape, _ = SMALL["resnet8"]
+    loop, fused = (make(build, 3) for _ in range(2))
+    for engine in (LoopEngine(loop), FusedEngine(fused)):
+        for step, n in enumerate((3, 1, 1, 2)):
+            engine.forward_backward(*batch(step, 3, n, shape), float(n))
+    torch.testing.assert_close(fused.gradients, loop.gradients, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
+    assert torch.equal(fused.counts, loop.counts)
+
+
 def test_float32_to_1e_5() -> None:
     build = of_package("fully_connected", widths=(16, 8))
     loop, fused = (make(build, 4, torch.float32) for _ in range(2))
@@ -102,16 +113,17 @@ def test_float32_to_1e_5() -> None:
         assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
 
+@pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("name", SMALL)
-def test_a_learner_does_not_feel_the_data_of_another(name: str) -> None:
+def test_a_learner_does_not_feel_the_data_of_another(name: str, n: int) -> None:
     build, shape, _ = SMALL[name]
     results = []
     for changed in (False, True):
         stack = make(build, 4)
-        images, labels = batch(0, 4, 2, shape)
+        images, labels = batch(0, 4, n, shape)
         if changed:
             images[2] = 7 - images[2]
-        FusedEngine(stack).forward_backward(images, labels, 2.0)
+        FusedEngine(stack).forward_backward(images, labels, float(n))
         results.append(torch.cat((stack.gradients, stack.statistics), dim=1))
     same = [torch.equal(a, b) for a, b in zip(*results, strict=True)]
     assert same == [True, True, False, True]
