@@ -16,6 +16,7 @@ import pandas as pd
 
 from crossbow_settings import Setting, lines, num_learners, sync_period
 from goyal_tables import ERROR_SPLITS, LAST_EPOCHS, error_split, last_error
+from hpcsgd.record.schema import TAKEN
 from hpcsgd.record.summary import counted
 from iteration_tables import kept_iterations, record_iterations
 from run_logs import Entry, ranks_text
@@ -258,7 +259,7 @@ def tuner_table(entries: Sequence[Entry]) -> pd.DataFrame:
         table = item.run.tuner.reset_index(drop=True)
         if table.empty:
             continue
-        kept = table.index[table["decision"].isin(("start", "taken"))]
+        kept = table.index[table["decision"].isin(TAKEN)]
         table.insert(0, "run", item.name)
         table.insert(1, "trial", table.index + 1)
         table["chosen"] = table.index == (kept[-1] if len(kept) else -1)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from hpcsgd.errors import UsageError
 from hpcsgd.record.reader import FILE_NAME, Run, find_runs
+from hpcsgd.record.schema import TAKEN
 from hpcsgd.record.study_file import find_studies
 
 ALGORITHMS = {
@@ -128,7 +129,7 @@ def learners_per_rank(run: Run) -> int:
         return int(known["learners_per_rank"])
     if known.get("num_learners"):
         return max(1, int(known["num_learners"]) // _first_world_size(run))
-    chosen = run.tuner[run.tuner["decision"].isin(("start", "taken"))]["learners"]
+    chosen = run.tuner[run.tuner["decision"].isin(TAKEN)]["learners"]
     if len(chosen):
         return int(chosen.iloc[-1])
     # The samples of a rank's fullest step are those of all its learners.

@@ -155,8 +155,8 @@ def for_timing(config: RunConfig) -> RunConfig:
     return replace(config, comm=replace(config.comm, allreduce="mpi"))
 
 
-def set_learners(parts: Parts, own: int) -> None:
-    """Give this rank ``own`` new learners, at the parameters of the seed, with their plan, engine and data.
+def set_learners(parts: Parts, own: int, engine: str) -> None:
+    """Give this rank ``own`` new learners, at the parameters of the seed, with their plan, ``engine`` and data.
 
     Raises:
         UsageError: so many cannot be.
@@ -164,7 +164,17 @@ def set_learners(parts: Parts, own: int) -> None:
     config, comm = parts.config, parts.comm
     parts.plan = make_plan(config, comm.size * own, parts.plan.num_samples)
     parts.learners = _make_learners(config, comm, parts.new_module, own, parts.learners.state.device)
-    parts.engine = make_engine(config.engine, parts.learners, config.label_smoothing)
+    parts.engine = make_engine(engine, parts.learners, config.label_smoothing)
+    share(parts)
+
+
+def share(parts: Parts) -> None:
+    """Let the loader take the part of the data that is this rank's learners'.
+
+    Raises:
+        UsageError: there is not enough for all learners.
+    """
+    comm, own = parts.comm, len(parts.learners)
     parts.loader.share(comm.rank * own, comm.size * own, own)
 
 
@@ -178,8 +188,7 @@ def join(parts: Parts, config: RunConfig) -> None:
 def fix_learners(parts: Parts, own: int, engine: str) -> None:
     """Give every rank ``own`` new learners for good, whose passes ``engine`` takes. Collective."""
     parts.algorithm.close()
-    agree(parts.comm, lambda: set_learners(parts, own))
-    parts.engine = agree(parts.comm, lambda: make_engine(engine, parts.learners, parts.config.label_smoothing))
+    agree(parts.comm, lambda: set_learners(parts, own, engine))
     join(parts, parts.config)
 
 
@@ -190,13 +199,13 @@ def rebuild(parts: Parts, comm: Communicator) -> None:
         UsageError: so few ranks cannot go on, on all of them alike.
     """
     present = [parts.labels.present[old] for old in comm.allgather_object(parts.comm.rank)]
-    config, plan, own = parts.config, parts.plan, len(parts.learners)
+    config, plan = parts.config, parts.plan
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
-    plan = agree(comm, lambda: make_plan(same_local, comm.size * own, plan.num_samples))
+    plan = agree(comm, lambda: make_plan(same_local, comm.size * len(parts.learners), plan.num_samples))
     parts.timer.clear()
-    parts.loader.share(comm.rank * own, comm.size * own, own)
     parts.comm, parts.places, parts.plan = comm, places, plan
+    share(parts)
     join(parts, config)
     parts.labels = replace(parts.labels, present=present)
 

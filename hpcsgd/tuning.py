@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from hpcsgd.build import Parts, fix_learners, for_timing, join, set_learners
+from hpcsgd.build import Parts, fix_learners, for_timing, join, set_learners, share
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.choose import is_out_of_memory, wait_for
@@ -85,7 +85,7 @@ class Candidate:
         self.own = own
         self.step = 0
         self.failed = False
-        set_learners(self.parts, own)
+        set_learners(self.parts, own, parts.config.engine)
         self.parts.timer.begin(0)
         forward_backward(self.parts, 0, *self.parts.loader.batch(0))
         self.parts.learners.zero_gradients()
@@ -102,16 +102,11 @@ class Candidate:
         self.parts.algorithm.start()
         choose(self.parts)
 
-    def share(self) -> None:
-        """Take this number of learners' part of the data."""
-        comm, own = self.parts.comm, self.own
-        self.parts.loader.share(comm.rank * own, comm.size * own, own)
-
     def window(self, num_steps: int) -> float:
         """Seconds of so many steps on this rank; infinity where memory has run out. Collective."""
         parts = self.parts
         full = max(parts.plan.steps_per_epoch - 1, 1)
-        self.share()
+        share(parts)
         parts.loader.batch(self.step % full)
         wait_for(parts.learners.state.device)
         parts.comm.barrier()

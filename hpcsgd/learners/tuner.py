@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from hpcsgd.config import TunerConfig
 from hpcsgd.errors import UsageError
+from hpcsgd.record.schema import TAKEN
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Search:
         trial = make_trial(learners, self.best, self.measure(learners, self.best, asked), asked)
         self.trials.append(trial)
         self.tell(trial)
-        if trial.decision in ("start", "taken"):
+        if trial.decision in TAKEN:
             self.best = learners
             return True
         return False
@@ -128,4 +129,4 @@ def make_trial(learners: int, against: int, measured: Measured | str, threshold:
 
 def chosen(trials: list[Trial]) -> Trial:
     """The last trial that was taken, or the start."""
-    return next(trial for trial in reversed(trials) if trial.decision in ("start", "taken"))
+    return next(trial for trial in reversed(trials) if trial.decision in TAKEN)

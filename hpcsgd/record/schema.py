@@ -22,6 +22,8 @@ STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
 DECISIONS = ("start", "taken", "refused", "impossible")
+TAKEN = DECISIONS[:2]
+"""The last of these is the run's."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Copies:
     All are copied in one call before a pass, and one call brings the results back after it.
     """
 
-    def __init__(self, order: torch.memory_format = torch.contiguous_format) -> None:
+    def __init__(self, order: torch.memory_format) -> None:
         """``order``: how filters lie in memory."""
         self.order = order
         self._rows: list[Tensor] = []
