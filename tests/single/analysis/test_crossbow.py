@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import crossbow
-import figures
 from tests.single.analysis.crossbow_runs import crossbow_run, write_study
 from tests.single.analysis.fake_runs import trial
+from tests.single.analysis.pictures import few_pixels
 
 FIGURES = (
     *("hardware", "statistical", "time", "convergence", "utilisation", "learners", "methods", "period", "rates"),
@@ -25,19 +25,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that the figures of a whole study went to."""
     root = tmp_path_factory.mktemp("crossbow")
     write_study(root / "runs")
-    before = figures.STYLE["savefig.dpi"]
-    figures.STYLE["savefig.dpi"] = 20
-    try:
+    with few_pixels():
         assert crossbow.main([str(root / "runs"), "--out", str(root / "out"), "--target_accuracy", "0.84"]) == 0
-    finally:
-        figures.STYLE["savefig.dpi"] = before
     return root / "out"
-
-
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few pixels, which are drawn faster."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
 
 
 def test_every_figure_and_table_is_written(drawn: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import figures
 import goyal
 from tests.single.analysis.goyal_runs import goyal_run
+from tests.single.analysis.pictures import few_pixels
 
 FIGURES = ("error", "warmup", "training", "curves", "timing", "throughput", "schedules")
 TABLES = ("settings", "curves", "sizes", "schedules", "runs")
@@ -32,12 +32,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that the figures of a whole study went to."""
     root = tmp_path_factory.mktemp("goyal")
     write_study(root / "runs")
-    before = figures.STYLE["savefig.dpi"]
-    figures.STYLE["savefig.dpi"] = 20
-    try:
+    with few_pixels():
         assert goyal.main([str(root / "runs"), "-o", str(root / "out")]) == 0
-    finally:
-        figures.STYLE["savefig.dpi"] = before
     return root / "out"
 
 
@@ -108,12 +104,6 @@ def test_the_table_of_runs_has_every_run_and_what_became_of_it(drawn: Path) -> N
     assert runs.loc["large-1", "error_percent"] == pytest.approx(13.0)
     notes = (drawn / "goyal_runs.md").read_text()
     assert "none-1: diverged; it is counted beside the mean of its setting, not in it." in notes
-
-
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few pixels, which are drawn faster."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
 
 
 def test_what_a_comparison_lacks_is_said(coarse: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

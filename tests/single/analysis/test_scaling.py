@@ -29,10 +29,7 @@ GOLDEN = """\
 """  # noqa: E501
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few pixels, which are drawn faster."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
+pytestmark = pytest.mark.usefixtures("coarse")
 
 
 def write_size(directory: Path, ranks: int, *, local: int = 0, **options: object) -> Path:

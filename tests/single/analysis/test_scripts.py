@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import figures
 import learning_curves
 import timing_curves
 from tests.single.analysis.fake_runs import FakeRun, constant
@@ -114,12 +113,6 @@ def test_numbers_behind_the_figures(called: tuple[Path, dict[str, object]]) -> N
     results = pd.read_csv(out / "learning_results.csv")
     assert results["best_accuracy"].tolist() == [0.75] * 3
     assert results["best_train_seconds"].tolist() == [55, 55, 55]
-
-
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few pixels, which are drawn faster."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 20)
 
 
 @pytest.mark.usefixtures("coarse")
