@@ -14,7 +14,7 @@ from torch import nn
 
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
-from hpcsgd.algorithms.rows import average_own_, average_rows_, spread_first_
+from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.slow_momentum import SlowMomentum
 from hpcsgd.comm.gradients import GradientAllreduce
@@ -47,7 +47,7 @@ class LocalSGD:
             schedule: the action of each step.
             learners: this rank's models.
             optimizer: their local optimizer.
-            gradients: average of the first learner's gradient over all ranks.
+            gradients: sum of the first learner's gradient over all ranks.
             world: average of parameters over all ranks.
             block: the same over the ranks of this rank's block.
             spans: the clock.
@@ -77,12 +77,10 @@ class LocalSGD:
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`.
 
-        For an averaged gradient, the mean over learners of (sum of losses / (num_global / k)) is the mean over all
-        samples, also where their batches differ (Goyal: normalise by kn). A local step takes its own mean.
+        The gradients of all learners are summed: over kn, also where their batches differ (Goyal). A local step takes
+        its own mean.
         """
-        if self.schedule(step) is Action.GRADIENT:
-            return num_global / (self.reducers[Action.GLOBAL].comm.size * len(self.learners))
-        return max(num_local, 1)
+        return num_global if self.schedule(step) is Action.GRADIENT else max(num_local, 1)
 
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -143,11 +141,11 @@ class LocalSGD:
             self.close()
 
     def _gradient_step(self, rate: float) -> int:
-        """Average the gradients, then update."""
+        """Sum the gradients, then update."""
         # The wait for a GPU's collective is on the GPU's own queue: the host's clock would say nothing of it.
         gradients = self.learners.gradients
         on_host = gradients.device.type == "cpu"
-        average_own_(gradients)
+        sum_own_(gradients)
         if on_host:
             self.spans.enter_sync()
         with self.reducers[Action.GLOBAL].comm.watchdog.watch("gradient allreduce"):

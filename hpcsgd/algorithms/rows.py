@@ -9,18 +9,12 @@ from hpcsgd.comm.reduce import FlatReducer
 
 def average_rows_(rows: Tensor, reducer: FlatReducer) -> int:
     """Replace each of the ``rows`` [m, n] by the mean of all ranks' rows; return the bytes reduced."""
-    first = average_own_(rows)
-    reducer.average_(first)
-    spread_first_(rows)
-    return first.numel() * first.element_size()
-
-
-def average_own_(rows: Tensor) -> Tensor:
-    """Put the mean of this rank's ``rows`` [m, n] into the first one; that row."""
     first = sum_own_(rows)
     if len(rows) > 1:
         first.mul_(1.0 / len(rows))
-    return first
+    reducer.average_(first)
+    spread_first_(rows)
+    return first.numel() * first.element_size()
 
 
 def sum_own_(rows: Tensor) -> Tensor:

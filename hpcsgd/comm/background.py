@@ -16,7 +16,7 @@ from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 
 Event = torch.cuda.Event | None
-Task = tuple[Tensor, float, Event, FiniteGuard | None]
+Task = tuple[Tensor, Event, FiniteGuard | None]
 
 
 class ReducerThread:
@@ -35,15 +35,14 @@ class ReducerThread:
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    def start(self, part: Tensor, scale: float = 1.0, guard: FiniteGuard | None = None) -> None:
-        """Begin to replace ``part`` by ``scale`` times its sum; it is left alone until :meth:`wait`.
+    def start(self, part: Tensor, guard: FiniteGuard | None = None) -> None:
+        """Begin to replace ``part`` by its sum; it is left alone until :meth:`wait`.
 
         Args:
             part: 1-d, contiguous.
-            scale: 1 leaves the sum.
             guard: looks at each chunk just before it is summed.
         """
-        self._tasks.put((part, scale, mark(part), guard))
+        self._tasks.put((part, mark(part), guard))
         self._pending += 1
 
     def wait(self) -> None:
@@ -63,8 +62,8 @@ class ReducerThread:
     def _serve(self) -> None:
         """The thread: sum in the order of the starts."""
         while (task := self._tasks.get()) is not None:
-            part, scale, ready, guard = task
+            part, ready, guard = task
             try:
-                self._done.put((part, self._reducer.reduce_(part, scale, ready, guard)))
+                self._done.put((part, self._reducer.reduce_(part, 1.0, ready, guard)))
             except BaseException as error:  # handed to the thread that waits for the sum
                 self._done.put(error)

@@ -52,21 +52,21 @@ def cut_buckets(starts: Sequence[int], total: int, bucket_numel: int) -> list[in
 
 
 class GradientAllreduce(ABC):
-    """Average of the gradient over ranks."""
+    """Sum of the gradient over ranks: the losses are divided by the samples of all of them before the backward pass."""
 
     name: str
 
-    def __init__(self, buckets: Buckets, *, size: int, overlap: bool) -> None:
+    def __init__(self, buckets: Buckets, *, overlap: bool) -> None:
         """
         Args:
             buckets: the gradient; reduced in place.
-            size: number of ranks.
             overlap: launch buckets during the backward pass.
         """
         self.buckets = buckets
-        self.size = size
         self.overlap = overlap
         self._heads = self.heads()
+        # Without overlap, what the backward pass has left in cache goes first.
+        self._order = range(len(buckets.parts)) if overlap else range(len(buckets.parts))[::-1]
         self._waiting = [0] * len(buckets.parts)
         self._launched = 0
         self._armed = False
@@ -84,7 +84,7 @@ class GradientAllreduce(ABC):
         self._armed = True
 
     def finish(self) -> int:
-        """Reduce what is not yet reduced, wait for all and divide by the ranks.
+        """Reduce what is not yet reduced and wait for all.
 
         Returns:
             the bytes reduced.
@@ -98,7 +98,6 @@ class GradientAllreduce(ABC):
             # A GPU is not waited for at every step: there the losses tell, when they are read.
             for head in self._heads:
                 self.guard.after(head, "the gradient is")
-        self.scale()
         return flat.numel() * flat.element_size()
 
     def heads(self) -> list[Tensor]:
@@ -109,10 +108,6 @@ class GradientAllreduce(ABC):
         """Look at a bucket for what is not finite, before it is launched."""
         if self.guard is not None:
             self.guard.before(part)
-
-    def scale(self) -> None:
-        """From the sums over the ranks to the averages."""
-        self.buckets.flat.mul_(1.0 / self.size)
 
     def close(self) -> None:
         """End it: no more hooks, threads or process groups. Collective; closing twice does nothing."""
@@ -148,20 +143,21 @@ class GradientAllreduce(ABC):
         return hook
 
     def _launch_next(self) -> None:
-        part = self.buckets.parts[self._launched]
+        index = self._order[self._launched]
+        part = self.buckets.parts[index]
         self.look(part)
-        self.launch(self._launched, part)
+        self.launch(index, part)
         self._launched += 1
 
 
 class NoAllreduce(GradientAllreduce):
-    """One rank: the gradient is its own average."""
+    """One rank: the gradient is its own sum."""
 
     name = "none"
 
     def __init__(self, buckets: Buckets) -> None:
         """``buckets`` are left as they are."""
-        super().__init__(buckets, size=1, overlap=False)
+        super().__init__(buckets, overlap=False)
 
     def finish(self) -> int:
         """Nothing is moved."""

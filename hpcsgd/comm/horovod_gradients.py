@@ -31,7 +31,7 @@ class HorovodGradients(GradientAllreduce):
 
         hvd.init(comm=world)
         assert hvd.size() == world.Get_size(), "Horovod sees other ranks than MPI"
-        super().__init__(buckets, size=hvd.size(), overlap=overlap)
+        super().__init__(buckets, overlap=overlap)
         self._hvd = hvd
         self._handles: list[int] = []
 

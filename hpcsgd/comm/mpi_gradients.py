@@ -22,15 +22,15 @@ class MpiGradients(GradientAllreduce):
             overlap: launch buckets during the backward pass.
         """
         self._reducer = reducer
-        super().__init__(buckets, size=reducer.comm.size, overlap=overlap)
+        super().__init__(buckets, overlap=overlap)
         self._thread = ReducerThread(reducer, "gradient-allreduce") if overlap else None
 
     def launch(self, index: int, bucket: Tensor) -> None:
         """Hand the bucket to the thread, or sum it now."""
         if self._thread is None:
-            finish_on_stream(bucket, self._reducer.reduce_(bucket, 1.0 / self.size, mark(bucket), self.guard))
+            finish_on_stream(bucket, self._reducer.reduce_(bucket, 1.0, mark(bucket), self.guard))
         else:
-            self._thread.start(bucket, 1.0 / self.size, self.guard)
+            self._thread.start(bucket, self.guard)
 
     def wait(self) -> None:
         """Wait for the thread; an exception there is raised here."""
@@ -43,9 +43,6 @@ class MpiGradients(GradientAllreduce):
 
     def look(self, part: Tensor) -> None:
         """The reducer looks, chunk by chunk."""
-
-    def scale(self) -> None:
-        """The reducer has done it, chunk by chunk."""
 
     def shut_down(self) -> None:
         """End the thread."""

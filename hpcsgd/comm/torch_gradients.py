@@ -26,7 +26,7 @@ class TorchGradients(GradientAllreduce):
             one_node: all ranks share a node, so that the loopback interface will do.
             overlap: launch buckets during the backward pass.
         """
-        super().__init__(buckets, size=comm.size, overlap=overlap)
+        super().__init__(buckets, overlap=overlap)
         start_process_group(comm, "nccl" if buckets.flat.device.type == "cuda" else "gloo", one_node=one_node)
         self._works: list[dist.Work] = []
 

@@ -209,7 +209,7 @@ def backward_passes_between_steps_do_not_disturb_the_launches(comm: Communicator
         else:
             parts.timer.begin(0)
             images, labels = parts.loader.batch(0)
-            (F.cross_entropy(parts.replica.module(images), labels)).backward()
+            (F.cross_entropy(parts.replica.module(images), labels) / comm.size).backward()
             parts.algorithm.step(0, parts.plan.learning_rate(0), 4)
         ours = vector(parts.replica.module)
         reference = Simulation(config, comm.size, parts.plan.learning_rate)

@@ -85,8 +85,8 @@ def test_synchronous_sgd_sums_each_bucket_of_the_gradient_once() -> None:
     parts = make_parts(CountingCommunicator())
     for action, num_bytes, calls in steps(parts, 3):
         assert action is Action.GRADIENT
-        # From the end: the weights (384 elements are over 1024 bytes only together), then the biases.
-        assert calls == sums(*chunked(FIRST + SECOND), BIASES)
+        # The biases, whose gradients came last, then the weights (384 elements are over 1024 bytes only together).
+        assert calls == sums(BIASES, *chunked(FIRST + SECOND))
         assert num_bytes == 4 * TOTAL
 
 
@@ -184,9 +184,9 @@ def test_finish_averages_once() -> None:
 def test_normaliser_counts_all_samples_for_gradients_and_own_ones_for_local_steps() -> None:
     parts = make_parts(CountingCommunicator(size=4), name="post_local_sgd", local_start="step:5")
     algorithm = parts.algorithm
-    assert algorithm.normaliser(0, 4, 16) == 4
-    assert algorithm.normaliser(0, 3, 9) == 9 / 4
-    assert algorithm.normaliser(0, 0, 3) == 3 / 4
+    assert algorithm.normaliser(0, 4, 16) == 16
+    assert algorithm.normaliser(0, 3, 9) == 9
+    assert algorithm.normaliser(0, 0, 3) == 3
     assert algorithm.normaliser(5, 3, 9) == 3
     assert algorithm.normaliser(5, 0, 9) == 1
 
