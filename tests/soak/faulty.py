@@ -85,7 +85,8 @@ class Injector:
     def _flipped_bit(self) -> None:
         # By the memory, not by torch, which would notice a tensor that changes between forward and backward.
         weight = self.parts.replica.trainable[-1].detach().numpy().reshape(-1)
-        weight.view(np.int32)[3] ^= 1 << int(self.fault.detail)
+        # The largest: the update of a small one would round its lowest bit away.
+        weight.view(np.int32)[np.abs(weight).argmax()] ^= 1 << int(self.fault.detail)
 
     def _full_disk(self) -> None:
         if self.fault.detail == "tmpfs":
