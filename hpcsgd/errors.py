@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,12 +59,19 @@ class DiskError(Exception):
 
 @contextmanager
 def told_as(path: Path) -> Iterator[None]:
-    """Inside, a failure to write is one of ``path``.
+    """Inside, a failure to write is one of ``path``; h5py and torch raise ``RuntimeError`` for some of them.
 
     Raises:
-        DiskError: the body raised ``OSError``.
+        DiskError: the body raised ``OSError`` or ``RuntimeError``.
     """
     try:
         yield
-    except OSError as error:
-        raise DiskError(f"cannot write {path}: {error.strerror or error}; what was kept before is whole") from error
+    except (OSError, RuntimeError) as error:
+        raise DiskError(f"cannot write {path}: {reason(error)}; what was kept before is whole") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read or written, in a few words: the system's own, also where HDF5 has wrapped them."""
+    wrapped = re.search(r"errno = (\d+)", str(error))
+    number = int(wrapped[1]) if wrapped else getattr(error, "errno", None)
+    return os.strerror(number) if number else " ".join(str(error).split()) or type(error).__name__

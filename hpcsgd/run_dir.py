@@ -13,6 +13,7 @@ from typing import Any
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
+from hpcsgd.files import write_whole
 from hpcsgd.recipe import dotted, read_recipe, to_dict, to_yaml
 
 FILES = ("run.h5", "recipe.yaml", "model.pt", "checkpoints")
@@ -143,7 +144,7 @@ def _prepare(path: Path, config: RunConfig) -> None:
             f"{path} holds a run already ({', '.join(present)}): choose another run_dir, set resume: auto to go on "
             "with it, or overwrite: true to replace it"
         )
-    write_atomically(path / "recipe.yaml", to_yaml(config).encode())
+    write_whole(path / "recipe.yaml", to_yaml(config).encode())
     if not goes_on:
         for name in present:
             if name == "checkpoints":
@@ -175,19 +176,6 @@ def _remove(made: list[Path]) -> None:
             directory.rmdir()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_model(path: Path, state: dict[str, Any]) -> None:
     """Write a ``state_dict``; each tensor on its own, not with the flat buffer that it is a view of."""
     import io
@@ -196,4 +184,4 @@ def save_model(path: Path, state: dict[str, Any]) -> None:
 
     content = io.BytesIO()
     torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, content)
-    write_atomically(path, content.getvalue())
+    write_whole(path, content.getvalue())

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hpcsgd.errors import UsageError
+from hpcsgd.files import write_whole
 from hpcsgd.launch import slurm
 from hpcsgd.launch.study import undone_on_failure
 from hpcsgd.record.study_file import FILE_NAME, Entry, Study, load_study
-from hpcsgd.run_dir import write_atomically
 
 
 def write_study(study: Study, scripts: dict[str, str], to_send: Sequence[Entry] = (), *, chain: bool = False) -> None:
@@ -25,7 +25,7 @@ def write_study(study: Study, scripts: dict[str, str], to_send: Sequence[Entry] 
             path = study.path / name
             if not path.exists():
                 files.append(path)
-            write_atomically(path, text.encode())
+            write_whole(path, text.encode())
         if not (study.path / FILE_NAME).exists():
             files.append(study.path / FILE_NAME)
         study.save()

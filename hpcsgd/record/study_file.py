@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import UsageError
+from hpcsgd.files import write_whole
 
 FILE_NAME = "jobs.json"
 VERSION = 1
@@ -59,8 +60,6 @@ class Study:
 
     def save(self) -> None:
         """Write ``jobs.json``, whole or not at all."""
-        # Not at the top: it locks files in a way that not every machine that only reads has.
-        from hpcsgd.run_dir import write_atomically
 
         content = {
             "version": VERSION,
@@ -69,7 +68,7 @@ class Study:
             "max_running": self.max_running,
             "jobs": [dataclasses.asdict(entry) for entry in self.entries],
         }
-        write_atomically(self.path / FILE_NAME, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(self.path / FILE_NAME, (json.dumps(content, indent=1) + "\n").encode())
 
     def with_ids(self, new_ids: Mapping[str, tuple[str, ...]]) -> Study:
         """The study with these jobs added, by the run's name."""

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from hpcsgd.errors import UsageError, told_as
+from hpcsgd.files import write_whole
 
 PACKED = (".tar.xz", ".tar.gz", ".zip")
 """Endings that :func:`pack` writes."""
@@ -116,14 +117,11 @@ def pack(directory: Path, target: Path) -> None:
         raise UsageError(f"{directory}: no such directory")
     if not target.name.endswith(PACKED):
         raise UsageError(f"{target}: the ending says how to pack: {', '.join(PACKED)}")
-    # Not at the top: it locks files in a way that not every machine that only reads has.
-    from hpcsgd.run_dir import write_atomically
-
     name = directory.resolve().name
     files = {"/".join((name, *parts)): path for parts, path in sorted(_all_files(directory))}
     content = _packed_zip(files) if target.name.endswith(".zip") else _packed_tar(files, target.name.endswith(".xz"))
     with told_as(target):
-        write_atomically(target, content)
+        write_whole(target, content)
 
 
 def _all_files(directory: Path) -> Iterator[tuple[Parts, Path]]:

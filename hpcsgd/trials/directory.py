@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import told_as
-from hpcsgd.run_dir import write_atomically
+from hpcsgd.files import write_whole
 from hpcsgd.trials.groups import Group, SizePlan
 
 RECIPE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
@@ -65,14 +65,14 @@ class StudyDirectory:
         """Keep what was settled."""
         with told_as(self.path / PLAN):
             content = json.dumps([plan.to_json() for plan in plans], indent=1)
-            write_atomically(self.path / PLAN, f"{content}\n".encode())
+            write_whole(self.path / PLAN, f"{content}\n".encode())
 
     def add_start(self, provenance: dict[str, object]) -> None:
         """Note a start of the study."""
         path = self.path / PROVENANCE
         with told_as(path):
             starts = json.loads(path.read_text()) if path.exists() else []
-            write_atomically(path, f"{json.dumps([*starts, provenance], indent=1)}\n".encode())
+            write_whole(path, f"{json.dumps([*starts, provenance], indent=1)}\n".encode())
 
     def finished(self) -> set[str]:
         """The names of all finished groups."""

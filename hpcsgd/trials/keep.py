@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import told_as
-from hpcsgd.run_dir import write_atomically
+from hpcsgd.files import write_whole
 from hpcsgd.trials.directory import StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan
 from hpcsgd.trials.measure import COLUMNS
@@ -37,7 +37,7 @@ def begin_studies(directory: StudyDirectory, config: StudyConfig, plans: Sequenc
         }
         with told_as(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
+            write_whole(path, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
+from hpcsgd.files import write_whole
 from hpcsgd.recipe import to_yaml
-from hpcsgd.run_dir import Claim, check_same, claim_directory, write_atomically
+from hpcsgd.run_dir import Claim, check_same, claim_directory
 from hpcsgd.trials.directory import FILES, RECIPE
 
 FREE_TO_CHANGE = ("resume", "overwrite", "study_dir", "progress", "threads", "device", "share_gpu", "comm", "faults")
@@ -42,4 +43,4 @@ def _prepare(path: Path, config: StudyConfig) -> None:
                 shutil.rmtree(path / name)
             else:
                 (path / name).unlink()
-    write_atomically(path / RECIPE, to_yaml(config).encode())
+    write_whole(path / RECIPE, to_yaml(config).encode())

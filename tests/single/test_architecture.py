@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors"},
+    {"files", "paths"},
     {"config"},
     {"recipe"},
     {"run_dir"},
@@ -50,6 +51,8 @@ FORBIDDEN = {
     "hpcsgd/config": HEAVY | {"numpy", "pandas"},
     "hpcsgd/study": HEAVY,
     "hpcsgd/errors": HEAVY | {"numpy", "pandas"},
+    "hpcsgd/files": HEAVY | {"numpy", "pandas"},
+    "hpcsgd/paths": HEAVY | {"numpy", "pandas"},
     "hpcsgd/recipe": HEAVY | {"numpy", "pandas"},
     "analysis": HEAVY,
 }
@@ -59,6 +62,8 @@ LIGHT = (
     "hpcsgd",
     "hpcsgd.config",
     "hpcsgd.errors",
+    "hpcsgd.files",
+    "hpcsgd.paths",
     "hpcsgd.cli",
     "hpcsgd.config.study",
     "hpcsgd.start",

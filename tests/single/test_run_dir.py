@@ -111,7 +111,7 @@ def test_half_made_parents_are_removed(tmp_path: Path, monkeypatch: pytest.Monke
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_dir, "write_atomically", full)
+    monkeypatch.setattr(run_dir, "write_whole", full)
     with pytest.raises(UsageError, match="No space left"):
         run_dir.claim(tmp_path / "a" / "b", CONFIG)
     assert os.listdir(tmp_path) == []

@@ -1,0 +1,45 @@
+"""Files that are there whole or not at all: written under another name beside their own, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The name under which the body is to make a file; at its end the file is on the disk and becomes ``path``.
+
+    A body that fails leaves ``path`` as it was, and nothing beside it.
+
+    Raises:
+        OSError: the file cannot be kept.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; one that was there before is as it was.
+    """
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a renaming in a directory, is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
