@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcsgd import __version__
+from hpcsgd import __version__, paths
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import DiskError, JointError, UsageError
 
@@ -78,20 +78,22 @@ def make_parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     fetcher = actions.add_parser("fetch", help="bring a data set and check it")
     fetcher.add_argument("name", metavar="NAME", help="fashion_mnist, mnist, cifar10 or cifar100")
-    fetcher.add_argument("--to", metavar="DIR", type=Path, help="where to (default: the user's cache)")
+    fetcher.add_argument("--to", metavar="DIR", type=paths.argument, help="where to (default: the user's cache)")
     fetcher.add_argument(
         "--from", metavar="SOURCE", dest="source", default="auto", help="a directory, debian, web, or auto (default)"
     )
     commands.add_parser("study", help="a batch-size study: run it, or see how far it is", add_help=False)
     packer = actions.add_parser("pack", help="pack folders of images into one file")
-    packer.add_argument("source", metavar="SOURCE", type=Path, help="folder of train/CLASS/IMAGE and val/CLASS/IMAGE")
-    packer.add_argument("target", metavar="OUT.h5", type=Path, help="the pack")
+    packer.add_argument(
+        "source", metavar="SOURCE", type=paths.argument, help="folder of train/CLASS/IMAGE and val/CLASS/IMAGE"
+    )
+    packer.add_argument("target", metavar="OUT.h5", type=paths.argument, help="the pack")
     packer.add_argument("--size", type=int, default=256, metavar="N", help="height and width (default: %(default)s)")
     packer.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     for name, meaning in LAUNCH.items():
         commands.add_parser(name, help=meaning, add_help=False)
     describe = commands.add_parser("info", help="summarise a run")
-    describe.add_argument("run", metavar="RUN", help="a run's directory or its run.h5")
+    describe.add_argument("run", metavar="RUN", type=paths.argument, help="a run's directory or its run.h5")
     return parser
 
 

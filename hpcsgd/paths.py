@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from pathlib import Path
@@ -14,8 +15,8 @@ VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 def expand(text: str) -> str:
     """``text`` with ``~``, ``~user``, ``$NAME`` and ``${NAME}`` replaced.
 
-    A variable that is not set stays as it is written: a recipe may be read on another machine than the run's. Where
-    the path is used, :func:`resolved` refuses it.
+    A variable that is not set, or empty, stays as it is written: a recipe may be read on another machine than the
+    run's. Where the path is used, :func:`resolved` refuses it.
 
     Raises:
         ValueError: the text is empty, as where the shell has replaced a variable that is not set; or no path can be.
@@ -24,12 +25,15 @@ def expand(text: str) -> str:
         raise ValueError(f"{text!r}: it must be a path (was it written with a variable of the shell that is not set?)")
     if "\0" in text:
         raise ValueError(f"{text!r}: no path has a zero byte")
-    found = os.path.expanduser(os.path.expandvars(text))
-    if found.startswith("~"):
-        user = found.partition("/")[0]
-        why = "the environment has no HOME, and this user is in no list of users" if user == "~" else "no such user"
-        raise ValueError(f"{text!r}: {user} is nobody's home ({why}): write the path in full")
-    return found
+    found = VARIABLE.sub(lambda name: os.environ.get(name[1] or name[2]) or name[0], text)
+    if not found.startswith("~"):
+        return found
+    user = found.partition("/")[0]
+    home = os.environ["HOME"] if user == "~" and "HOME" in os.environ else os.path.expanduser(user)
+    if not os.path.isabs(home):
+        why = "HOME is not set, or is no directory" if user == "~" else "there is no such user"
+        raise ValueError(f"{text!r}: {user} is nobody's home ({why}): set HOME, or write the path in full")
+    return home + found.removeprefix(user)
 
 
 def resolved(name: str, text: str) -> Path:
@@ -43,11 +47,39 @@ def resolved(name: str, text: str) -> Path:
         UsageError: it is empty, or holds a variable that is not set.
     """
     try:
-        found = expand(text)
+        return _without_variables(expand(text))
     except ValueError as error:
         raise UsageError(f"{name} is {error}") from error
-    missing = VARIABLE.search(found)
+
+
+def argument(text: str) -> Path:
+    """A path on the command line, for argparse.
+
+    Raises:
+        ArgumentTypeError: it is empty, or holds a variable that is not set.
+    """
+    try:
+        return _without_variables(expand(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def argument_elsewhere(text: str) -> str:
+    """A path on the command line that another machine will use, for argparse: variables may be set only there.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    try:
+        return expand(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _without_variables(text: str) -> Path:
+    """An expanded path in which no variable is left."""
+    missing = VARIABLE.search(text)
     if missing:
-        variable = missing[1] or missing[2]
-        raise UsageError(f"{name} is {text!r}, but {variable} is not set: set it, or write the path in full")
-    return Path(found)
+        name = missing[1] or missing[2]
+        raise ValueError(f"{text!r}: {name} is not set, or empty: set it, or write the path in full")
+    return Path(text)

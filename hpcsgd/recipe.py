@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpcsgd import plain_yaml
 from hpcsgd.config import RunConfig
+from hpcsgd.config.check import PATH
 from hpcsgd.errors import UsageError
+from hpcsgd.paths import resolved
 
 C = TypeVar("C")
 
+ODD_NUMBER = re.compile(r"(?<![\w.:+-])[-+]?(0[0-9]+|[0-9]+(_[0-9]+)+|[0-9]+(:[0-9]+)+)(?![\w.:])")
 COMMANDS = {"RunConfig": "train", "StudyConfig": "study run"}
 """The command that reads recipes of each configuration."""
 
@@ -38,15 +43,17 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
     """
     from jsonargparse import ArgumentError
 
-    content = read_recipe(Path(recipe)) if recipe is not None else {}
+    content = read_recipe(resolved("the recipe", recipe)) if recipe is not None else {}
     known = known_keys(cls)
-    _check_keys(cls, _dotted(content, known), str(recipe))
-    options = [word[2:].partition("=")[0] for word in overrides if word.startswith("--")]
+    given = _check_keys(cls, _dotted(content, known), str(recipe))
+    _check_numbers(given, known, str(recipe))
+    options = dict(_options(overrides))
     _check_keys(cls, ((key, None) for key in options), "the command line")
+    _check_numbers(options, known, "the command line")
     parser = make_parser(cls)
     try:
         where = str(recipe) if recipe is not None else "without a recipe"
-        parsed = parser.parse_object(content, defaults=True)
+        parsed = parser.parse_object(_nested(given, known), defaults=True)
         if overrides:
             where = "the command line" if recipe is None else f"{recipe} with the command line"
             parsed = parser.parse_args(overrides, namespace=parsed)
@@ -64,9 +71,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = plain_yaml.load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -93,6 +102,20 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     result: dict[str, Any] = plain(dataclasses.asdict(config))
     return result
+
+
+def check_paths(config: Any, prefix: str = "") -> None:
+    """Refuse paths with variables that are not set here, where the configuration is put to work.
+
+    Raises:
+        UsageError: names the key and the variable.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            check_paths(value, f"{prefix}{field.name}.")
+        elif value is not None and field.metadata.get(PATH):
+            resolved(prefix + field.name, value)
 
 
 def known_keys(cls: type = RunConfig, prefix: str = "") -> dict[str, Any]:
@@ -126,10 +149,51 @@ def _dotted(content: Mapping[Any, Any], known: Mapping[str, Any], prefix: str = 
             yield from _dotted(value, known, f"{prefix}{key}.")
 
 
-def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> None:
-    """Refuse unknown keys, with the nearest known one, and a section that is no mapping of keys."""
+def _options(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The keys and values of ``--key=value`` and ``--key value``."""
+    for word, following in itertools.zip_longest(overrides, overrides[1:], fillvalue=""):
+        if word.startswith("--"):
+            key, sign, value = word[2:].partition("=")
+            yield key, value if sign else following
+
+
+def _check_numbers(given: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    """Refuse texts that are read as other numbers than they look, where a key is no text.
+
+    The parser reads ``010`` as 8 or as 10, ``1:30`` as 90 and ``1_0`` as 10 (YAML 1.1), by where it stands.
+    """
+    for key, value in given.items():
+        found = ODD_NUMBER.search(value) if isinstance(value, str) else None
+        if found and str not in (known[key], *typing.get_args(known[key])):
+            raise UsageError(f"{where}: {key} is {value}: write {found[0]} as a plain decimal number")
+
+
+def _nested(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested mappings, whichever way they were written."""
+    content: dict[str, Any] = {}
+    for key, value in given.items():
+        if not dataclasses.is_dataclass(known[key]):
+            section = content
+            *outer, name = key.split(".")
+            for part in outer:
+                section = section.setdefault(part, {})
+            section[name] = value
+    return content
+
+
+def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """The keys with their values.
+
+    Raises:
+        UsageError: an unknown key (names the nearest known one), a key given in two ways, or a section that is no
+            mapping of keys.
+    """
     known = known_keys(cls)
+    given: dict[str, Any] = {}
     for key, value in items:
+        if key in given:
+            raise UsageError(f"{where}: {key} is given twice, in its section and with dots: give it once")
+        given[key] = value
         if key not in known:
             near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
             # A right name in the wrong section, or without one, is nearest of all.
@@ -140,6 +204,7 @@ def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> None
         if dataclasses.is_dataclass(known[key]) and not isinstance(value, dict):
             inside = ", ".join(k for k in known if k.startswith(f"{key}."))
             raise UsageError(f"{where}: {key} is a section, not a value; its keys are {inside}")
+    return given
 
 
 def _explain(message: str, known: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
 from hpcsgd.passes import choose, forward_backward
 from hpcsgd.progress import Progress
+from hpcsgd.recipe import check_paths
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.reader import read_status
@@ -61,6 +62,7 @@ def run(
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
     comm = comm if comm is not None else connect(config.comm)
+    agree(comm, lambda: check_paths(config))
     path = _run_path(config)
     with (
         abort_on_failure(comm, alone=config.on_failure == "shrink"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_threads, check_values, path_field, require
 from hpcsgd.config.conduct import (
     CheckpointConfig,
     CommConfig,
@@ -91,9 +91,9 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     share_gpu: bool = False
     threads: int | None = None
-    run_dir: str | None = None
+    run_dir: str | None = path_field()
     overwrite: bool = False
-    resume: str = "none"
+    resume: str = path_field("none")
     resume_other_size: bool = False
     on_failure: Literal["abort", "shrink"] = "abort"
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
@@ -110,13 +110,14 @@ class RunConfig:
     tuner: TunerConfig = field(default_factory=TunerConfig)
 
     def __post_init__(self) -> None:
+        check_values(self)
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "1 or more")
         learners = self.learners_per_rank
         require(learners == "auto" or learners >= 1, "learners_per_rank", learners, "1 or more, or auto")
         require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "1 or more")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
-        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        check_threads(self.threads)
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         for name in ("local_batch_size", "global_batch_size"):
             value = getattr(self, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_seconds, check_values, path_field, require
 
 Split = Literal["train", "test"]
 
@@ -35,6 +35,7 @@ class CommConfig:
     allreduce_algorithm: Literal["ring", "recursive_doubling", "rabenseifner", "default"] = "ring"
 
     def __post_init__(self) -> None:
+        check_values(self, "comm.")
         require(self.bucket_bytes >= 1024, "comm.bucket_bytes", self.bucket_bytes, "1024 or more")
         require(self.chunk_bytes >= 1024, "comm.chunk_bytes", self.chunk_bytes, "1024 or more")
 
@@ -56,6 +57,7 @@ class EvaluateConfig:
     recompute_batches: int = 10
 
     def __post_init__(self) -> None:
+        check_values(self, "evaluate.")
         require(self.every_epochs >= 0, "evaluate.every_epochs", self.every_epochs, "0 or more")
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "1 or more")
         require(self.recompute_batches >= 1, "evaluate.recompute_batches", self.recompute_batches, "1 or more")
@@ -84,9 +86,12 @@ class LogConfig:
     save_model: bool = True
 
     def __post_init__(self) -> None:
+        check_values(self, "log.")
         require(self.flush_steps >= 1, "log.flush_steps", self.flush_steps, "1 or more")
         seconds = self.utilisation_seconds
         require(seconds == 0 or seconds >= 0.01, "log.utilisation_seconds", seconds, "0, or 0.01 or more")
+        if seconds:
+            check_seconds("log.utilisation_seconds", seconds)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class CheckpointConfig:
     background: bool = True
 
     def __post_init__(self) -> None:
+        check_values(self, "checkpoint.")
         for name in ("every_steps", "every_epochs"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"checkpoint.{name}", value, "1 or more")
@@ -132,8 +138,8 @@ class FaultConfig:
     stop_check_steps: int = 10
 
     def __post_init__(self) -> None:
-        seconds = self.collective_timeout_seconds
-        require(seconds > 0, "faults.collective_timeout_seconds", seconds, "positive")
+        check_values(self, "faults.")
+        check_seconds("faults.collective_timeout_seconds", self.collective_timeout_seconds)
         require(self.hash_every >= 0, "faults.hash_every", self.hash_every, "0 or more")
         require(self.stop_check_steps >= 1, "faults.stop_check_steps", self.stop_check_steps, "1 or more")
 
@@ -155,10 +161,11 @@ class TunerConfig:
     max_learners: int = 16
     windows: int = 5
     window_seconds: float = 0.2
-    replay: str | None = None
+    replay: str | None = path_field()
 
     def __post_init__(self) -> None:
+        check_values(self, "tuner.")
         require(self.threshold >= 0, "tuner.threshold", self.threshold, "0 or more")
         require(self.max_learners >= 1, "tuner.max_learners", self.max_learners, "1 or more")
         require(self.windows >= 1, "tuner.windows", self.windows, "1 or more")
-        require(self.window_seconds > 0, "tuner.window_seconds", self.window_seconds, "positive")
+        check_seconds("tuner.window_seconds", self.window_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_values, require
 
 AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
 
@@ -71,6 +71,7 @@ class AlgorithmConfig:
         return self.restart or ("reset" if self.name == "sma" else "none")
 
     def __post_init__(self) -> None:
+        check_values(self, "algorithm.")
         require(self.sync_period >= 1, "algorithm.sync_period", self.sync_period, "1 or more")
         require(self.block_sync_period >= 1, "algorithm.block_sync_period", self.block_sync_period, "1 or more")
         require(self.block_size is None or self.block_size >= 1, "algorithm.block_size", self.block_size, "1 or more")
@@ -150,6 +151,7 @@ class OptimizerConfig:
     momentum_correction: bool = True
 
     def __post_init__(self) -> None:
+        check_values(self, "optimizer.")
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         require(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", True, "false where momentum is 0")
@@ -191,6 +193,7 @@ class LearningRateConfig:
     power: float = 1.0
 
     def __post_init__(self) -> None:
+        check_values(self, "learning_rate.")
         require(self.base > 0, "learning_rate.base", self.base, "positive")
         require(self.base_batch_size >= 1, "learning_rate.base_batch_size", self.base_batch_size, "1 or more")
         require(self.warmup_epochs >= 0, "learning_rate.warmup_epochs", self.warmup_epochs, "0 or more")

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_values, require
 
 PARAMETERS = ("learning_rate", "momentum", "learning_rate_decay_steps", "end_learning_rate_factor", "label_smoothing")
 """Metaparameters that a study searches, by their names in the public archive."""
@@ -54,6 +54,7 @@ class RangeConfig:
 
     def check(self, name: str, low: float, high: float) -> None:
         """Refuse what no search can be made in; values must lie in [``low``, ``high``)."""
+        check_values(self, f"{name}.")
         require((self.min is None) == (self.max is None), f"{name}.max", self.max, "given with min, and only then")
         require(self.min is None or not self.points, f"{name}.points", self.points, "() where min and max are given")
         ends = [v for end in (self.min, self.max) if end is not None for v in all_values(end)]

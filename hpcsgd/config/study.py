@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_threads, check_values, path_field, require
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
@@ -28,6 +28,7 @@ class GoalConfig:
     value: float | None = None
 
     def __post_init__(self) -> None:
+        check_values(self, "goal.")
         require(self.value is None or self.value > 0, "goal.value", self.value, "positive")
         error = self.metric.endswith("classification_error")
         require(not error or self.value is None or self.value < 1, "goal.value", self.value, "a fraction below 1")
@@ -50,6 +51,7 @@ class StopConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        check_values(self, "stop.")
         for name in ("steps", "epochs"):
             value = getattr(self, name)
             ok = value is None or all(v > 0 for v in all_values(value))
@@ -85,6 +87,7 @@ class SpacingConfig:
     batch_size: int = 1000
 
     def __post_init__(self) -> None:
+        check_values(self, "evaluate.")
         least = min(all_values(self.every_steps), default=0)
         require(least >= 1, "evaluate.every_steps", self.every_steps, "1 or more")
         require(self.growth >= 1, "evaluate.growth", self.growth, "1 or more")
@@ -130,7 +133,7 @@ class StudyConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     share_gpu: bool = False
     threads: int | None = None
-    study_dir: str | None = None
+    study_dir: str | None = path_field()
     overwrite: bool = False
     resume: Literal["auto", "none"] = "auto"
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
@@ -145,6 +148,7 @@ class StudyConfig:
     faults: FaultConfig = field(default_factory=FaultConfig)
 
     def __post_init__(self) -> None:
+        check_values(self)
         sizes = self.batch_sizes
         require(len(sizes) > 0 and all(b >= 1 for b in sizes), "batch_sizes", sizes, "one or more positive integers")
         require(len(set(sizes)) == len(sizes), "batch_sizes", sizes, "all different")
@@ -152,7 +156,7 @@ class StudyConfig:
         require(self.fuse == "auto" or self.fuse >= 1, "fuse", self.fuse, "auto, or 1 or more")
         require(self.ranks_per_trial >= 1, "ranks_per_trial", self.ranks_per_trial, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
-        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        check_threads(self.threads)
         self._check_combinations()
         self._check_mappings()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcsgd.config.check import require
+from hpcsgd.config.check import check_values, path_field, require
 
 ModelName = Literal[
     "fully_connected",
@@ -53,6 +53,7 @@ class ModelConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_values(self, "model.")
         for name in ("embedding", "hidden", "layers", "heads"):
             require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
         fits = self.name != "transformer" or self.embedding % self.heads == 0
@@ -94,14 +95,14 @@ class DataConfig:
     """
 
     name: DatasetName = "fashion_mnist"
-    dir: str | None = None
+    dir: str | None = path_field()
     tokens: Literal["bytes", "whitespace"] = "bytes"
     vocabulary: int = 10_000
     sequence_length: int = 64
     image_size: int | None = None
     random_resized_crop: bool = False
     block_size: int = 128
-    stage_dir: str | None = None
+    stage_dir: str | None = path_field()
     train_fraction: float = 1.0
     flip: bool = False
     crop_padding: int = 0
@@ -113,6 +114,7 @@ class DataConfig:
     synthetic_test_samples: int = 1024
 
     def __post_init__(self) -> None:
+        check_values(self, "data.")
         require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "1 or more")
         require(self.sequence_length >= 1, "data.sequence_length", self.sequence_length, "1 or more")
         require(self.image_size is None or self.image_size >= 1, "data.image_size", self.image_size, "1 or more")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hpcsgd.errors import UsageError
+from hpcsgd.paths import resolved
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -62,19 +64,26 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 
 
 def cache_dir(name: str) -> Path:
-    """The user's cache directory of data set ``name``: where ``fetch`` brings it by default."""
+    """The user's cache directory of data set ``name``: where ``fetch`` brings it by default.
+
+    Raises:
+        UsageError: the user has no home.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "hpcsgd" / "data" / name
+    return resolved("the cache's directory", base) / "hpcsgd" / "data" / name
 
 
 def search_dirs(name: str, explicit: str | None = None) -> list[Path]:
     """The directories that may hold data set ``name``, best first: only ``explicit``, where it is given."""
     if explicit is not None:
-        return [Path(explicit).expanduser()]
+        return [resolved("data.dir", explicit)]
     places = []
     if os.environ.get("HPCSGD_DATA"):
-        places.append(Path(os.environ["HPCSGD_DATA"]).expanduser() / name)
-    places += [Path("data") / name, cache_dir(name)]
+        places.append(resolved("HPCSGD_DATA", os.environ["HPCSGD_DATA"]) / name)
+    places.append(Path("data") / name)
+    with contextlib.suppress(UsageError):
+        # Without a home there is no cache; the data may be elsewhere.
+        places.append(cache_dir(name))
     if name in DEBIAN_DIRS:
         places.append(DEBIAN_DIRS[name])
     return places

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpcsgd import paths
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.options import (
     add_site_options,
@@ -91,7 +92,9 @@ def scale(words: list[str]) -> int:
     parser.add_argument("--gpus", metavar="N,N,...", required=True, help="sizes: ranks, one a GPU")
     what = "what stays as it is: the global batch (strong, the default) or the local one (weak)"
     parser.add_argument("--mode", choices=["strong", "weak"], default="strong", help=what)
-    parser.add_argument("-o", dest="directory", metavar="DIR", type=Path, help="default: runs/scale-RECIPE-MODE")
+    parser.add_argument(
+        "-o", dest="directory", metavar="DIR", type=paths.argument, help="default: runs/scale-RECIPE-MODE"
+    )
     parser.add_argument("--chain", action="store_true", help="each job waits for the end of the one before")
     add_site_options(parser, required=False)
     arguments, overrides = parse(parser, words)
@@ -195,7 +198,7 @@ def _sweep_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=positive, metavar="N", help="so many seeds, from the recipe's on")
     parser.add_argument("--nodes", type=positive, metavar="N", default=1, help="nodes of each run (default 1)")
     parser.add_argument("--max_running", type=positive, metavar="N", help="runs at a time")
-    parser.add_argument("-o", dest="directory", metavar="DIR", type=Path, help="default: runs/sweep-RECIPE")
+    parser.add_argument("-o", dest="directory", metavar="DIR", type=paths.argument, help="default: runs/sweep-RECIPE")
     add_site_options(parser, required=False)
     return parser
 
@@ -226,7 +229,9 @@ def status(words: list[str]) -> int:
     from hpcsgd.record.reader import read_status
 
     parser = make_parser("status", "What became of the runs of a directory.")
-    parser.add_argument("directory", metavar="DIR", type=Path, help="a study, or any directory with runs below it")
+    parser.add_argument(
+        "directory", metavar="DIR", type=paths.argument, help="a study, or any directory with runs below it"
+    )
     what = "print only what the log of the one run in DIR says, in a word; Slurm is not asked"
     parser.add_argument("--word", action="store_true", help=what)
     arguments, _ = parse(parser, words)
@@ -239,7 +244,9 @@ def resubmit(words: list[str]) -> int:
     from hpcsgd.launch.status import RESUBMITTED, run_states
 
     parser = make_parser("resubmit", "Send runs again that did not come to their end; they go on where they were.")
-    parser.add_argument("directory", metavar="DIR", type=Path, help="a study, or a directory with studies below it")
+    parser.add_argument(
+        "directory", metavar="DIR", type=paths.argument, help="a study, or a directory with studies below it"
+    )
     parser.add_argument("--failed", action="store_true", required=True, help=f"runs that are {', '.join(RESUBMITTED)}")
     failed = [state for state in run_states(parse(parser, words)[0].directory) if state.state in RESUBMITTED]
     if not failed:
@@ -261,7 +268,9 @@ def resubmit(words: list[str]) -> int:
 def doctor(words: list[str]) -> int:
     """``hpcsgd doctor``, on every rank."""
     parser = make_parser("doctor", "Look at ranks, devices, MPI and file system as the launcher has set them up.")
-    parser.add_argument("--run_dir", metavar="DIR", type=Path, default=Path(), help="where runs will be; default: here")
+    parser.add_argument(
+        "--run_dir", metavar="DIR", type=paths.argument, default=Path(), help="where runs will be; default: here"
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="as in a recipe")
     parser.add_argument("--share_gpu", action="store_true", help="several ranks on one GPU are meant")
     parser.add_argument(

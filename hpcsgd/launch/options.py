@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NoReturn, TypedDict, get_args
 
+from hpcsgd import paths
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
@@ -44,7 +45,12 @@ def add_site_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     group.add_argument("--time", metavar="T", help="time limit, as Slurm writes it")
     for option in OPTIONS:
         group.add_argument(f"--{option}", metavar="X", help=f"sbatch's --{option}")
-    group.add_argument("--stage", metavar="DIR", help="copy the data set from DIR to each node's own disk first")
+    group.add_argument(
+        "--stage",
+        metavar="DIR",
+        type=paths.argument_elsewhere,
+        help="copy the data set from DIR to each node's own disk first",
+    )
     action = group.add_mutually_exclusive_group()
     action.add_argument("--submit", action="store_true", help="send it to Slurm")
     action.add_argument("--check", action="store_true", help="ask Slurm whether it would take it; send nothing")

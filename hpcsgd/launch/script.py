@@ -87,6 +87,7 @@ def render(site: SiteProfile, job: Job) -> str:
         "expanded": expanded,
         "expanded_words": lambda words: "".join(f" {expanded(word)}" for word in words),
     }
+    time = site.time if job.time is None else job.time
     own = {name: getattr(site, name) for name in ("account", "partition", "qos", "constraint", "reservation")}
     try:
         return environment.get_template(TEMPLATE).render(
@@ -101,7 +102,7 @@ def render(site: SiteProfile, job: Job) -> str:
             launcher=site.launcher,
             exports=site.exports,
             container="".join(f"{expanded(word)} " for word in site.container),
-            time=job.time or site.time,
+            time=time,
             output=job.output,
             trains=job.trains,
             logged=job.logged,
@@ -147,13 +148,13 @@ def _check(site: SiteProfile, job: Job) -> None:
     for name, value in (*job.options.items(), ("output", job.output)):
         if not value or not value.isprintable() or " " in value:
             raise UsageError(f"--{name} is {value!r}: it must be one word")
-    limit = time_seconds(job.time or site.time)
+    time = site.time if job.time is None else job.time
+    limit = time_seconds(time)
     if limit is None:
-        raise UsageError(f"--time is {job.time!r}: write it as Slurm does: MINUTES, H:MM:SS or D-HH:MM:SS")
+        raise UsageError(f"--time is {time!r}: write it as Slurm does: MINUTES, H:MM:SS or D-HH:MM:SS")
     if limit <= site.signal_seconds and job.trains:
         raise UsageError(
-            f"--time is {job.time or site.time}, but the ranks are told to save {site.signal_seconds} s before it is "
-            "over: give more"
+            f"--time is {time}, but the ranks are told to save {site.signal_seconds} s before it is over: give more"
         )
     if job.stage is not None and site.node_local is None:
         raise UsageError(f"site {site.name} has no node_local, a directory on each node's own disk: leave --stage out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import site as python_site
 import sysconfig
 import tomllib
@@ -17,6 +18,7 @@ import hpcsgd
 from hpcsgd.config.check import require
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.slurm import time_seconds
+from hpcsgd.paths import resolved
 
 Launcher = Literal["srun", "mpirun", "ibrun"]
 Option = Literal["account", "partition", "qos", "constraint", "reservation"]
@@ -130,7 +132,7 @@ def load_site(name: str) -> SiteProfile:
         UsageError: there is no such site or file, or something in it is wrong.
     """
     if name.endswith(".toml") or os.sep in name:
-        path = Path(name)
+        path = resolved("--site", name)
     else:
         names = site_names()
         if name not in names:
@@ -139,14 +141,43 @@ def load_site(name: str) -> SiteProfile:
             raise UsageError(f"there is no site {name}; {hint} (or give --site a TOML file of your own)")
         path = slurm_directory() / "sites" / f"{name}.toml"
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-        return SiteProfile(**_checked(content, path), name=path.stem)
+        return SiteProfile(**_checked(_content(path), path), name=path.stem)
     except OSError as error:
         raise UsageError(f"cannot read the site {path}: {error.strerror}") from error
     except ValueError as error:
         text = str(error)
         raise UsageError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no TOML.
+        UsageError: a key is given twice.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        _refuse_twice(text, path)
+        raise
+
+
+def _refuse_twice(text: str, path: Path) -> None:
+    """Name both lines of a key or table that is given twice, of which TOML's own reader names one at most."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = re.match(r"\s*(?:\[([^\[\]]+)\]|([\w.-]+)\s*=)", line, re.ASCII)
+        if not found:
+            continue
+        table = f"{found[1].strip()}." if found[1] else table
+        key = table if found[1] else table + found[2]
+        if key in lines:
+            name = key.removesuffix(".")
+            raise UsageError(f"{path}: {name} is given twice, in lines {lines[key]} and {number}: give it once")
+        lines[key] = number
 
 
 def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:

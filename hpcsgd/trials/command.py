@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcsgd import paths
 from hpcsgd.config import DataConfig
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
@@ -32,7 +33,7 @@ def study(words: Sequence[str]) -> int:
     arguments = make_parser().parse_args(words)
     from hpcsgd.trials.status import describe
 
-    print(describe(Path(arguments.directory)))
+    print(describe(arguments.directory))
     return 0
 
 
@@ -47,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="train the trials of a recipe, or go on with them", add_help=False)
     status = commands.add_parser("status", help="how far a study is, and what it says so far")
-    status.add_argument("directory", metavar="DIR", help="the study's directory")
+    status.add_argument("directory", metavar="DIR", type=paths.argument, help="the study's directory")
     return parser
 
 

@@ -11,7 +11,7 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import Preempted
-from hpcsgd.recipe import to_dict
+from hpcsgd.recipe import check_paths, to_dict
 from hpcsgd.record import provenance
 from hpcsgd.run_dir import Claim
 from hpcsgd.study.space import draw_points
@@ -38,6 +38,7 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
         Preempted: a signal asked for a stop. All finished groups are kept.
     """
+    agree(comm, lambda: check_paths(config))
     assert config.study_dir is not None
     path = Path(config.study_dir)
     with listening(signals) as signals:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors"},
-    {"files", "paths"},
+    {"files", "paths", "plain_yaml"},
     {"config"},
     {"recipe"},
     {"run_dir"},
@@ -53,6 +53,7 @@ FORBIDDEN = {
     "hpcsgd/errors": HEAVY | {"numpy", "pandas"},
     "hpcsgd/files": HEAVY | {"numpy", "pandas"},
     "hpcsgd/paths": HEAVY | {"numpy", "pandas"},
+    "hpcsgd/plain_yaml": HEAVY | {"numpy", "pandas"},
     "hpcsgd/recipe": HEAVY | {"numpy", "pandas"},
     "analysis": HEAVY,
 }
@@ -64,6 +65,7 @@ LIGHT = (
     "hpcsgd.errors",
     "hpcsgd.files",
     "hpcsgd.paths",
+    "hpcsgd.plain_yaml",
     "hpcsgd.cli",
     "hpcsgd.config.study",
     "hpcsgd.start",

@@ -8,7 +8,7 @@ import pytest
 
 from hpcsgd.config import AlgorithmConfig, LearningRateConfig, RunConfig, parse_local_start
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import known_keys, load_config, to_yaml
+from hpcsgd.recipe import dotted, known_keys, load_config, to_dict, to_yaml
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -37,9 +37,9 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "overrides", "words"),
     [
-        ("local_batch_size: 8\nmodel: {name: lstm}\n", [], ["'lstm'", "'fashion_mnist'", "a network for images"]),
-        ("local_batch_size: 8\ndata: {name: text}\n", [], ["'fully_connected'", "choose lstm or transformer"]),
-        ("local_batch_size: 8\ndata: {name: text, flip: true}\n", [], ["off for text"]),
+        ("model: {name: lstm}\n", [], ["'lstm'", "'fashion_mnist'", "a network for images"]),
+        ("data: {name: text}\n", [], ["'fully_connected'", "choose lstm or transformer"]),
+        ("data: {name: text, flip: true}\n", [], ["off for text"]),
         ("algoritm: {name: sync_sgd}", [], ["algoritm", "algorithm?"]),
         ("algorithm: {sync_perod: 8}", [], ["algorithm.sync_perod", "algorithm.sync_period?"]),
         ("sync_period: 8", [], ["sync_period", "algorithm.sync_period?"]),
@@ -95,6 +95,26 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
         ("global_batch_size: 8", [], ["local_batch_size", "global_batch_size"]),
         ("epochs: [", [], ["YAML"]),
         ("- 3", [], ["mapping", "list"]),
+        ("epochs: 2\nepochs: 3", [], ["epochs is given twice", "lines 1 and 2"]),
+        ("model: {widths: [3]}\ndata: {flip: true}\nmodel: {}", [], ["model is given twice", "lines 1 and 3"]),
+        ("data:\n  flip: true\n  dir: x\n  flip: false", [], ["flip is given twice", "lines 2 and 4"]),
+        ("learning_rate.base: 1\nlearning_rate: {base: 2}", [], ["learning_rate.base", "with dots"]),
+        ("seed: 010", [], ["line 1", "010", "leading zero", "write 10"]),
+        ("model: {widths: [8, 08]}", [], ["08", "leading zero"]),
+        ("", ["--seed", "010"], ["the command line", "seed", "write 010 as a plain"]),
+        ("", ["--model.widths=[8,-08]"], ["model.widths", "write -08 as a plain"]),
+        ("seed: 1:30", [], ["seed", "1:30", "plain decimal"]),
+        ("seed: 1_000", [], ["seed", "1_000", "plain decimal"]),
+        ("a: &a [*a]", [], ["nested"]),
+        ("epochs: " + 999 * "[", [], ["nested"]),
+        ("faults: {collective_timeout_seconds: .inf}", [], ["faults.collective_timeout_seconds", "finite"]),
+        ("", ["--faults.collective_timeout_seconds", "1e12"], ["faults.collective_timeout_seconds", "1e+09"]),
+        ("learning_rate: {base: .nan}", [], ["learning_rate.base", "finite"]),
+        ("learning_rate: {decay: step, milestones: [1, .inf]}", [], ["learning_rate.milestones", "finite"]),
+        (f"epochs: {2**63}", [], ["epochs", "64 bits"]),
+        ("threads: 100000", [], ["threads", "1 to 1024"]),
+        ("run_dir: ''", [], ["run_dir", "it must be a path"]),
+        ("algorithm: {name: post_local_sgd, local_start: ''}", [], ["algorithm.local_start", "empty"]),
     ],
 )
 def test_bad_recipes_are_refused_by_name(tmp_path: Path, content: str, overrides: list[str], words: list[str]) -> None:
@@ -106,6 +126,25 @@ def test_bad_recipes_are_refused_by_name(tmp_path: Path, content: str, overrides
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "value"),
+    [
+        ("learning_rate.base: 0.4\nlearning_rate: {warmup: gradual}", "learning_rate.base", 0.4),
+        ("learning_rate: {base: 1e-3}", "learning_rate.base", 1e-3),
+        ("run_dir: 2026-11-28", "run_dir", "2026-11-28"),
+        ("run_dir: no", "run_dir", "no"),
+        ("run_dir: '010'", "run_dir", "010"),
+        ("data: &d {flip: true}\nmodel: {widths: [1]}", "data.flip", True),
+        ("data: {flip: yes}", "data.flip", True),
+        ("\ufeffseed: 3", "seed", 3),
+    ],
+)
+def test_a_recipe_is_read_as_it_looks(tmp_path: Path, content: str, key: str, value: object) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{content}\nlocal_batch_size: 4\n", encoding="utf-8")
+    assert dict(dotted(to_dict(load_config(str(recipe), []))))[key] == value
 
 
 def test_missing_recipe_is_named() -> None:
@@ -125,7 +164,7 @@ def test_local_start_forms(text: str, parsed: tuple[str, int]) -> None:
     assert parse_local_start(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["epoch", "epoch:", "epoch:-1", "epoch:1.5", "steps:3", ""])
+@pytest.mark.parametrize("text", ["epoch", "epoch:", "epoch:-1", "epoch:1.5", "steps:3"])
 def test_local_start_refuses_other_forms(text: str) -> None:
     with pytest.raises(ValueError, match="first_lr_drop, epoch:N or step:N"):
         AlgorithmConfig(name="post_local_sgd", local_start=text)

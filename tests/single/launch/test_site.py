@@ -77,6 +77,25 @@ def test_mistakes_name_the_file_and_the_key(tmp_path: Path, text: str, said: str
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MINIMAL + 'time = "10"\ntasks_per_node = 2\n', "tasks_per_node is given twice, in lines 2 and 4"),
+        (MINIMAL + "[exports]\nA = 1\n[exports]\nB = 1\n", "exports is given twice, in lines 3 and 5"),
+        (MINIMAL + "[exports]\nA = 1\nB = 2\nA = 3\n", "exports.A is given twice, in lines 4 and 6"),
+    ],
+)
+def test_what_is_given_twice_is_named_with_both_lines(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_site(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["", "~nobody-of-this-name/site.toml"])
+def test_a_site_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="site"):
+        load_site(name)
+
+
 def test_a_site_that_is_not_there() -> None:
     with pytest.raises(UsageError, match=r"no site perlmuter; did you mean perlmutter\?"):
         load_site("perlmuter")
