@@ -34,7 +34,7 @@ from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
-from hpcsgd.models import build_model
+from hpcsgd.models import build_model, check_passes
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
 
@@ -74,6 +74,8 @@ class Parts:
     labels: Labels
     new_module: Callable[[], nn.Module]
     """Makes the network with the parameters of the seed."""
+    input_shape: tuple[int, ...]
+    """Of one sample."""
     engine_tables: list[Table] | None = None
     """The timings that the engine was chosen by, of each rank."""
     trials: list[Trial] | None = None
@@ -120,6 +122,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
     new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
+    agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
     engine = agree(comm, lambda: make_engine(config.engine, learners, config.label_smoothing))
     loader, splits = _load(config, comm, plan, dataset, device)
@@ -144,6 +147,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         rank_rows,
         labels,
         new_module,
+        dataset.shape,
     )
 
 
@@ -162,10 +166,21 @@ def set_learners(parts: Parts, own: int, engine: str) -> None:
         UsageError: so many cannot be.
     """
     config, comm = parts.config, parts.comm
-    parts.plan = make_plan(config, comm.size * own, parts.plan.num_samples)
+    parts.plan = _plan_again(parts, config, comm.size * own)
     parts.learners = _make_learners(config, comm, parts.new_module, own, parts.learners.state.device)
     parts.engine = make_engine(engine, parts.learners, config.label_smoothing)
     share(parts)
+
+
+def _plan_again(parts: Parts, config: RunConfig, num_learners: int) -> Plan:
+    """The plan of another number of learners.
+
+    Raises:
+        UsageError: so many cannot train.
+    """
+    plan = make_plan(config, num_learners, parts.plan.num_samples)
+    check_passes(parts.new_module, parts.input_shape, plan.pass_sizes(config.accumulation_steps))
+    return plan
 
 
 def share(parts: Parts) -> None:
@@ -202,7 +217,7 @@ def rebuild(parts: Parts, comm: Communicator) -> None:
     config, plan = parts.config, parts.plan
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
-    plan = agree(comm, lambda: make_plan(same_local, comm.size * len(parts.learners), plan.num_samples))
+    plan = agree(comm, lambda: _plan_again(parts, same_local, comm.size * len(parts.learners)))
     parts.timer.clear()
     parts.comm, parts.places, parts.plan = comm, places, plan
     share(parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hpcsgd.algorithms.schedule import SyncSchedule
 from hpcsgd.algorithms.stability import resolve_alpha
 from hpcsgd.config import RunConfig, parse_local_start
-from hpcsgd.data.shards import steps_per_epoch
+from hpcsgd.data.shards import Tail, pass_sizes, steps_per_epoch
 from hpcsgd.errors import UsageError
 from hpcsgd.optim.schedule import LearningRate
 
@@ -46,6 +46,11 @@ class Plan:
         at_end = (step + 1) % self.steps_per_epoch == 0
         tail = self.num_samples - (self.steps_per_epoch - 1) * full
         return tail if at_end and self.keeps_tail and tail < full else full
+
+    def pass_sizes(self, parts: int) -> set[int]:
+        """Samples of the passes that a learner takes in an epoch; a full batch is cut in ``parts``."""
+        tail: Tail = "keep" if self.keeps_tail else "wrap"
+        return pass_sizes(self.num_samples, self.num_learners, self.local_batch_size, tail, parts)
 
     def ends_epoch(self, step: int) -> bool:
         """True for the last step of an epoch, and of the run."""

@@ -66,6 +66,21 @@ def steps_per_epoch(num_samples: int, global_batch_size: int, tail: Tail) -> int
     return num_samples // global_batch_size
 
 
+def pass_sizes(num_samples: int, num_learners: int, local_batch_size: int, tail: Tail, parts: int = 1) -> set[int]:
+    """How many samples of a learner the passes of an epoch take: full parts of a batch, and what a kept tail leaves.
+
+    Args:
+        num_samples, num_learners, local_batch_size, tail: as of :func:`learner_batch`.
+        parts: equal parts of a full batch, each a pass of its own (gradient accumulation).
+    """
+    part, global_batch_size = local_batch_size // parts, num_learners * local_batch_size
+    sizes = {part} if tail == "wrap" or num_samples >= global_batch_size else set()
+    share, extra = divmod(num_samples % global_batch_size if tail == "keep" else 0, num_learners)
+    for count in (share, share + (extra > 0)):
+        sizes |= {min(part, count - first) for first in range(0, count, part)}
+    return sizes
+
+
 def learner_batch(
     permutation: NDArray[np.int64],
     step_in_epoch: int,

@@ -1,5 +1,5 @@
 """Networks, built from a ``ModelConfig``."""
 
-from hpcsgd.models.build import build_model
+from hpcsgd.models.build import build_model, check_passes
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "check_passes"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpcsgd.config import ModelConfig
 from hpcsgd.config.workload import LANGUAGE_MODELS
@@ -63,6 +66,33 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], num_classes: int, s
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
+
+
+def check_passes(new_module: Callable[[], nn.Module], shape: tuple[int, ...], sizes: Collection[int]) -> None:
+    """Refuse passes of one sample where a BatchNorm layer then sees one value a channel, whose variance is not there.
+
+    Args:
+        new_module: makes the network.
+        shape: of one input.
+        sizes: samples of the passes in training.
+
+    Raises:
+        UsageError: a pass of one sample is among them, and the network cannot take it.
+    """
+    if 1 not in sizes:
+        return
+    module = new_module().train()
+    if not any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+        return
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, *shape))
+    except ValueError as error:
+        raise UsageError(
+            "a pass of training would have one sample, of which BatchNorm can take no variance in this network: choose "
+            "a larger local batch, fewer accumulation_steps or, where the last batch of an epoch is so small, "
+            "data.tail: drop or wrap"
+        ) from error
 
 
 def _check_size(config: ModelConfig, shape: tuple[int, ...]) -> None:

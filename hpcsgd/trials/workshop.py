@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
 from hpcsgd.data.device import Normaliser, to_device
-from hpcsgd.data.shards import steps_per_epoch
+from hpcsgd.data.shards import pass_sizes, steps_per_epoch
 from hpcsgd.errors import UsageError
-from hpcsgd.models import build_model
+from hpcsgd.models import build_model, check_passes
 from hpcsgd.trials.batches import TrainingSplit
 from hpcsgd.trials.stack import FusedStack, LoopStack, Stack
 
@@ -122,6 +123,8 @@ def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
     if num_ranks % team:
         valid = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
         raise UsageError(f"ranks_per_trial is {team}, which does not divide {num_ranks} ranks: choose one of {valid}")
+    new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
+    new_module()
     for size in config.batch_sizes:
         if size % team:
             raise UsageError(
@@ -131,4 +134,5 @@ def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
             steps_per_epoch(len(dataset.train.labels), size, config.data.tail)
         except UsageError as error:
             raise UsageError(f"batch_sizes has {size}: {error}") from error
-    build_model(config.model, dataset.shape, dataset.num_classes, config.seed)
+        sizes = pass_sizes(len(dataset.train.labels), team, size // team, config.data.tail)
+        check_passes(new_module, dataset.shape, sizes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcsgd.data.shards import Tail, epoch_augmentation, epoch_permutation, learner_batch, steps_per_epoch
+from hpcsgd.data.shards import Tail, epoch_augmentation, epoch_permutation, learner_batch, pass_sizes, steps_per_epoch
 from hpcsgd.errors import UsageError
 
 
@@ -19,6 +19,28 @@ def all_batches(num_samples: int, num_learners: int, local: int, tail: Tail) -> 
         [learner_batch(permutation, step, learner, num_learners, local, tail) for learner in range(num_learners)]
         for step in range(steps)
     ]
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from(["drop", "wrap", "keep"]),
+)
+def test_the_sizes_of_passes_are_those_of_the_batches(
+    samples: int, learners: int, part: int, parts: int, tail: Tail
+) -> None:
+    local = part * parts
+    if tail == "drop" and samples < learners * local:
+        return
+    passes = {
+        len(batch[first : first + part])
+        for step in all_batches(samples, learners, local, tail)
+        for batch in step
+        for first in range(0, len(batch), part)
+    }
+    assert pass_sizes(samples, learners, local, tail, parts) == passes
 
 
 def test_a_permutation_that_depends_on_seed_and_epoch() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hpcsgd.config import ModelConfig
 from hpcsgd.config.workload import LANGUAGE_MODELS, ModelName
 from hpcsgd.errors import UsageError
-from hpcsgd.models import build_model
+from hpcsgd.models import build_model, check_passes
 from hpcsgd.models.wide_resnet import PreActivationBlock
 
 HEAVY = ("wideresnet28_10",)
@@ -257,3 +257,18 @@ def test_resnet50_without_torchvision_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"torchvision, and that is not installed: pip install 'hpcsgd\[imagenet\]'"):
         build_model(ModelConfig(name="resnet50"), (3, 224, 224), 1000, seed=0)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("vgg11", True), ("resnet8", False), ("fully_connected", False)])
+def test_a_pass_of_one_sample_is_refused_where_batch_norm_cannot_take_it(name: ModelName, refused: bool) -> None:
+    shape = (3, 8, 8)
+
+    def new_module() -> nn.Module:
+        return build_model(ModelConfig(name), shape, 10, seed=0)
+
+    check_passes(new_module, shape, {2, 3})
+    if refused:
+        with pytest.raises(UsageError, match="one sample"):
+            check_passes(new_module, shape, {1, 3})
+    else:
+        check_passes(new_module, shape, {1, 3})
