@@ -125,7 +125,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
     engine = agree(comm, lambda: make_engine(config.engine, learners, config.label_smoothing))
-    loader, splits = _load(config, comm, plan, dataset, device)
+    loader, splits = agree(comm, lambda: _load(config, comm, plan, dataset, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
     gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer)

@@ -70,6 +70,13 @@ def told_as(path: Path) -> Iterator[None]:
         raise DiskError(f"cannot write {path}: {reason(error)}; what was kept before is whole") from error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the host had not enough memory: torch says so in words, numpy by ``MemoryError``."""
+    text = str(error)
+    said = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(words in text for words in said)
+
+
 def reason(error: BaseException) -> str:
     """Why a file cannot be read or written, in a few words: the system's own, also where HDF5 has wrapped them."""
     wrapped = re.search(r"errno = (\d+)", str(error))

@@ -18,8 +18,8 @@ import torch
 
 from hpcsgd.build import Parts, fix_learners, for_timing, join, set_learners, share
 from hpcsgd.comm.communicator import Communicator, agree
-from hpcsgd.errors import UsageError
-from hpcsgd.learners.engines.choose import is_out_of_memory, wait_for
+from hpcsgd.errors import UsageError, is_out_of_memory
+from hpcsgd.learners.engines.choose import wait_for
 from hpcsgd.learners.tuner import Measured, Search, Trial, chosen
 from hpcsgd.passes import choose, forward_backward
 from hpcsgd.record.reader import load_run
@@ -197,7 +197,7 @@ def possible(comm: Communicator, make: Callable[[], Candidate]) -> tuple[Candida
     except UsageError as error:
         reason = str(error)
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = "out of memory"
     for rank, why in enumerate(comm.allgather_object(reason)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.comm.watchdog import Watchdog
-from hpcsgd.errors import JointError
+from hpcsgd.errors import JointError, UsageError, is_out_of_memory
 
 T = TypeVar("T")
 Array = NDArray[Any]
@@ -154,7 +154,8 @@ class SingleCommunicator:
 def agree(comm: Communicator, function: Callable[[], T]) -> T:
     """Call ``function`` on every rank; if it raised a ``JointError`` on any, raise the first one's on all.
 
-    So what one rank alone can see (a file missing on its node, a full disk) ends all ranks in the same way.
+    So what one rank alone can see (a file missing on its node, a full disk, too little memory) ends all ranks in the
+    same way.
     """
     result: T | None = None
     failure: tuple[type[JointError], str] | None = None
@@ -162,6 +163,10 @@ def agree(comm: Communicator, function: Callable[[], T]) -> T:
         result = function()
     except JointError as error:
         failure = type(error), str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = UsageError, f"there is not enough memory: {' '.join(str(error).split())}"
     for rank, told in enumerate(comm.allgather_object(failure)):
         if told is not None:
             kind, message = told

@@ -12,7 +12,12 @@ from hpcsgd.paths import expand
 PATH = "path"
 """Key of a field's metadata: true for a path, which may be written with ``~`` and variables of the environment."""
 
-LARGEST = 2**63 - 1
+LARGEST = 2**31 - 1
+"""Of whole numbers but seeds and bytes, which have 64 bits."""
+
+GREATEST = 1e30
+"""Of numbers that float32 must hold, and products of a few of them."""
+
 LONGEST_SECONDS = 1e9
 """Thirty years: what a timer takes."""
 
@@ -49,13 +54,17 @@ def check_values(section: Any, prefix: str = "") -> None:
         prefix: what its keys begin with in a recipe, as ``data.``.
 
     Raises:
-        ValueError: a number that is not finite or does not fit in 64 bits, or an empty text.
+        ValueError: a number that is not finite or too large, or an empty text.
     """
     for known in dataclasses.fields(section):
         value, name = getattr(section, known.name), prefix + known.name
         for part in _plain_values(value):
-            require(not isinstance(part, float) or math.isfinite(part), name, part, "a finite number")
-            require(not isinstance(part, int) or abs(part) <= LARGEST, name, part, "a number of at most 64 bits")
+            if isinstance(part, float):
+                require(math.isfinite(part), name, part, "a finite number")
+                require(abs(part) <= GREATEST, name, part, f"at most {GREATEST:g}")
+            if isinstance(part, int):
+                most = 2**63 - 1 if name.endswith(("seed", "bytes")) else LARGEST
+                require(abs(part) <= most, name, part, f"at most {most}")
             is_path = bool(known.metadata.get(PATH))
             require(is_path or not isinstance(part, str) or bool(part.strip()), name, part, "a text that is not empty")
         if known.metadata.get(PATH) and isinstance(value, str):

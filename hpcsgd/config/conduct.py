@@ -9,6 +9,9 @@ from hpcsgd.config.check import check_seconds, check_values, path_field, require
 
 Split = Literal["train", "test"]
 
+MOST_FLUSHED = 1_000_000
+"""Iterations that a rank keeps in memory."""
+
 
 @dataclass(frozen=True)
 class CommConfig:
@@ -87,7 +90,7 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         check_values(self, "log.")
-        require(self.flush_steps >= 1, "log.flush_steps", self.flush_steps, "1 or more")
+        require(1 <= self.flush_steps <= MOST_FLUSHED, "log.flush_steps", self.flush_steps, f"1 to {MOST_FLUSHED}")
         seconds = self.utilisation_seconds
         require(seconds == 0 or seconds >= 0.01, "log.utilisation_seconds", seconds, "0, or 0.01 or more")
         if seconds:

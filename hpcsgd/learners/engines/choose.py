@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpcsgd.errors import is_out_of_memory
 from hpcsgd.learners.engines.base import Engine, NotPossibleError
 from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
 from hpcsgd.learners.engines.fused import FusedEngine
@@ -140,13 +141,6 @@ def fastest(tables: Sequence[Table]) -> str:
         why = "; ".join(f"{name}: {value}" for name, value in tables[0].items())
         raise NotPossibleError(f"no engine is possible on all ranks: {why}")
     return min(times, key=lambda name: times[name])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host had not enough memory."""
-    return (
-        isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
-    )
 
 
 def _time(engine: Engine, images: Tensor, labels: Tensor) -> float:

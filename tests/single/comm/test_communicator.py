@@ -48,6 +48,23 @@ def test_the_only_ranks_mistake_is_told_as_it_is() -> None:
     assert str(caught.value) == "no such file"
 
 
+@pytest.mark.parametrize("error", [MemoryError("1 EiB"), RuntimeError("DefaultCPUAllocator: not enough memory: 1 EiB")])
+def test_memory_that_is_not_there_is_a_mistake_of_all_ranks(error: Exception) -> None:
+    def take() -> None:
+        raise error
+
+    with pytest.raises(UsageError, match="not enough memory.*1 EiB"):
+        agree(SingleCommunicator(), take)
+
+
+def test_another_failure_stays_what_it_is() -> None:
+    def take() -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        agree(SingleCommunicator(), take)
+
+
 def test_a_mistake_on_all_ranks_is_told_once() -> None:
     with pytest.raises(UsageError) as caught:
         agree(CountingCommunicator(), fail)
