@@ -25,7 +25,8 @@ from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
-from hpcsgd.data.stage import stage
+from hpcsgd.data.remarks import tell
+from hpcsgd.data.stage import stage, staged_path
 from hpcsgd.data.stream import StreamLoader, StreamSplit
 from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.learners.dropout import stream_seed
@@ -119,6 +120,8 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     threads = set_threads(config.threads, comm, place)
     data = _staged(config.data, comm, place)
     dataset = agree(comm, lambda: load_dataset(data))
+    if comm.rank == 0:
+        tell(dataset.remarks)
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
     new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
@@ -241,8 +244,11 @@ def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig
     if data.stage_dir is None or data.dir is None:
         return data
     source, directory = Path(data.dir), Path(data.stage_dir)
+    found = agree(comm, lambda: staged_path(source, directory) if comm.rank == 0 else None)
+    target = comm.broadcast_object(found)
+    assert target is not None
     agree(comm, lambda: stage(source, directory) if place.local_rank == 0 else None)
-    return replace(data, dir=str(directory / source.name))
+    return replace(data, dir=str(target))
 
 
 def _load(

@@ -90,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     packer.add_argument("target", metavar="OUT.h5", type=paths.argument, help="the pack")
     packer.add_argument("--size", type=int, default=256, metavar="N", help="height and width (default: %(default)s)")
     packer.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    packer.add_argument("--skip_bad", action="store_true", help="leave out files that cannot be read, and name them")
     for name, meaning in LAUNCH.items():
         commands.add_parser(name, help=meaning, add_help=False)
     describe = commands.add_parser("info", help="summarise a run")
@@ -151,7 +152,8 @@ def bring(arguments: argparse.Namespace) -> int:
 
         if arguments.size < 1:
             raise UsageError(f"--size is {arguments.size}: it must be 1 or more")
-        print(pack(arguments.source, arguments.target, arguments.size, overwrite=arguments.overwrite))
+        changes = {"overwrite": arguments.overwrite, "skip_bad": arguments.skip_bad}
+        print(pack(arguments.source, arguments.target, arguments.size, **changes))
         return 0
     from hpcsgd.data.fetch import fetch as fetch_data
 

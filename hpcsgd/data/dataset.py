@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data import cifar
-from hpcsgd.data.folders import CHANNELS, check_pillow, find_folders, read_all
+from hpcsgd.data.folders import find_folders
 from hpcsgd.data.idx import read_idx
+from hpcsgd.data.images import CHANNELS, check_pillow, read_all
 from hpcsgd.data.places import Layout, existing_file, locate
+from hpcsgd.data.remarks import tell_changes
 from hpcsgd.data.synthetic import make_synthetic
 from hpcsgd.data.text import read_text
 from hpcsgd.errors import UsageError
@@ -54,6 +57,7 @@ class Dataset:
         crop: height and width that images are cut to when they are read from the disk; None: they are in memory, as
             they are.
         val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
+        remarks: what of the files was left out or not kept, a line each, for the user.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Dataset:
     std: tuple[float, ...]
     val: ArraySplit | None = None
     crop: int | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,6 +93,7 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     """
     if config.name == "pack":
         return _load_pack(config)
+    remarks: list[str] = []
     if config.name == "synthetic":
         num_classes = config.synthetic_classes
         sizes = (config.synthetic_train_samples, config.synthetic_test_samples)
@@ -97,14 +103,14 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
         train_tokens, test_tokens, num_classes = read_text(config)
         splits = ArraySplit(*train_tokens), ArraySplit(*test_tokens)
     elif config.name == "image_folder":
-        splits, num_classes = _load_folders(config)
+        splits, num_classes, remarks = _load_folders(config)
     else:
         num_classes = _NUM_CLASSES[config.name]
         splits = read_splits(config.name, *locate(config.name, config.dir))
     (left, val), test = _hold_out(splits[0], config.validation_samples), splits[1]
     train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images) if config.name != "text" else ((), ())
-    return Dataset(config.name, train, test, num_classes=num_classes, mean=mean, std=std, val=val)
+    return Dataset(config.name, train, test, num_classes, mean, std, val, remarks=tuple(remarks))
 
 
 def _load_pack(config: DataConfig) -> Dataset:
@@ -124,8 +130,8 @@ def _load_pack(config: DataConfig) -> Dataset:
     return Dataset(config.name, train, test, len(pack.classes), pack.mean, pack.std, val, crop)
 
 
-def _load_folders(config: DataConfig) -> tuple[tuple[ArraySplit, ArraySplit], int]:
-    """The training and the test split of folders of images, in memory, and the number of classes."""
+def _load_folders(config: DataConfig) -> tuple[tuple[ArraySplit, ArraySplit], int, list[str]]:
+    """The training and the test split of folders of images, in memory, the number of classes, and remarks."""
     if config.dir is None:
         raise UsageError("data.name is image_folder, but no data.dir is given: name the folder of train/ and val/")
     check_pillow()
@@ -137,10 +143,11 @@ def _load_folders(config: DataConfig) -> tuple[tuple[ArraySplit, ArraySplit], in
             "allowed: pack it (hpcsgd data pack), and set data.name to pack"
         )
     splits = []
+    changes: Counter[str] = Counter()
     for samples in (found.train, found.test):
-        images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size)])
+        images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size, changes)])
         splits.append(ArraySplit(images, np.array([label for _, label in samples], np.int64)))
-    return (splits[0], splits[1]), len(found.classes)
+    return (splits[0], splits[1]), len(found.classes), found.remarks + tell_changes(changes)
 
 
 def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | None]:

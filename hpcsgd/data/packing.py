@@ -2,39 +2,127 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hpcsgd.data.folders import CHANNELS, check_pillow, find_folders, mixed, read_all
-from hpcsgd.errors import UsageError, told_as
-from hpcsgd.record.pack import PackWriter
+from hpcsgd.data.folders import Folders, Sample, find_folders, mixed
+from hpcsgd.data.images import CHANNELS, BadImageError, check_pillow, read_all
+from hpcsgd.data.remarks import name_some, printable, tell, tell_changes
+from hpcsgd.errors import UsageError, reason, told_as
+from hpcsgd.files import whole
+from hpcsgd.record.pack_writer import FRAME_BYTES, PackWriter
 
 
-def pack(source: Path, target: Path, size: int, *, overwrite: bool = False) -> str:
+def pack(source: Path, target: Path, size: int, *, overwrite: bool = False, skip_bad: bool = False) -> str:
     """Pack the images below ``source`` into ``target``, each ``size`` x ``size``; a line on what was packed.
 
-    Training images are written in one fixed random order: reading a stretch of them is reading all classes.
+    Training images are written in one fixed random order: reading a stretch of them is reading all classes. What is
+    left out or not kept of them goes to stderr.
+
+    Args:
+        source: folder of train/CLASS/IMAGE and val/CLASS/IMAGE.
+        target: the pack.
+        size: height and width.
+        overwrite: replace a file that is there.
+        skip_bad: leave out files that cannot be read, and name them.
 
     Raises:
-        UsageError: there is nothing to pack, an image cannot be read, or ``target`` exists and is not to be replaced.
+        UsageError: there is nothing to pack, an image cannot be read, a class would have none left, there is no room,
+            or ``target`` exists and is not to be replaced.
         DiskError: it cannot be written; nothing is left of it.
     """
+    check_pillow()
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise UsageError(
+            f"{printable(target)} exists: give another name{'' if target.is_dir() else ', or --overwrite'}"
+        )
+    found = find_folders(source)
+    tell(found.remarks)
+    changes: Counter[str] = Counter()
+    bad: list[BadImageError] = []
+    with told_as(target), _folder_of(target):
+        _check_room(target, found, size)
+        with whole(target) as unfinished:
+            counts = _write(unfinished, found, size, changes, bad if skip_bad else None)
+            skipped = [str(error).removeprefix("cannot read the image ") for error in bad]
+            tell([f"skipped files that cannot be read: {name_some(skipped)}"] if bad else [])
+            _check_left(source, found, counts)
+    tell(tell_changes(changes))
+    train, test = (counts[split].total() for split in ("train", "test"))
+    count = f", {len(bad)} skipped" if skip_bad else ""
+    return f"{printable(target)}: {train} training and {test} test images of {len(found.classes)} classes{count}"
+
+
+def _write(
+    unfinished: Path, found: Folders, size: int, changes: Counter[str], bad: list[BadImageError] | None
+) -> dict[str, Counter[int]]:
+    """Write the pack; the samples of each class in each split. Bad images are gathered in ``bad``, or raised."""
     from tqdm import tqdm
 
-    check_pillow()
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give another name, or --overwrite")
-    found = find_folders(source)
-    sizes = {"train": len(found.train), "test": len(found.test)}
-    with told_as(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = PackWriter(target, sizes, (size, size, CHANNELS), found.classes)
+    parts: dict[str, list[Sample]] = {"train": mixed(found.train), "test": found.test}
+    sizes = {split: len(samples) for split, samples in parts.items()}
+    writer = PackWriter(unfinished, sizes, (size, size, CHANNELS), found.classes)
+    skip = None if bad is None else bad.append
+    with tqdm(total=sum(sizes.values()), unit="image", file=sys.stderr) as bar:
         try:
-            with tqdm(total=sum(sizes.values()), unit="image", file=sys.stderr) as bar:
-                writer.write("train", read_all(mixed(found.train), size, bar.update))
-                writer.write("test", read_all(found.test, size, bar.update))
-            writer.finish()
-        except BaseException:
-            writer.give_up()
-            raise
-    return f"{target}: {sizes['train']} training and {sizes['test']} test images of {len(found.classes)} classes"
+            counts = {
+                split: Counter(writer.write(split, read_all(samples, size, changes, bar.update, skip)).tolist())
+                for split, samples in parts.items()
+            }
+        except BadImageError as error:
+            raise UsageError(f"{error} (--skip_bad leaves such files out)") from error
+    if all(counts.values()):
+        writer.finish()
+    return counts
+
+
+def _check_left(source: Path, found: Folders, counts: dict[str, Counter[int]]) -> None:
+    """Refuse a pack that lost all images of a split, or all training images of a class.
+
+    Raises:
+        UsageError: it did.
+    """
+    lost = [name for label, name in enumerate(found.classes) if not counts["train"][label]]
+    if lost:
+        raise UsageError(f"{printable(source)}: classes without a training image that can be read: {name_some(lost)}")
+    if not counts["test"]:
+        raise UsageError(f"{printable(source)}: no test image can be read")
+
+
+def _check_room(target: Path, found: Folders, size: int) -> None:
+    """Refuse a disk that is too small now, not after hours.
+
+    Raises:
+        UsageError: it is.
+    """
+    needed = (len(found.train) + len(found.test)) * CHANNELS * size**2 + FRAME_BYTES
+    free = shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise UsageError(
+            f"{printable(target.parent)} has {free / 1e9:.3g} GB left, and the pack needs {needed / 1e9:.3g}: name "
+            "another place, or a smaller --size"
+        )
+
+
+@contextmanager
+def _folder_of(target: Path) -> Iterator[None]:
+    """The folder of a file, made where it is missing, and taken away again if the body fails.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    missing = [folder for folder in target.absolute().parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {printable(target.parent)}: {reason(error)}") from error
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            folder.rmdir()
+        raise

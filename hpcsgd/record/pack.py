@@ -1,13 +1,21 @@
 """The pack: images of a whole data set in one HDF5 file, one sample after another.
 
-``/train`` and ``/test`` hold ``images``, uint8 [N, H, W, C], and ``labels``, int64 [N]. All of them are contiguous, not
-chunked: a sample is one stretch of the file, at a place that is known, and is read as memory, without HDF5. (Automatic
-chunks cut an image in pieces across many samples: several hundred times as slow.)
+``/train`` and ``/test`` hold ``images``, uint8 [N, H, H, C], and ``labels``, int64 [N]. All of them are contiguous, not
+chunked: a sample is one stretch of the file, at a place that is known, and is read and written as memory, without HDF5.
+(Automatic chunks cut an image in pieces across many samples: several hundred times as slow. And HDF5 cannot give up a
+file that did not find room on the disk.) The attribute ``num_samples`` of a split says how many of the N are samples:
+where files were skipped, the rest is zero, with label -1. ``/classes`` has the names of the classes as bytes.
+
+A pack is known by its content, not by its name, size or time. The attribute ``sha256`` of ``images`` is of the
+samples; ``digest`` of the file is of these and of all else that :func:`open_pack` gives. Packs of version 1 have names
+in an attribute (at most 64 kB) and no digests.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +25,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, reason
 
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, 2)
 SPLITS = ("train", "test")
+_PART = 8
+"""Images at either end of a split that tell a pack of version 1 from others."""
+
+_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -28,10 +41,13 @@ class Pack:
     """A pack that is open.
 
     Attributes:
-        images: of each split, uint8 [N, H, W, C], as memory that is read from the file when it is looked at.
+        images: of each split, uint8 [N, H, H, C], as memory that is read from the file when it is looked at.
         labels: of each split, int64 [N].
         classes: names.
         mean, std: of the training pixels, by channel.
+        digest: what tells this content from any other: ``sha256:`` of all of it, or, of a pack of version 1,
+            ``parts-sha256:`` of all but the images, of which there are the moments and the first and last ones.
+        sha256: of the images of each split, as they were written; empty of a pack of version 1.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -39,84 +55,153 @@ class Pack:
     classes: list[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    digest: str
+    sha256: Mapping[str, str]
 
-
-class PackWriter:
-    """Writes a pack under another name, and gives it its own when it is whole."""
-
-    def __init__(
-        self, path: Path, sizes: Mapping[str, int], shape: tuple[int, int, int], classes: Sequence[str]
-    ) -> None:
-        """
-        Args:
-            path: the file.
-            sizes: samples of each split.
-            shape: height, width, channels of an image.
-            classes: names, in the order of the labels.
-        """
-        self.path = path
-        self._unfinished = path.with_name(path.name + ".new")
-        self._file = h5py.File(self._unfinished, "w", locking=False)
-        self._file.attrs["version"] = VERSION
-        self._file.attrs["classes"] = list(classes)
-        for split, size in sizes.items():
-            self._file.create_dataset(f"{split}/images", (size, *shape), "u1", track_times=False)
-            self._file.create_dataset(f"{split}/labels", (size,), "i8", track_times=False)
-        self._sums = np.zeros((2, shape[2]))
-        self._pixels = 0
-
-    def write(self, split: str, samples: Iterable[tuple[NDArray[np.uint8], int]]) -> None:
-        """Write the samples of a split, each an image [H, W, C] and its label."""
-        images, labels = self._file[f"{split}/images"], self._file[f"{split}/labels"]
-        for place, (image, label) in enumerate(samples):
-            images[place] = image
-            labels[place] = label
-            if split == "train":
-                values = image.reshape(-1, image.shape[-1]).astype(np.float64)
-                self._sums += values.sum(axis=0), np.square(values).sum(axis=0)
-                self._pixels += len(values)
-
-    def finish(self) -> None:
-        """Keep the moments, and give the file its name."""
-        mean = self._sums[0] / self._pixels
-        std = np.sqrt(np.maximum(self._sums[1] / self._pixels - mean**2, 0.0))
-        std[std == 0] = 1.0
-        self._file.attrs["mean"], self._file.attrs["std"] = mean, std
-        self._file.close()
-        with self._unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._unfinished, self.path)
-
-    def give_up(self) -> None:
-        """Leave nothing."""
-        self._file.close()
-        self._unfinished.unlink(missing_ok=True)
+    def is_whole(self) -> bool:
+        """Read all images, and say whether they are those that were packed; False where that is not known."""
+        return bool(self.sha256) and all(sha256_of(self.images[split]) == self.sha256[split] for split in SPLITS)
 
 
 def open_pack(path: Path) -> Pack:
     """Open a pack.
 
     Raises:
-        UsageError: it is not there, is no pack, or was cut.
+        UsageError: it is not there, is no pack, was cut or altered (of the images themselves, :meth:`Pack.is_whole`
+            tells that), or contradicts itself.
     """
+    if not path.is_file():
+        raise UsageError(
+            f"cannot read the pack {path}: {'it is no file' if path.exists() else 'there is no such file'}"
+        )
     try:
         with h5py.File(path, "r", locking=False) as file:
-            if file.attrs.get("version") != VERSION:
-                raise UsageError(f"{path} is no pack of version {VERSION}: make one by hpcsgd data pack SOURCE OUT.h5")
-            images = {split: _as_memory(path, file[f"{split}/images"]) for split in SPLITS}
-            labels = {split: file[f"{split}/labels"][:] for split in SPLITS}
-            moments: list[Any] = [file.attrs["mean"], file.attrs["std"]]
-            mean, std = (tuple(float(value) for value in values) for values in moments)
-            return Pack(images, labels, [str(name) for name in file.attrs["classes"]], mean, std)
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"cannot read the pack {path}: {' '.join(str(error).split())}") from error
+            return _read(path, file)
+    except UsageError:
+        raise
+    except Exception as error:  # h5py has no error of its own: a damaged file may give one of any kind
+        raise UsageError(f"cannot read the pack {path}: {reason(error)}") from error
+
+
+def _read(path: Path, file: h5py.File) -> Pack:
+    """The content of a file that is open.
+
+    Raises:
+        UsageError: it is no pack.
+    """
+    version = np.asarray(file.attrs.get("version", 0))
+    if version.shape or version not in VERSIONS:
+        raise UsageError(f"{path} is no pack of version {VERSION}: make one by hpcsgd data pack SOURCE OUT.h5")
+    images, labels = {}, {}
+    for split in SPLITS:
+        stored, all_labels = file[f"{split}/images"], file[f"{split}/labels"]
+        _check_datasets(path, split, stored, all_labels)
+        memory = _as_memory(path, stored)
+        count = len(stored) if version == 1 else int(file[split].attrs["num_samples"])
+        if not 1 <= count <= len(stored):
+            raise UsageError(f"{path}: {split}/num_samples is {count}, expected 1 to {len(stored)}")
+        images[split], labels[split] = memory[:count], all_labels[:count].astype(np.int64)
+    names = file.attrs["classes"] if version == 1 else file["classes"][:]
+    classes = [to_text(name) for name in names]
+    moments: list[Any] = [file.attrs["mean"], file.attrs["std"]]
+    mean, std = (tuple(float(value) for value in values) for values in moments)
+    _check_content(path, images, labels, len(classes), mean, std)
+    shape = images["train"].shape[1:]
+    if version == 1:
+        ends = {split: sha256_of(np.concatenate([part[:_PART], part[-_PART:]])) for split, part in images.items()}
+        digest = "parts-sha256:" + digest_of(classes, shape, mean, std, labels, ends)
+        return Pack(images, labels, classes, mean, std, digest, {})
+    sha256 = {split: to_text(file[f"{split}/images"].attrs["sha256"]) for split in SPLITS}
+    digest = digest_of(classes, shape, mean, std, labels, sha256)
+    if digest != to_text(file.attrs["digest"]):
+        raise UsageError(f"{path} was altered: its labels, classes or moments are not those that were packed")
+    return Pack(images, labels, classes, mean, std, f"sha256:{digest}", sha256)
+
+
+def _check_datasets(path: Path, split: str, images: Any, labels: Any) -> None:
+    """Refuse what cannot be images and labels by its shape and type.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    for name, found in (("images", images), ("labels", labels)):
+        if not isinstance(found, h5py.Dataset):
+            raise UsageError(f"{path}: {split}/{name} is no dataset")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
+        raise UsageError(f"{path}: {split}/images is {images.dtype} {list(images.shape)}, expected uint8 [N, H, H, C]")
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise UsageError(
+            f"{path}: {split}/labels is {labels.dtype} {list(labels.shape)}, expected int64 [{len(images)}]"
+        )
+
+
+def _check_content(
+    path: Path,
+    images: Mapping[str, NDArray[np.uint8]],
+    labels: Mapping[str, NDArray[np.int64]],
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Refuse what contradicts itself.
+
+    Raises:
+        UsageError: it does.
+    """
+    train, test = (images[split].shape[1:] for split in SPLITS)
+    if train != test:
+        raise UsageError(f"{path}: training images are {train}, test images {test}")
+    for split in SPLITS:
+        low, high = int(labels[split].min()), int(labels[split].max())
+        if low < 0 or high >= num_classes:
+            raise UsageError(f"{path}: {split}/labels go from {low} to {high}, expected 0 to {num_classes - 1}")
+    usable = all(map(math.isfinite, (*mean, *std))) and all(value > 0 for value in std)
+    if not usable or not len(mean) == len(std) == train[-1]:
+        raise UsageError(f"{path}: mean {mean} and std {std} are not of {train[-1]} channels of pixels")
 
 
 def _as_memory(path: Path, dataset: h5py.Dataset) -> NDArray[np.uint8]:
     """The content of a contiguous dataset as a memory map of the file."""
+    if dataset.size == 0:
+        raise UsageError(f"{path}: {dataset.name} is empty")
     offset = dataset.id.get_offset()
     if dataset.chunks is not None or offset is None:
         raise UsageError(f"{path}: {dataset.name} is not contiguous: make the pack by hpcsgd data pack")
     return np.memmap(path, np.uint8, "r", offset, dataset.shape)
+
+
+def digest_of(
+    classes: Iterable[str],
+    shape: Iterable[int],
+    mean: Iterable[float],
+    std: Iterable[float],
+    labels: Mapping[str, NDArray[np.int64]],
+    images: Mapping[str, str],
+) -> str:
+    """SHA-256 of a pack's content; ``images`` is of those of each split."""
+    content = {
+        "classes": list(classes),
+        "shape": [int(side) for side in shape],
+        "moments": [float(value).hex() for value in (*mean, *std)],
+        "labels": [sha256_of(labels[split].astype("<i8")) for split in SPLITS],
+        "images": [images[split] for split in SPLITS],
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def sha256_of(array: NDArray[Any]) -> str:
+    """SHA-256 of the bytes of a contiguous array, read piece by piece."""
+    digest, content = hashlib.sha256(), array.reshape(-1).view(np.uint8)
+    for start in range(0, content.size, _CHUNK_BYTES):
+        digest.update(content[start : start + _CHUNK_BYTES].data)
+    return digest.hexdigest()
+
+
+def to_bytes(name: str) -> bytes:
+    """A name of a file as the system has it: it may be no UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def to_text(name: str | bytes) -> str:
+    """The opposite; what HDF5 has as text is text already."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

@@ -17,6 +17,7 @@ from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
 from hpcsgd.data.device import Normaliser, to_device
+from hpcsgd.data.remarks import tell
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model, check_passes
@@ -82,6 +83,8 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
     set_threads(config.threads, comm, places[comm.rank])
     dataset = agree(comm, lambda: load_dataset(config.data))
+    if comm.rank == 0:
+        tell(dataset.remarks)
     agree(comm, lambda: _check(config, comm.size, dataset))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last

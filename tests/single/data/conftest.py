@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpcsgd.cli import main
+from tests.single.data.image_files import make_folders
+
 
 def idx_bytes(array: np.ndarray) -> bytes:
     """``array`` of uint8 as an IDX file."""
@@ -84,3 +87,12 @@ def fake_web() -> Callable[[dict[str, bytes]], Callable[[str], AbstractContextMa
         return opener
 
     return make
+
+
+@pytest.fixture
+def packed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A pack of such images."""
+    target = tmp_path / "out.h5"
+    assert main(["data", "pack", str(make_folders(tmp_path / "images")), str(target), "--size", "16"]) == 0
+    assert "24 training and 6 test images of 2 classes" in capsys.readouterr().out
+    return target
