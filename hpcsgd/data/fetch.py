@@ -44,7 +44,8 @@ def fetch(name: str, target: Path | None = None, source: str = "auto", *, opener
         raise UsageError(f"data set {name!r} {what}: choose one of {', '.join(PUBLISHED)}")
     target = (cache_dir(name) if target is None else target.expanduser()).absolute()
     if _is_complete(name, target):
-        _say(f"{name}: complete and verified in {target}")
+        checked = "verified" if PUBLISHED[name].sha256 else "of the right formats and sizes (no checksums are known)"
+        _say(f"{name}: complete and {checked} in {target}")
         return target
     _check_replaceable(name, target)
     attempts = _attempts(name, source, opener)

@@ -154,7 +154,11 @@ def test_mnist_of_the_wrong_size(tmp_path: Path, idx_files: Files, write_files: 
 
 
 def test_cifar_from_an_archive_on_the_web(
-    tmp_path: Path, cifar10_files: Files, fake_web: Web, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    cifar10_files: Files,
+    fake_web: Web,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
@@ -169,6 +173,9 @@ def test_cifar_from_an_archive_on_the_web(
     monkeypatch.setitem(PUBLISHED, "cifar10", small)
     opener = fake_web({"https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz": archive})
     assert contents(fetch("cifar10", tmp_path / "target", opener=opener)) == cifar10_files
+    capsys.readouterr()
+    fetch("cifar10", tmp_path / "target", opener=no_web)
+    assert "complete and of the right formats and sizes (no checksums are known) in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
