@@ -35,6 +35,7 @@ takes a gigabyte. The pixels are the same but for the rounding of where they com
 
 _ORIENTATION = 0x0112
 _WIDE_MODES = ("I", "F")
+_WIDE_ENDINGS = (";16B", ";16L", ";16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _LOSSLESS_MODES = ("1", "L", "P", "RGB", *_ALPHA_MODES)
 _OF_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
@@ -105,7 +106,7 @@ def _as_rgb(file: Path, seen: Counter[str]) -> Image:
                 f"cannot read the image {printable(file)}: its pixels (mode {opened.mode}) have more than 8 bits, of a "
                 "range that is not known: scale it to 8 bits first"
             )
-        if any(";16" in str(tile) for tile in opened.tile):
+        if any(_is_wide(tile[0], tile[3]) for tile in opened.tile):
             seen["16 bits a colour, brought to 8"] += 1
         image = opened.convert("RGB")
         if _is_transparent(opened):
@@ -114,6 +115,14 @@ def _as_rgb(file: Path, seen: Counter[str]) -> Image:
             seen[f"{opened.mode} colours, converted by Pillow"] += 1
         _look_beside(opened, seen)
     return image
+
+
+def _is_wide(codec: str, how: object) -> bool:
+    """Whether the stored colours have more than 8 bits, from what Pillow's decoder is told of them."""
+    words = how if isinstance(how, tuple) else (how,)
+    if codec.startswith("ppm"):
+        return any(isinstance(word, int) and word > 255 for word in words)
+    return any(isinstance(word, str) and word.endswith(_WIDE_ENDINGS) for word in words)
 
 
 def _look_beside(opened: Image, seen: Counter[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -83,9 +85,6 @@ def test_what_has_a_rule_is_converted_and_said(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_a_colour_are_said(tmp_path: Path) -> None:
-    import struct
-    import zlib
-
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
@@ -93,9 +92,13 @@ def test_sixteen_bits_a_colour_are_said(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
     parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row * 2)), chunk(b"IEND", b"")]
     (tmp_path / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    read_pixels, told = read(tmp_path / "wide.png", 2)
-    assert (read_pixels == 0x12).all()
-    assert told == ["16 bits a colour, brought to 8"]
+    (tmp_path / "wide.ppm").write_bytes(b"P6 2 2 65535\n" + np.full(12, 0x1234, ">u2").tobytes())
+    for name in ("wide.png", "wide.ppm"):
+        read_pixels, told = read(tmp_path / name, 2)
+        assert (read_pixels == 0x12).all()
+        assert told == ["16 bits a colour, brought to 8"]
+    (tmp_path / "narrow.ppm").write_bytes(b"P6 2 2 100\n" + bytes([50] * 12))
+    assert read(tmp_path / "narrow.ppm", 2)[1] == []
 
 
 def _bad_files(folder: Path) -> dict[str, str]:
