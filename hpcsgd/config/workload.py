@@ -76,7 +76,8 @@ class DataConfig:
         image_size: height and width of an image of ``image_folder`` or ``pack``; unset, 224, or as packed.
         random_resized_crop: cut a random part of each training image of a ``pack`` and bring it to the size (Goyal).
         block_size: images of a ``pack`` that are read at one place; blocks come in random order.
-        stage_dir: directory on each node that the pack is copied to before it is read.
+        stage_dir: directory on each node that the pack is copied to before it is read; a copy of the same content is
+            taken.
         tokens: what a token of ``text`` is: a byte, or a word between whitespace.
         vocabulary: words of ``tokens: whitespace`` that are told apart, the most frequent ones of the training split.
         sequence_length: tokens of a sample of ``text``.

@@ -116,11 +116,11 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
 def _load_pack(config: DataConfig) -> Dataset:
     """A data set that stays on the disk."""
     # HDF5 takes long to import, and help texts come by here.
-    from hpcsgd.record.pack import SPLITS, open_pack
+    from hpcsgd.record.pack import SPLITS, open_checked
 
     if config.dir is None:
         raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
-    pack = open_pack(Path(config.dir))
+    pack = open_checked(Path(config.dir))
     train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
     stored = train.images.shape[2]
     crop = config.image_size or stored

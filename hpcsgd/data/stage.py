@@ -47,7 +47,7 @@ def stage(source: Path, directory: Path) -> Path:
         with whole(target) as unfinished:
             shutil.copyfile(source, unfinished)
             if pack.sha256 and not _holds(unfinished, pack.digest):
-                raise UsageError(f"{source} was altered: its images are not those that were packed; pack it again")
+                raise UsageError(f"{source} was altered: its images are not those that were packed; pack them again")
     except OSError as error:
         raise UsageError(f"cannot stage {source} in {directory}: {reason(error)}") from error
     return target

@@ -33,6 +33,9 @@ SPLITS = ("train", "test")
 _PART = 8
 """Images at either end of a split that tell a pack of version 1 from others."""
 
+CHECKED_BYTES = 1 << 28
+"""Images of a pack that is read to its end each time it is opened for training: less than half a second."""
+
 _CHUNK_BYTES = 1 << 24
 
 
@@ -81,6 +84,19 @@ def open_pack(path: Path) -> Pack:
         raise
     except Exception as error:  # h5py has no error of its own: a damaged file may give one of any kind
         raise UsageError(f"cannot read the pack {path}: {reason(error)}") from error
+
+
+def open_checked(path: Path) -> Pack:
+    """Open a pack, and read all images of a small one first: of a large one, staging does.
+
+    Raises:
+        UsageError: as :func:`open_pack`, or an image of a small pack is not the one that was packed.
+    """
+    pack = open_pack(path)
+    small = sum(images.nbytes for images in pack.images.values()) <= CHECKED_BYTES
+    if small and pack.sha256 and not pack.is_whole():
+        raise UsageError(f"{path} was altered: its images are not those that were packed; pack them again")
+    return pack
 
 
 def _read(path: Path, file: h5py.File) -> Pack:

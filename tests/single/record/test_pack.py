@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record.pack import open_pack
+from hpcsgd.record.pack import open_checked, open_pack
 from hpcsgd.record.pack_writer import PackWriter
 from tests.single.record.pack_files import CLASSES, SIDE, images_of, write_first_version, write_pack
 
@@ -66,12 +66,16 @@ def test_packs_of_the_first_version_are_told_apart(tmp_path: Path) -> None:
     assert again.digest == found[0].digest
 
 
-def test_an_image_that_was_altered_is_found(tmp_path: Path) -> None:
+def test_an_image_that_was_altered_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_pack(tmp_path / "a.h5")
     content = bytearray(path.read_bytes())
     content[content.index(images_of(0, 9)[7][0].tobytes())] ^= 1
     path.write_bytes(content)
     assert not open_pack(path).is_whole()
+    with pytest.raises(UsageError, match="was altered: its images are not those that were packed"):
+        open_checked(path)
+    monkeypatch.setattr("hpcsgd.record.pack.CHECKED_BYTES", 12 * SIDE**2 * 3)
+    assert len(open_checked(path).images["train"]) == 9, "more bytes than are read again at each start"
 
 
 def _replace(file: h5py.File, name: str, content: object, **options: object) -> None:
