@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def pack(source: Path, target: Path, size: int, *, overwrite: bool = False, skip
     tell(found.remarks)
     changes: Counter[str] = Counter()
     bad: list[BadImageError] = []
-    with told_as(target), _folder_of(target):
+    with _leaving_on_sigterm(), told_as(target), _folder_of(target):
         _check_room(target, found, size)
         with whole(target) as unfinished:
             counts = _write(unfinished, found, size, changes, bad if skip_bad else None)
@@ -126,3 +127,17 @@ def _folder_of(target: Path) -> Iterator[None]:
         for folder in missing:
             folder.rmdir()
         raise
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM (the end of a job's time) is an exception: what is half written is taken away."""
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

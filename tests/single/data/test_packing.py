@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,3 +184,11 @@ def test_a_pack_that_fails_leaves_the_one_before(root: Path, tmp_path: Path, pac
     (root / "train" / "dark" / "bad.png").touch()
     assert pack("--overwrite")[0] == 2
     assert (tmp_path / "out.h5").read_bytes() == before and left(tmp_path) == ["out.h5"]
+
+
+def test_a_job_that_ends_leaves_nothing(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(PackWriter, "finish", lambda writer: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit, match="143"):
+        pack()
+    assert left(tmp_path) == [] and signal.getsignal(signal.SIGTERM) is before
