@@ -29,6 +29,11 @@ def all_values(value: T | dict[int, T]) -> list[T]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
 
+def whole_steps(value: float) -> int:
+    """The nearest number of steps, at least 1: a decay over no step would have no rate."""
+    return max(1, round(value))
+
+
 @dataclass(frozen=True)
 class RangeConfig:
     """Where one metaparameter is searched: between ``min`` and ``max``, or among ``points``; neither: not searched.
@@ -116,9 +121,9 @@ class SpaceConfig:
             found = given.at(batch_size, budget)
             whole = name == "learning_rate_decay_steps"
             if whole and "min_value" in found:
-                found = {"min_value": round(found["min_value"]), "max_value": round(found["max_value"]), "scale": ""}
+                found = {end: whole_steps(found[end]) for end in ("min_value", "max_value")} | {"scale": ""}
             elif whole:
-                found["feasible_points"] = [round(point) for point in found["feasible_points"]]
+                found["feasible_points"] = sorted({whole_steps(point) for point in found["feasible_points"]})
             kind = "DISCRETE" if given.points else "INTEGER" if whole else "DOUBLE"
             result[name] = {"type": kind, **found}
         return result

@@ -44,10 +44,13 @@ def scale_up(config: Mapping[str, Any], place: float) -> float:
     if config["type"] == "INTEGER":
         return int(min(low + int(place * (high - low + 1)), high))
     if config["scale"] == "LOG_SCALE":
-        return float(low * (high / low) ** place)
-    if config["scale"] == "REVERSE_LOG_SCALE":
-        return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** place)
-    return float(low + (high - low) * place)
+        value = low * (high / low) ** place
+    elif config["scale"] == "REVERSE_LOG_SCALE":
+        value = 1 - (1 - low) * ((1 - high) / (1 - low)) ** place
+    else:
+        value = low + (high - low) * place
+    # Rounding may go beyond an end.
+    return float(min(max(value, low), high))
 
 
 def place_of(config: Mapping[str, Any], value: float) -> float | None:

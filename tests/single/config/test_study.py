@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hpcsgd.config import OptimizerConfig
-from hpcsgd.config.study import RangeConfig, SpacingConfig, StopConfig, StudyConfig
+from hpcsgd.config.study import RangeConfig, SpaceConfig, SpacingConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import load, to_yaml
 
@@ -47,6 +47,19 @@ def test_the_space_at_a_batch_size_is_that_of_the_public_archive(recipe: str) ->
     }
     assert config.space.at(64, config.stop.budget(64, 55000))["learning_rate_decay_steps"]["max_value"] == 150
     assert config.space.at(64, 150)["learning_rate"]["min_value"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "found"),
+    [
+        ({"min": 0.001, "max": 0.9, "of_budget": True}, 20, {"min_value": 1, "max_value": 18}),
+        ({"min": 0, "max": 0.4}, 20, {"min_value": 1, "max_value": 1}),
+        ({"points": (0.0, 0.01, 0.5), "of_budget": True}, 20, {"feasible_points": [1, 10]}),
+    ],
+)
+def test_a_decay_over_no_step_is_in_no_space(given: dict[str, Any], budget: int, found: dict[str, Any]) -> None:
+    space = SpaceConfig(RangeConfig(points=(0.1,)), learning_rate_decay_steps=RangeConfig(**given))
+    assert space.at(8, budget)["learning_rate_decay_steps"].items() >= found.items()
 
 
 def test_the_resolved_recipe_gives_the_same_study(recipe: str, tmp_path: Path) -> None:

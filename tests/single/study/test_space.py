@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcsgd.study.space import draw_points
+from hpcsgd.study.space import draw_points, scale_up
 
 SPACE = {
     "learning_rate": {"type": "DOUBLE", "min_value": 0.001, "max_value": 10.0, "scale": "LOG_SCALE"},
@@ -50,3 +50,11 @@ def test_seeds_and_batch_sizes_have_points_of_their_own() -> None:
     found = [str(draw_points(SPACE, 3, *where)) for where in ((0, 8), (1, 8), (0, 16), (8, 0))]
     assert len(set(found)) == 4
     assert str(draw_points(SPACE, 3, 0, 8)) == found[0]
+
+
+@pytest.mark.parametrize("place", [0.0, 1 - 2**-53, 1.0])
+@pytest.mark.parametrize("name", SPACE)
+def test_no_value_lies_beyond_an_end(name: str, place: float) -> None:
+    config = SPACE[name]
+    points = config.get("feasible_points", [config.get("min_value"), config.get("max_value")])
+    assert min(points) <= scale_up(config, place) <= max(points)
