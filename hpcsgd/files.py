@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be kept.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Another host, or a container, may have a process of the same number.
+    unfinished = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     try:
         yield unfinished
         sync(unfinished)
