@@ -26,6 +26,7 @@ import run_logs
 import tables
 import workloads
 from hpcsgd.errors import UsageError
+from hpcsgd.find import Finder
 from hpcsgd.record.reader import FILE_NAME
 from report_sections import SECTIONS, Section, reading
 from run_logs import Entry
@@ -83,8 +84,8 @@ def load(paths: Sequence[str]) -> tuple[list[Entry], list[Workload], list[str]]:
     with_runs, with_studies = [], []
     for text in dict.fromkeys(paths):
         path = Path(text)
-        is_run = path.name == FILE_NAME or (path.is_dir() and any(path.rglob(FILE_NAME)))
-        is_study = path.is_dir() and any(path.rglob("study.json"))
+        is_run = path.name == FILE_NAME or (path.is_dir() and bool(Finder().files(path, {FILE_NAME})))
+        is_study = path.is_dir() and bool(Finder().files(path, {"study.json"}))
         if is_run:
             with_runs.append(text)
         if is_study or (path.is_file() and not is_run):

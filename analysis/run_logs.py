@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from hpcsgd.errors import UsageError
+from hpcsgd.find import Finder
 from hpcsgd.record.reader import FILE_NAME, Run, find_runs
 from hpcsgd.record.schema import TAKEN
 from hpcsgd.record.study_file import find_studies
@@ -190,11 +190,12 @@ def missing_logs(paths: Sequence[str]) -> list[str]:
     """One line for each run below ``paths`` that has left a recipe but no log, or that a study planned and has none."""
     lines = []
     for path in (Path(text) for text in dict.fromkeys(paths)):
-        known = [file.parent for file in path.rglob("recipe.yaml")]
-        try:
-            known += [study.run_dir(item) for study in find_studies(path) for item in study.entries]
-        except UsageError as error:
-            lines.append(str(error))
+        if not path.is_dir():
+            continue
+        known = [file.parent for file in Finder().files(path, {"recipe.yaml"})]
+        studies, broken = find_studies(path)
+        known += [study.run_dir(item) for study in studies for item in study.entries]
+        lines += broken
         lines += [
             f"{directory}: no log: the run was not begun, or failed before its first iteration"
             for directory in sorted(set(known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsgd.errors import UsageError
+from hpcsgd.find import Finder
 from hpcsgd.launch import slurm
 from hpcsgd.launch.slurm import QueuedJob
 from hpcsgd.record import Run, load_run
@@ -49,17 +51,24 @@ class RunState:
 
 
 def run_states(directory: Path) -> list[RunState]:
-    """The states of all runs in a directory and below, by path.
+    """The states of all runs in a directory and below, by path; links are followed, and each real run is there once.
+
+    What cannot be looked into, and each study whose ``jobs.json`` cannot be read, is said on stderr.
 
     Raises:
         UsageError: there is no such directory, or there are no runs in it.
     """
     if not directory.is_dir():
         raise UsageError(f"there is no directory {directory}")
-    planned = {s.run_dir(entry).resolve(): (s, entry) for s in find_studies(directory) for entry in s.entries}
-    logs = {path.parent.resolve() for path in directory.rglob(FILE_NAME)}
+    finder = Finder()
+    logs = {path.parent.resolve() for path in finder.files(directory, {FILE_NAME})}
+    studies, broken = find_studies(directory)
+    problems = list(dict.fromkeys([*finder.problems, *broken]))
+    planned = {study.run_dir(entry).resolve(): (study, entry) for study in studies for entry in study.entries}
     if not planned and not logs:
-        raise UsageError(f"{directory}: no runs in it or below")
+        raise UsageError("; ".join(problems) or f"{directory}: no runs in it or below")
+    for line in problems:
+        print(f"hpcsgd: {line}", file=sys.stderr)
     queue = slurm.queue()
     runs: dict[Path, Run | str | None] = {path: _load(path) for path in {*planned, *logs}}
     jobs = {path: _last_job(runs[path], planned[path][1] if path in planned else None) for path in runs}

@@ -5,7 +5,6 @@ Importing this module imports neither h5py nor pandas.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,16 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record.schema import (
-    ACTIONS,
-    INDEX,
-    ITERATION_COLUMNS,
-    RANK_COLUMNS,
-    SCHEMA_VERSION,
-    STATISTICS,
-    STATUS,
-    TABLES,
-)
+from hpcsgd.find import Finder
+from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
+from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance
 
 if TYPE_CHECKING:
     import h5py
@@ -71,10 +63,6 @@ class Run:
     tuner: pd.DataFrame
 
 
-class _ForeignFileError(Exception):
-    """The file is no run log: reading it again will not help."""
-
-
 def load_run(path: str | Path) -> Run:
     """Read a run's log: every row that was complete when the reading began, perhaps later ones too.
 
@@ -104,16 +92,16 @@ def load_run(path: str | Path) -> Run:
             with h5py.File(file, "r", locking=False) as log:
                 run = _read(file, log, num_rows)
             after = _stamp(file)
-        except _ForeignFileError as error:
+        except ForeignFileError as error:
             raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except READ_ERRORS as error:
             # The run may be writing: what was read first does not fit what was read later.
             reason = error
             continue
         num_reads += 1
         if after == before or num_reads == UNQUIET_READS:
             return run
-    raise UsageError(f"{file}: cannot be read as a run log: {reason}") from reason
+    raise UsageError(f"{file}: cannot be read as a run log: {str(reason) or type(reason).__name__}") from reason
 
 
 def read_status(directory: str | Path) -> str:
@@ -130,7 +118,7 @@ def read_status(directory: str | Path) -> str:
     try:
         with h5py.File(file, "r", locking=False) as log:
             status = log["status"][()].decode("utf-8", "replace")
-    except (OSError, RuntimeError, KeyError) as error:
+    except READ_ERRORS as error:
         raise UsageError(f"{file}: cannot be read as a run log: {error}") from error
     # A status that is half written is not yet set.
     return status if status in STATUS else STATUS[0]
@@ -144,17 +132,13 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 def _num_rows(log: h5py.File) -> dict[str, int]:
     """Rows of each table so far."""
-    version = log.attrs.get("schema_version")
-    if version is None or "provenance" not in log.attrs:
-        raise _ForeignFileError("it has no schema_version and provenance")
-    if version > SCHEMA_VERSION:
-        raise _ForeignFileError(f"its schema version is {version}, this hpcsgd reads up to {SCHEMA_VERSION}")
-    return {name: len(log[name][index]) if name in log else 0 for name, index in INDEX.items()}
+    check_log(log)
+    return {name: num_stored(log[name][index]) if name in log else 0 for name, index in INDEX.items()}
 
 
 def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
     """Read an open log, up to so many rows of each table."""
-    provenance = json.loads(log.attrs["provenance"])
+    provenance = read_provenance(log)
     status = log["status"][()].decode("utf-8", "replace")
     axis: Literal["rank", "statistic"] = "rank" if "rank" in log["iterations"] else "statistic"
     return Run(
@@ -236,22 +220,23 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     """Read the runs found in files and directories.
 
     Args:
-        paths: run logs, run directories, or directories with run directories one or more levels down.
+        paths: run logs, run directories, or directories with run directories one or more levels down. Links are
+            followed.
 
     Returns:
         The runs, in the order of ``paths`` and by path inside a directory, each once; and one line for each log or
         path that could not be read.
     """
     runs: list[Run] = []
-    problems: list[str] = []
+    finder = Finder()
+    problems = finder.problems
     seen: set[Path] = set()
     for path in map(Path, paths):
-        direct = path.is_dir() and not (path / FILE_NAME).exists()
-        files = sorted(path.rglob(FILE_NAME)) if direct else [path]
+        files = finder.files(path, {FILE_NAME}) if path.is_dir() else [path]
         if not files:
             problems.append(f"{path}: no {FILE_NAME} in it or below")
         for file in files:
-            real = (file / FILE_NAME if file.is_dir() else file).resolve()
+            real = file.resolve()
             if real in seen:
                 continue
             seen.add(real)
@@ -259,4 +244,4 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
                 runs.append(load_run(file))
             except UsageError as error:
                 problems.append(str(error))
-    return runs, problems
+    return runs, list(dict.fromkeys(problems))

@@ -14,6 +14,7 @@ from typing import Any
 
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
+from hpcsgd.find import Finder
 
 FILE_NAME = "jobs.json"
 VERSION = 1
@@ -87,17 +88,54 @@ def load_study(directory: Path) -> Study | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != VERSION:
             raise UsageError(f"{path} is of version {content['version']}, this hpcsgd reads {VERSION}")
-        entries = tuple(Entry(e["run"], e["script"], e["task"], tuple(e["ids"])) for e in content["jobs"])
-        return Study(directory, tuple(content["command"]), content["cwd"], entries, content["max_running"])
+        entries = tuple(_entry(element) for element in content["jobs"])
+        most = content["max_running"]
+        return Study(
+            directory,
+            tuple(_text(word) for word in content["command"]),
+            _text(content["cwd"]),
+            entries,
+            None if most is None else int(most),
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise (
-            error if isinstance(error, UsageError) else UsageError(f"{path} is no record of jobs: {error!r}")
-        ) from error
+    except UsageError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path} is no record of jobs: {error!r}") from error
 
 
-def find_studies(directory: Path) -> list[Study]:
-    """The studies in a directory and below."""
-    studies = (load_study(path.parent) for path in sorted(directory.rglob(FILE_NAME)))
-    return [study for study in studies if study is not None]
+def _entry(element: Mapping[str, Any]) -> Entry:
+    """A run as it is written."""
+    script, task = element["script"], element["task"]
+    return Entry(
+        _text(element["run"]),
+        None if script is None else _text(script),
+        None if task is None else int(task),
+        tuple(_text(job) for job in element["ids"]),
+    )
+
+
+def _text(value: object) -> str:
+    """A text.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def find_studies(directory: Path) -> tuple[list[Study], list[str]]:
+    """The studies in a directory and below, and one line for each whose ``jobs.json`` cannot be read."""
+    studies, problems = [], []
+    for path in Finder().files(directory, {FILE_NAME}):
+        try:
+            study = load_study(path.parent)
+        except UsageError as error:
+            problems.append(str(error))
+            continue
+        if study is not None:
+            studies.append(study)
+    return studies, problems

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import os
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from hpcsgd.errors import UsageError, told_as
 from hpcsgd.files import write_whole
+from hpcsgd.find import Finder
 
 PACKED = (".tar.xz", ".tar.gz", ".zip")
 """Endings that :func:`pack` writes."""
@@ -61,23 +61,18 @@ def _is_wanted(parts: Parts, names: Container[str]) -> bool:
 
 
 def _of_directory(source: Path, names: Container[str]) -> Iterator[tuple[Parts, bytes]]:
-    """The files below a directory."""
-
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-    for folder, folders, files in os.walk(source, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        wanted = [name for name in files if name in names]
-        if not wanted:
-            continue
-        parts = Path(folder).relative_to(source).parts
+    """The files below a directory; links are followed."""
+    finder = Finder()
+    for folder, entries in finder.walk(source, hidden=False):
+        wanted = [entry.name for entry in entries if entry.name in names and not entry.name.startswith(".")]
+        parts = folder.relative_to(source).parts
         for name in wanted:
             try:
-                with open(os.path.join(folder, name), "rb") as file:
-                    yield (*parts, name), file.read()
+                yield (*parts, name), (folder / name).read_bytes()
             except OSError as error:
-                refuse(error)
+                raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if finder.problems:
+        raise UsageError("; ".join(finder.problems))
 
 
 def _of_tar(source: Path, names: Container[str]) -> Iterator[tuple[Parts, bytes]]:
@@ -126,10 +121,10 @@ def pack(directory: Path, target: Path) -> None:
 
 def _all_files(directory: Path) -> Iterator[tuple[Parts, Path]]:
     """All files below a directory, but hidden ones."""
-    for path in directory.rglob("*"):
-        parts = path.relative_to(directory).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts):
-            yield parts, path
+    for folder, entries in Finder().walk(directory, hidden=False):
+        for entry in entries:
+            if entry.is_file() and not entry.name.startswith("."):
+                yield (*folder.relative_to(directory).parts, entry.name), folder / entry.name
 
 
 def _packed_zip(files: dict[str, Path]) -> bytes:

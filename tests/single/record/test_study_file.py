@@ -30,7 +30,7 @@ def test_studies_are_found_at_any_depth(tmp_path: Path) -> None:
     for name in ("x/y", "z"):
         (tmp_path / name).mkdir(parents=True)
         study(tmp_path / name).save()
-    assert [found.path for found in find_studies(tmp_path)] == [tmp_path / "x/y", tmp_path / "z"]
+    assert [found.path for found in find_studies(tmp_path)[0]] == [tmp_path / "x/y", tmp_path / "z"]
     assert study(tmp_path / "z").run_dir(Entry("a", None)) == tmp_path / "z" / "a"
 
 
