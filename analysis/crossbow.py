@@ -227,7 +227,7 @@ def draw(
     said: list[str] = []
     with figures.style():
         for place, study in enumerate(studies):
-            said += crossbow_tables.remarks(study.runs)
+            said += study.repeats + crossbow_tables.remarks(study.runs)
             said += write_sweeps(study, place, skip, output)
             said += write_utilisation(study, place, skip, output)
             said += write_times(study, place, output)

@@ -149,9 +149,14 @@ def find_tasks(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return dict(sorted(tasks.items(), key=lambda found: -len(found[1])))
 
 
+def setting_names(entries: Sequence[Entry]) -> dict[str, str]:
+    """The setting that each run of one task is of, by the run's name."""
+    return texts({item.name: facts(item) for item in entries}, always=MAIN)
+
+
 def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     """The settings of one task, by algorithm, learners, period, batch and learning rate."""
-    names = texts({item.name: facts(item) for item in entries}, always=MAIN)
+    names = setting_names(entries)
     settings = [Setting(same, names[same[0].name]) for same in by_seed(entries, lambda item: names[item.name])]
     order = [*ALGORITHMS]
 

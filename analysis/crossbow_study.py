@@ -11,8 +11,9 @@ import pandas as pd
 
 import crossbow_figures
 import crossbow_tables
-from crossbow_settings import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, Setting, best_rates, find_settings
+from crossbow_settings import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, Setting, best_rates, find_settings, setting_names
 from crossbow_sweeps import ACCURACY, EPOCHS, SECONDS, THROUGHPUT, Panel
+from run_groups import repeats
 from run_logs import Entry
 
 TARGET_NOTE = (
@@ -121,6 +122,8 @@ class Study:
         self.task = task
         self.entries = list(entries)
         self.settings = find_settings(entries)
+        names = setting_names(entries)
+        self.repeats = repeats(entries, lambda item: names[item.name])
         runs = crossbow_tables.run_table(self.settings, skip)
         final = runs.groupby("setting")["final_accuracy"].median().to_dict()
         self.shown = best_rates(self.settings, final)

@@ -28,8 +28,18 @@ import run_logs
 import script
 import size_figures
 import size_tables
-from goyal_settings import WARMUPS, Comparison, Setting, find_comparisons, find_series, find_settings, told_apart
+from goyal_settings import (
+    WARMUPS,
+    Comparison,
+    Setting,
+    find_comparisons,
+    find_series,
+    find_settings,
+    setting_key,
+    told_apart,
+)
 from hpcsgd.record.summary import counted
+from run_groups import repeats
 from run_logs import Entry
 from script import RECORD_NOTE, Output, skip_text
 
@@ -230,7 +240,7 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path, ski
     """Write all figures and tables; returns the files and the remarks."""
     output = Output(directory, entries, problems)
     study = Study(entries)
-    said = goyal_tables.remarks(study.runs, study.table)
+    said = [*repeats(entries, setting_key), *goyal_tables.remarks(study.runs, study.table)]
     with figures.style():
         said += write_errors(study, output)
         said += write_warmups(study, output)

@@ -96,18 +96,18 @@ def told_apart(settings: Sequence[Setting], texts: Sequence[str]) -> list[tuple[
     ]
 
 
+def setting_key(item: Entry) -> Hashable:
+    """What the runs of one setting have in common."""
+    size = (item.world_size, item.local_batch_size, item.run.config.get("accumulation_steps", 1))
+    return frozen(work(item)), frozen(way(item)), *size
+
+
 def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     """All settings, by workload in the order of the entries, then by kind, series and minibatch."""
-    works = {item.name: work(item) for item in entries}
-    ways = {item.name: way(item) for item in entries}
-    work_texts, way_texts = differing(works), differing(ways, said=("rate", "warmup"))
-
-    def key(item: Entry) -> Hashable:
-        size = (item.world_size, item.local_batch_size, item.run.config.get("accumulation_steps", 1))
-        return frozen(works[item.name]), frozen(ways[item.name]), *size
-
+    work_texts = differing({item.name: work(item) for item in entries})
+    way_texts = differing({item.name: way(item) for item in entries}, said=("rate", "warmup"))
     settings = []
-    for same in by_seed(entries, key):
+    for same in by_seed(entries, setting_key):
         first = same[0]
         rate = first.run.config.get("learning_rate", {})
         warmup = str(rate.get("warmup", "none"))

@@ -194,8 +194,6 @@ def remarks(runs: pd.DataFrame, table: pd.DataFrame) -> list[str]:
                 f"{LAST_EPOCHS} epochs."
             )
     for row in table.itertuples():
-        if row.num_seeds < row.num_runs:
-            lines.append(f"{row.setting}: {row.num_runs} runs of {row.num_seeds} seeds.")
         if row.num_runs - row.num_diverged - row.num_unfinished == 1:
             lines.append(f"{row.setting}: a single run: no standard deviation.")
     splits = sorted({split for split in runs["split"] if split})

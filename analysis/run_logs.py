@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+import run_identity
 from hpcsgd.find import Finder
 from hpcsgd.record.reader import FILE_NAME, Run, find_runs
 from hpcsgd.record.schema import TAKEN
@@ -176,14 +177,16 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 def load(paths: Sequence[str]) -> tuple[list[Entry], list[str]]:
     """Read all runs in ``paths``; returns them and one line for each that could not be read or is missing.
 
-    A run named twice is read once. A log without a single iteration counts as unreadable: nothing can be drawn of it.
+    A run that is reached twice, by its path or by a copy of it, is there once. A log of which nothing can be drawn
+    counts as unreadable.
     """
     found, problems = find_runs(paths)
     problems += missing_logs(paths)
-    problems += [f"{run.path}: no iteration in it yet ({run.status})" for run in found if run.iterations.empty]
-    runs = [run for run in found if not run.iterations.empty]
-    names = unique_names([run.path.parent for run in runs])
-    return [entry(run, name) for run, name in zip(runs, names, strict=True)], problems
+    reasons = [(run, run_identity.why_not(run)) for run in found]
+    problems += [f"{run.path}: {reason}" for run, reason in reasons if reason]
+    runs, copies = run_identity.without_copies([run for run, reason in reasons if not reason])
+    names = unique_names([run.path.parent if run.path.name == FILE_NAME else run.path for run in runs])
+    return [entry(run, name) for run, name in zip(runs, names, strict=True)], problems + copies
 
 
 def missing_logs(paths: Sequence[str]) -> list[str]:

@@ -60,7 +60,9 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start)
     status = "failed"
     try:
         yield collector
-        status = "completed" if torch.isfinite(parts.learners.parameters).all() else "diverged"
+        if not all(comm.allgather_object(bool(torch.isfinite(parts.learners.parameters).all()))):
+            raise DivergedError("the run came to its end, but its parameters are not finite: they are of no use")
+        status = "completed"
     except (Preempted, DivergedError) as error:
         status = "preempted" if isinstance(error, Preempted) else "diverged"
         raise

@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
@@ -65,9 +67,33 @@ class FiniteGuard:
         Raises:
             DivergedError: on all ranks, names those where it is not.
         """
-        bad = self.comm.allgather_object(bool(self._own_bad) or not (finite or self._infected))
+        bad = self.bad_ranks(finite)
         if any(bad):
             raise DivergedError(f"{what} not finite on {_named(bad)}")
+
+    def bad_ranks(self, finite: bool) -> list[bool]:
+        """For each rank, whether something of its own is not finite. Collective."""
+        return self.comm.allgather_object(bool(self._own_bad) or not (finite or self._infected))
+
+    def check_losses(self, steps: range, losses: NDArray[np.float64]) -> None:
+        """Agree on whether the losses of some iterations are finite on every rank. Collective.
+
+        Args:
+            steps: of the iterations.
+            losses: this rank's, one a step; 0 where it had no samples.
+
+        Raises:
+            DivergedError: on all ranks, names the first step with one that is not, and the ranks where it is not.
+        """
+        wrong = ~np.isfinite(losses)
+        bad = self.bad_ranks(not wrong.any())
+        if not any(bad):
+            return
+        first = self.comm.allgather_object(steps[int(wrong.argmax())] if wrong.any() else None)
+        known = [step for step, is_bad in zip(first, bad, strict=True) if is_bad and step is not None]
+        if not known:
+            raise DivergedError(f"before step {steps[-1] + 1}: the loss is not finite on {_named(bad)}")
+        raise DivergedError(f"step {min(known)}: the loss is not finite on {_named([s == min(known) for s in first])}")
 
 
 def is_sound(*parts: Tensor) -> bool:

@@ -159,8 +159,12 @@ def _alive_here(run: Run) -> bool | None:
     if run.provenance.get("host") != platform.node() or run.ranks.empty:
         return None
     try:
-        os.kill(int(run.ranks["pid"].iloc[0]), 0)
-    except ProcessLookupError:
+        pid = int(run.ranks["pid"].iloc[0])
+        if pid < 1:
+            # No process: kill would ask a group of them.
+            return None
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

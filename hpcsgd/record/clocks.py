@@ -90,9 +90,13 @@ class Clocks:
     def advance(
         self, shared: list[SharedRow], everyone: NDArray[np.float64]
     ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-        """Take in iterations ``[rows, ranks, columns]``; give the rows of epochs and evaluations now complete."""
+        """Take in iterations ``[rows, ranks, columns]``; give the rows of epochs and evaluations now complete.
+
+        A rank that was lost has no times, and adds nothing. A loss that is not finite makes that of its epoch so.
+        """
         epochs, evaluations = [], []
-        for row, values in zip(shared, np.nan_to_num(everyone), strict=True):
+        is_there = ~np.isnan(everyone[:, :, INDEX["start_seconds"]])
+        for row, values in zip(shared, np.where(is_there[:, :, None], everyone, 0.0), strict=True):
             sums = self._epoch or EpochSums(row.epoch, *np.zeros((4, self.world_size)))
             train = values[:, TRAINING].sum(axis=1)
             self.train_seconds += train
@@ -102,7 +106,9 @@ class Clocks:
             sums.checkpoint_seconds += values[:, INDEX["checkpoint_seconds"]]
             sums.logging_seconds += values[:, INDEX["logging_seconds"]]
             sums.num_samples += row.num_global
-            sums.loss_sum += float(values[:, INDEX["loss"]] @ values[:, INDEX["num_samples"]])
+            # A rank without samples has no loss.
+            num_samples = values[:, INDEX["num_samples"]]
+            sums.loss_sum += float(np.where(num_samples > 0, values[:, INDEX["loss"]], 0.0) @ num_samples)
             sums.sync_bytes += row.sync_bytes
             sums.step = row.step + 1
             ended = (row.step + 1) % self.steps_per_epoch == 0 or row.step + 1 == self.total_steps

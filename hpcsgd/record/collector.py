@@ -132,10 +132,8 @@ class Collector:
         own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
         if self.guard is not None:
-            losses = own[:, RANK_NAMES.index("loss")]
-            own_samples = own[:, RANK_NAMES.index("num_samples")] > 0
-            finite = bool(np.isfinite(losses[own_samples]).all())
-            self.guard.check(f"before step {shared[-1].step + 1}: the loss is", finite)
+            losses = np.where(own[:, RANK_NAMES.index("num_samples")] > 0, own[:, RANK_NAMES.index("loss")], 0.0)
+            self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses)
         if not self.config.enabled:
             self.clocks.pending.clear()
             return

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import types
+import typing
 from typing import TYPE_CHECKING, Any
 
+from hpcsgd.config import RunConfig
 from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
 
 if TYPE_CHECKING:
@@ -19,6 +23,12 @@ READ_ERRORS = (
 
 SINCE = {"utilisation": 2, "tuner": 2}
 """The schema version from which on a column or table is there."""
+
+NUMBERS = ("steps_per_epoch", "total_steps", "num_learners", "learners_per_rank", "local_batch_size", "world_size")
+"""What the provenance says in numbers that tables are worked out with."""
+
+CHOICES = ("learning_rate.scaling_rule", "learning_rate.warmup")
+"""Keys of which figures know every choice; of others a later hpcsgd may have more."""
 
 
 class ForeignFileError(Exception):
@@ -80,25 +90,54 @@ def num_stored(dataset: Any) -> int:
 
 
 def read_provenance(log: h5py.File) -> dict[str, Any]:
-    """The provenance, with a recipe in which every section is one.
+    """The provenance, with a recipe whose values are of the kinds that those of a recipe are.
 
     Raises:
         ForeignFileError: it is no such thing.
     """
-    from hpcsgd.config import RunConfig
-
     try:
         provenance = json.loads(log.attrs["provenance"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ForeignFileError(f"its provenance is no JSON ({error})") from error
-    config = provenance.get("config", {}) if isinstance(provenance, dict) else None
-    if not isinstance(config, dict):
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("config", {}), dict):
         raise ForeignFileError("its provenance has no recipe")
-    sections = [
-        field.name for field in dataclasses.fields(RunConfig) if dataclasses.is_dataclass(field.default_factory)
-    ]
-    wrong = [name for name in sections if not isinstance(config.get(name, {}), dict)]
-    if wrong:
-        raise ForeignFileError(f"{wrong[0]} of its recipe is {config[wrong[0]]!r}, no section")
+    for name in NUMBERS:
+        number = provenance.get(name)
+        if number is not None and (not _is(number, float) or not 0 < number < math.inf):
+            raise ForeignFileError(f"{name} of its provenance is {number!r}, no positive number")
+    if not isinstance(provenance.get("argv", []), list):
+        raise ForeignFileError(f"argv of its provenance is {provenance['argv']!r}, no list of words")
+    _check_section(provenance.get("config", {}), RunConfig, "")
     found: dict[str, Any] = provenance
     return found
+
+
+def _check_section(section: Any, cls: type, prefix: str) -> None:
+    """Refuse values of a recipe that are of another kind than the dataclass says; other keys are passed over."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint, key = hints[field.name], prefix + field.name
+        if field.name not in section:
+            continue
+        value = section[field.name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise ForeignFileError(f"{key} of its recipe is {value!r}, no section")
+            assert isinstance(hint, type)
+            _check_section(value, hint, f"{key}.")
+        elif not _is(value, hint) or (key in CHOICES and value not in typing.get_args(hint)):
+            raise ForeignFileError(f"{key} of its recipe is {value!r}, which no recipe can have")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of a type as a recipe has it; of a choice, whether it is of the choices' type."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, part) for part in parts)
+    if origin is typing.Literal:
+        return any(isinstance(value, type(part)) for part in parts)
+    if origin is not None:
+        return isinstance(value, (dict,) if origin is dict else (list, tuple))
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -135,6 +135,18 @@ def test_accumulated_parts_give_the_same_training(tmp_path: Path) -> None:
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:
     from hpcsgd.config import LearningRateConfig
 
-    with pytest.raises(DivergedError, match="before step 13: the loss is not finite on rank 0"):
+    with pytest.raises(DivergedError, match="step 1: the loss is not finite on rank 0"):
         run(small(tmp_path / "run", epochs=3, learning_rate=LearningRateConfig(base=1e30, scaling_rule="none")))
     assert load_run(tmp_path / "run").status == "diverged"
+
+
+def test_a_run_that_is_let_diverge_does_not_end_well_and_says_no_number_of_it(tmp_path: Path) -> None:
+    from hpcsgd.config import FaultConfig, LearningRateConfig
+
+    rate, faults = LearningRateConfig(base=1e30, scaling_rule="none"), FaultConfig(check_finite=False)
+    with pytest.raises(DivergedError, match="its parameters are not finite") as diverged:
+        run(small(tmp_path / "run", epochs=3, learning_rate=rate, faults=faults))
+    assert diverged.value.exit_code == 1
+    log = load_run(tmp_path / "run")
+    assert log.status == "diverged"
+    assert len(log.epochs) == 3 and log.epochs["train_loss"].isna().all()

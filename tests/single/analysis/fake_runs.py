@@ -34,6 +34,7 @@ class FakeRun:
         resumed: first steps of the segments after the first.
         utilisation: of each rank's device.
         tuner: what the tuner tried.
+        started: when each segment began; none: not known.
         provenance: what the log says of its origin beside the recipe.
     """
 
@@ -58,6 +59,7 @@ class FakeRun:
     resumed: Sequence[int] = ()
     utilisation: float = float("nan")
     tuner: Sequence[Mapping[str, object]] = ()
+    started: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,7 +86,7 @@ class FakeRun:
                         "first_step": step,
                         "world_size": world_size,
                         "lost_ranks": "",
-                        "started": "",
+                        "started": self.started,
                         "git_commit": "",
                         "job": "",
                     }

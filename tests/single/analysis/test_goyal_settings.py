@@ -118,7 +118,7 @@ def test_the_length_of_a_warm_up_that_there_is_not_makes_no_difference(tmp_path:
         return {"learning_rate": {**section, "warmup": warmup, "warmup_epochs": epochs}}
 
     runs = [
-        goyal_entry(tmp_path / f"{warmup}{epochs}", config=rate(warmup, epochs), test=[9.0])
+        goyal_entry(tmp_path / f"{warmup}{epochs}", seed=int(epochs), config=rate(warmup, epochs), test=[9.0])
         for warmup in ("none", "gradual")
         for epochs in (1.0, 2.0)
     ]

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from goyal_settings import find_settings
+from goyal_settings import find_settings, setting_key
 from goyal_tables import (
     curve_table,
     error_label,
@@ -20,6 +21,7 @@ from goyal_tables import (
     setting_table,
     training_quantity,
 )
+from run_groups import repeats
 from tests.single.analysis.goyal_runs import goyal_entry
 
 SEVEN = [60.0, 50.0, 14.0, 13.0, 12.0, 10.0, 11.0]
@@ -59,7 +61,7 @@ def test_what_diverged_or_did_not_end_is_counted_and_in_no_mean(tmp_path: Path) 
         goyal_entry(tmp_path / "fine", seed=0, test=[10.0] * 5),
         goyal_entry(tmp_path / "lost", seed=1, test=[90.0] * 2, status="diverged"),
         goyal_entry(tmp_path / "going", seed=2, test=[50.0] * 2, status="running"),
-        goyal_entry(tmp_path / "again", seed=0, test=[12.0] * 3),
+        goyal_entry(tmp_path / "short", seed=3, test=[12.0] * 3),
         goyal_entry(tmp_path / "blind", seed=4, num_epochs=5),
     ]
     settings = find_settings(runs)
@@ -69,13 +71,26 @@ def test_what_diverged_or_did_not_end_is_counted_and_in_no_mean(tmp_path: Path) 
     summary = setting_table(settings, table.reset_index())
     row = summary.iloc[0]
     assert row["error_percent"] == pytest.approx(11.0)
-    assert (row["num_runs"], row["num_seeds"], row["num_diverged"], row["num_unfinished"]) == (5, 4, 1, 1)
+    assert (row["num_runs"], row["num_seeds"], row["num_diverged"], row["num_unfinished"]) == (5, 5, 1, 1)
     lines = "\n".join(remarks(table.reset_index(), summary))
     assert "lost: diverged; it is counted beside the mean of its setting, not in it." in lines
     assert "going: still running, or killed; it is not in the mean of its setting." in lines
-    assert "again: its error is the median of 3 evaluations, not of the last 5 epochs." in lines
+    assert "short: its error is the median of 3 evaluations, not of the last 5 epochs." in lines
     assert "blind: no evaluation of test or val: no error." in lines
-    assert "kn = 64; 1 rank: 5 runs of 4 seeds." in lines
+
+
+def test_a_seed_that_was_trained_again_is_no_second_sample(tmp_path: Path) -> None:
+    once = [goyal_entry(tmp_path / str(seed), seed=seed, test=[10.0 + seed] * 5) for seed in range(3)]
+    again = goyal_entry(tmp_path / "z", seed=0, test=[10.0] * 5, config={"checkpoint": {"every_epochs": 1}})
+    killed = goyal_entry(tmp_path / "zz", seed=0, test=[90.0] * 5, status="running")
+    settings = find_settings([*once, again, killed])
+    assert [item.name for item in settings[0].entries] == ["z", "1", "2"]
+    tables = [setting_table(found, run_table(found)) for found in (find_settings(once), settings)]
+    pd.testing.assert_frame_equal(*tables)
+    assert repeats([*once, again, killed], setting_key) == [
+        "zz: the same seed of the same setting as z, which alone counts.",
+        "0: the same seed of the same setting as z, which alone counts.",
+    ]
 
 
 def test_a_single_run_is_said(tmp_path: Path) -> None:

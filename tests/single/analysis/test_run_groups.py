@@ -6,16 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from run_groups import by_seed, differing, frozen, rate_text, way, work
+from run_groups import by_seed, differing, frozen, rate_text, repeats, way, work
+from run_logs import Entry
 from tests.single.analysis.goyal_runs import goyal_entry
 
 
 def test_runs_of_one_key_stand_by_seed(tmp_path: Path) -> None:
-    runs = [goyal_entry(tmp_path / name, seed=seed, test=[9.0]) for name, seed in (("b", 2), ("a", 2), ("c", 1))]
+    runs = [goyal_entry(tmp_path / name, seed=seed, test=[9.0]) for name, seed in (("b", 2), ("a", 3), ("c", 1))]
     runs.append(goyal_entry(tmp_path / "other", config={"epochs": 3}, test=[9.0]))
     groups = by_seed(runs, lambda item: frozen(work(item)))
-    assert [[item.name for item in same] for same in groups] == [["c", "a", "b"], ["other"]]
+    assert [[item.name for item in same] for same in groups] == [["c", "b", "a"], ["other"]]
     assert [item.name for item in by_seed(runs, lambda item: frozen(work(item, ["epochs"])))[0]][0] == "other"
+
+
+def test_of_a_seed_that_was_trained_again_the_last_that_ended_counts(tmp_path: Path) -> None:
+    def run(name: str, day: int, status: str = "completed", **conduct: object) -> Entry:
+        started = f"2026-01-{day:02}T00:00:00+00:00"
+        return goyal_entry(tmp_path / name, test=[9.0], status=status, started=started, config=conduct)
+
+    runs = [run("second", 2), run("first", 1, threads=2), run("failed", 3, "failed"), run("diverged", 4, "diverged")]
+    groups = by_seed(runs, lambda item: frozen(work(item)))
+    assert [[item.name for item in same] for same in groups] == [["second"]]
+    said = repeats(runs, lambda item: frozen(work(item)))
+    assert [line.split(":")[0] for line in said] == ["failed", "diverged", "first"]
+    assert all("same seed of the same setting as second, which alone counts" in line for line in said)
+    assert [item.name for item in by_seed(runs[2:3], lambda item: 0)[0]] == ["failed"]
 
 
 def test_learners_that_the_tuner_found_count_as_such(tmp_path: Path) -> None:

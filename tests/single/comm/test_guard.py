@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,32 @@ def test_a_block_names_nobody_until_all_are_asked() -> None:
         guard.after(part[0], "what was to be averaged is")
     with pytest.raises(DivergedError, match="the loss is not finite on rank 2$"):
         guard.check("the loss is", False)
+
+
+class Ranks(SingleCommunicator):
+    """Rank 0 of three; the others say what they are given, call by call."""
+
+    def __init__(self, *others):  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.others = list(others)
+
+    def allgather_object(self, value):  # type: ignore[no-untyped-def]
+        return [value, *self.others.pop(0)]
+
+
+def test_the_first_step_with_a_bad_loss_is_named_and_whose_it_was() -> None:
+    FiniteGuard(SingleCommunicator()).check_losses(range(4, 6), np.array([1.0, 0.0]))
+    bad = np.array([1.0, 2.0, math.nan, math.inf])
+    for others, said in (
+        (([False, False], [None, None]), "^step 12: the loss is not finite on rank 0$"),
+        (([True, False], [11, None]), "^step 11: the loss is not finite on rank 1$"),
+        (([True, True], [12, 13]), "^step 12: the loss is not finite on ranks 0, 1$"),
+    ):
+        with pytest.raises(DivergedError, match=said):
+            FiniteGuard(Ranks(*others)).check_losses(range(10, 14), bad)
+    # Something else of rank 2 was bad, no loss yet.
+    with pytest.raises(DivergedError, match="^before step 14: the loss is not finite on rank 2$"):
+        FiniteGuard(Ranks([False, True], [None, None])).check_losses(range(10, 14), np.ones(4))
 
 
 def test_where_no_bits_have_a_majority_nobody_is_blamed() -> None:

@@ -74,3 +74,20 @@ def test_an_evaluation_waits_for_the_clock_at_its_step() -> None:
 def test_summary_is_minimum_median_and_maximum() -> None:
     everyone = np.array([3.0, 1.0, 2.0, 10.0]).reshape(1, 4, 1)
     assert summarise_ranks(everyone)[0, :, 0].tolist() == [1.0, 2.5, 10.0]
+
+
+def test_a_loss_that_is_not_finite_makes_the_epochs_so_and_a_lost_rank_adds_nothing() -> None:
+    lost = {name: float("nan") for name in INDEX} | {"num_samples": 0}
+    for bad in (float("nan"), float("inf")):
+        clocks = Clocks(world_size=2, steps_per_epoch=2, total_steps=4)
+        rows = [
+            [seconds(1, 0, loss=1.0), seconds(2, 0, loss=3.0)],
+            [seconds(1, 0, loss=2.0), lost],
+            [seconds(1, 0, loss=bad), lost],
+            [seconds(1, 0, loss=1.0), lost],
+        ]
+        shared = [row(0, 0, num_global=2), *(row(step, step // 2, num_global=1) for step in (1, 2, 3))]
+        whole, diverged = clocks.advance(shared, block(rows))[0]
+        assert (whole["train_loss"], whole["train_seconds"]) == (2.0, 2.0)
+        assert not np.isfinite(diverged["train_loss"])
+        assert diverged["train_seconds"] == 2.0

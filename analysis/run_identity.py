@@ -1,0 +1,76 @@
+"""Which logs can be drawn at all, and which are of one and the same run.
+
+A run may be reached by several copies of its directory: they are one run, and count once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hpcsgd.record.reader import Run
+
+CONDUCT = (
+    *("run_dir", "resume", "resume_other_size", "overwrite", "progress", "on_failure"),
+    *("device", "share_gpu", "threads", "data.dir", "comm", "log", "checkpoint", "faults", "evaluate", "tuner"),
+)
+"""Keys and sections that say how a run is conducted, not what is trained."""
+
+
+def why_not(run: Run) -> str:
+    """Why nothing can be drawn of a log; empty where something can."""
+    if run.iterations.empty:
+        return f"no iteration in it yet ({run.status})"
+    if (run.segments["world_size"] < 1).any():
+        return f"a segment of {run.segments['world_size'].min()} ranks: the log is damaged"
+    batches = [run.config.get(name) for name in ("local_batch_size", "global_batch_size")]
+    if not any(batch is not None and batch > 0 for batch in batches):
+        return "its recipe has no batch size"
+    at = run.evaluations["epoch_fraction"]
+    if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "epoch_fraction"]).any():
+        return "its evaluations are at no epoch, or twice at one: the log is damaged"
+    return ""
+
+
+def dotted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys of a configuration, ``section.key`` in sections, with their values."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", own) for name, own in value.items())
+        else:
+            yield key, value
+
+
+def is_in(key: str, names: Sequence[str]) -> bool:
+    """Whether a dotted key is one of ``names`` or in one of these sections."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def identity(run: Run) -> Hashable:
+    """What all copies of a run have in common: recipe, host, when it began, and its first times; unknown: itself."""
+    started = str(run.segments["started"].iloc[0]) if len(run.segments) else ""
+    if not started:
+        return run.path
+    trained = tuple(sorted((key, str(value)) for key, value in dotted(run.config) if not is_in(key, CONDUCT)))
+    first = run.iterations[run.iterations["step"] == run.iterations["step"].iloc[0]]
+    times = tuple(0.0 if math.isnan(seconds) else seconds for seconds in first["wall_seconds"])
+    return started, str(run.provenance.get("host")), trained, times
+
+
+def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Each run once, by the copy that goes furthest, of equals the first; and one line for each other copy."""
+    alike: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(identity(run), []).append(run)
+    chosen = {id(max(copies, key=lambda run: len(run.iterations))): copies for copies in alike.values()}
+    kept = [run for run in runs if id(run) in chosen]
+    lines = [
+        f"{copy.path}: the same run as {run.path}, which counts once"
+        for run in kept
+        for copy in chosen[id(run)]
+        if copy is not run
+    ]
+    return kept, lines
