@@ -25,12 +25,14 @@ MISSED_NOTE = (
     "are."
 )
 TIME_NOTE = "Training time: maximum over ranks, without evaluation, checkpoints and logging."
-FINAL_NOTE = "Final accuracy: median over the last 5 epochs of a run."
+FINAL_NOTE = "Final accuracy: median over the last 5 epochs of a run; one that diverged has none and is in no point."
 BEST_NOTE = (
     "Of settings that differ in their learning rate alone, the one of highest final accuracy is shown, chosen on the "
     "split that is shown."
 )
-BAND_NOTE = "Lines: median over the runs of a setting; bands: from the lowest to the highest of them."
+BAND_NOTE = (
+    "Lines: median over the runs of a setting that did not diverge; bands: from the lowest to the highest of them."
+)
 LEARNER_LABEL = "Learners a rank, m"
 SWEEP = "hpcsgd sweep RECIPE --set {} --seeds 3"
 

@@ -151,7 +151,7 @@ def spread(part: pd.DataFrame) -> dict[str, float]:
 
     A run that never reached the target counts as inf in the median; the lowest and highest are of those that did.
     """
-    row: dict[str, float] = {"num_runs": len(part)}
+    row: dict[str, float] = {"num_runs": len(part), "num_diverged": int((part["status"] == "diverged").sum())}
     known = part["epochs_to_target"].dropna()
     row |= {"num_reached": int(np.isfinite(known).sum()), "num_known": len(known)}
     for name in SPREADS:
@@ -183,7 +183,7 @@ def setting_table(settings: Sequence[Setting], runs: pd.DataFrame) -> pd.DataFra
     for setting in settings:
         own = runs[runs["setting"] == setting.name]
         ended = own["status"].isin(("completed", "diverged"))
-        counts = {"num_diverged": int((own["status"] == "diverged").sum()), "num_unfinished": int((~ended).sum())}
+        counts = {"num_unfinished": int((~ended).sum())}
         rows.append(
             {**own.iloc[0][shared].to_dict(), "target_accuracy": own["target_accuracy"].iloc[0], **counts} | spread(own)
         )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hpcsgd.record.frames import training_seconds
 from iteration_tables import record_iterations
-from run_logs import Entry
+from run_logs import Entry, loss_rows
 from timing_tables import steps_per_epoch
 
 X_AXES = {
@@ -42,22 +42,22 @@ def training_loss_table(entries: Sequence[Entry], num_windows: int = NUM_WINDOWS
     """The training loss in at most ``num_windows`` windows of each run: one row a run and window, with its costs.
 
     The loss of a window is the mean over its samples, each before its update, of the ranks that the log has (of a
-    log of statistics: of the median over the ranks). Its costs are the mean over the window; ``epoch`` is NaN while no
-    epoch is complete and none was evaluated.
+    log of statistics: of the median over the ranks); NaN where one of them is not finite. Its costs are the mean over
+    the window; ``epoch`` is NaN while no epoch is complete and none was evaluated.
     """
     tables = []
     for item in entries:
         costs = costs_before(item)
-        frame = item.run.iterations
-        frame = frame[frame["statistic"] == "median"] if item.summary else frame
-        frame = frame[frame["loss"].notna()]
+        frame = loss_rows(item)
         weighted = (frame["loss"] * frame["num_samples"]).groupby(frame["step"]).sum()
+        # A loss that is not finite makes its window's so: a sum would pass over it.
+        weighted[~np.isfinite(frame["loss"]).groupby(frame["step"]).all()] = math.nan
         samples = frame.groupby("step")["num_samples"].sum()
         size = max(1, math.ceil(len(costs) / num_windows))
         window = pd.Series(np.arange(len(costs)) // size, index=costs.index)
         table = costs.groupby(window).mean()
-        by_window = [series.groupby(window.reindex(series.index)).sum() for series in (weighted, samples)]
-        table["loss"] = by_window[0] / by_window[1]
+        sums = [series.groupby(window.reindex(series.index)) for series in (weighted, samples)]
+        table["loss"] = (sums[0].sum() / sums[1].sum()).where(sums[0].count() == sums[0].size())
         table.insert(0, "run", item.name)
         tables.append(table[["run", *X_AXES, "loss"]])
     return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Which logs can be drawn at all, and which are of one and the same run.
+"""Which logs can be drawn at all, which are missing, and which are of one and the same run.
 
 A run may be reached by several copies of its directory: they are one run, and count once.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpcsgd.record.reader import Run
+from hpcsgd.find import Finder
+from hpcsgd.record.reader import FILE_NAME, Run
+from hpcsgd.record.study_file import find_studies
 
 CONDUCT = (
     *("run_dir", "resume", "resume_other_size", "overwrite", "progress", "on_failure"),
@@ -33,6 +36,24 @@ def why_not(run: Run) -> str:
     if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "epoch_fraction"]).any():
         return "its evaluations are at no epoch, or twice at one: the log is damaged"
     return ""
+
+
+def missing_logs(paths: Sequence[str]) -> list[str]:
+    """One line for each run below ``paths`` that has left a recipe but no log, or that a study planned and has none."""
+    lines = []
+    for path in (Path(text) for text in dict.fromkeys(paths)):
+        if not path.is_dir():
+            continue
+        known = [file.parent for file in Finder().files(path, {"recipe.yaml"})]
+        studies, broken = find_studies(path)
+        known += [study.run_dir(item) for study in studies for item in study.entries]
+        lines += broken
+        lines += [
+            f"{directory}: no log: the run was not begun, or failed before its first iteration"
+            for directory in sorted(set(known))
+            if not (directory / FILE_NAME).exists()
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def dotted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import run_identity
-from hpcsgd.find import Finder
 from hpcsgd.record.reader import FILE_NAME, Run, find_runs
 from hpcsgd.record.schema import TAKEN
-from hpcsgd.record.study_file import find_studies
 
 ALGORITHMS = {
     "sync_sgd": "sync. SGD",
@@ -181,30 +180,12 @@ def load(paths: Sequence[str]) -> tuple[list[Entry], list[str]]:
     counts as unreadable.
     """
     found, problems = find_runs(paths)
-    problems += missing_logs(paths)
+    problems += run_identity.missing_logs(paths)
     reasons = [(run, run_identity.why_not(run)) for run in found]
     problems += [f"{run.path}: {reason}" for run, reason in reasons if reason]
     runs, copies = run_identity.without_copies([run for run, reason in reasons if not reason])
     names = unique_names([run.path.parent if run.path.name == FILE_NAME else run.path for run in runs])
     return [entry(run, name) for run, name in zip(runs, names, strict=True)], problems + copies
-
-
-def missing_logs(paths: Sequence[str]) -> list[str]:
-    """One line for each run below ``paths`` that has left a recipe but no log, or that a study planned and has none."""
-    lines = []
-    for path in (Path(text) for text in dict.fromkeys(paths)):
-        if not path.is_dir():
-            continue
-        known = [file.parent for file in Finder().files(path, {"recipe.yaml"})]
-        studies, broken = find_studies(path)
-        known += [study.run_dir(item) for study in studies for item in study.entries]
-        lines += broken
-        lines += [
-            f"{directory}: no log: the run was not begun, or failed before its first iteration"
-            for directory in sorted(set(known))
-            if not (directory / FILE_NAME).exists()
-        ]
-    return list(dict.fromkeys(lines))
 
 
 def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -248,8 +229,32 @@ def log_notes(entries: Sequence[Entry], problems: Sequence[str]) -> list[str]:
                 f"{item.name}: log.ranks is node: {item.logged_ranks} of {item.world_size} ranks are in its log; "
                 "maxima, minima and waits are over these."
             )
+        notes += _loss_notes(item)
         notes += _resume_notes(item)
     return notes
+
+
+def loss_rows(item: Entry) -> pd.DataFrame:
+    """The rows of ``iterations`` that have a loss: of ranks with samples; of a log of statistics, the medians.
+
+    There, the losses of a step are known only if all ranks had samples.
+    """
+    frame = item.run.iterations
+    if item.summary:
+        least = frame[frame["statistic"] == "min"].set_index("step")["num_samples"]
+        return frame[(frame["statistic"] == "median") & (frame["step"].map(least) > 0)]
+    return frame[frame["num_samples"] > 0]
+
+
+def _loss_notes(item: Entry) -> list[str]:
+    """Where the loss of a run is not finite any more."""
+    frame = loss_rows(item)
+    bad = frame[~np.isfinite(frame["loss"])]
+    if bad.empty:
+        return []
+    first = bad.iloc[0]
+    where = "" if item.summary else f" on rank {first['rank']}"
+    return [f"{item.name}: its loss is not finite from step {first['step']}{where} on: curves of the loss end there."]
 
 
 def _resume_notes(item: Entry) -> list[str]:

@@ -25,7 +25,7 @@ class Finder:
         names begin with a dot are looked through too.
         """
         seen = {_identity(parent) for parent in root.resolve().parents}
-        plain, linked = [root], []
+        plain, linked = [root], list[Path]()
         while plain or linked:
             directory = plain.pop() if plain else linked.pop(0)
             try:

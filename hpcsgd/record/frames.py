@@ -34,7 +34,7 @@ def rank_axis(iterations: pd.DataFrame) -> str:
 
 def training_seconds(iterations: pd.DataFrame) -> pd.Series:
     """The training time of each row of ``iterations``: the sum of ``TRAINING_SPANS``, in seconds, on its index."""
-    return iterations[list(TRAINING_SPANS)].sum(axis=1).rename("train_seconds")
+    return iterations[list(TRAINING_SPANS)].sum(axis=1, skipna=False).rename("train_seconds")
 
 
 def wait_and_transfer(iterations: pd.DataFrame, ranks: pd.DataFrame | None = None) -> pd.DataFrame:

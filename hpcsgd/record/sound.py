@@ -86,7 +86,7 @@ def _check_columns(group: Any, version: int, columns: Any, width: tuple[int, ...
 
 def num_stored(dataset: Any) -> int:
     """Rows of a column of one dimension, as far as they are in the file: a damaged length may say any number."""
-    return min(len(dataset), int(dataset.id.get_storage_size()) // dataset.dtype.itemsize)
+    return min(len(dataset), int(dataset.id.get_storage_size() // dataset.dtype.itemsize))
 
 
 def read_provenance(log: h5py.File) -> dict[str, Any]:

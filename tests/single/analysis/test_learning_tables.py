@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import run_logs
 from hpcsgd.record.reader import load_run
 from learning_tables import costs_before, evaluation_table, missing_curves, result_table, training_loss_table
 from run_logs import Entry, entry
@@ -108,3 +110,18 @@ def test_missing_curves_are_named(tmp_path: Path) -> None:
 def test_what_stands_for_the_ranks_is_named(tmp_path: Path) -> None:
     assert "median over the ranks" in missing_curves([item_of(tmp_path, labels="summary")])[0]
     assert "1 of 2 ranks" in missing_curves([item_of(tmp_path, "node", labels=[0])])[0]
+
+
+@pytest.mark.parametrize("labels", [None, "summary"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_no_number_and_is_said(tmp_path: Path, labels: str | None, bad: float) -> None:
+    losses = [2.0, 1.0, bad, bad, 1.0, 1.0]
+    run = FakeRun(
+        {"forward_seconds": constant(0.01, 6, 2)}, ["gradient"] * 6, loss=losses, labels=labels, status="diverged"
+    )
+    item = run_logs.entry(load_run(run.write(tmp_path / "run")), "run")
+    table = training_loss_table([item], num_windows=3)
+    assert table["loss"].tolist() == pytest.approx([1.5, math.nan, 1.0], nan_ok=True)
+    notes = run_logs.log_notes([item], [])
+    where = " on rank 0" if labels is None else ""
+    assert f"run: its loss is not finite from step 2{where} on: curves of the loss end there." in notes
