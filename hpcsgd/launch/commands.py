@@ -29,7 +29,7 @@ from hpcsgd.launch.planned import PlannedRun, nodes_and_tasks, plan_run, scaling
 from hpcsgd.launch.script import Job, Point, job_name, made_by, render
 from hpcsgd.launch.sending import check, continued, queued, send, send_text, write_study
 from hpcsgd.launch.site import SiteProfile
-from hpcsgd.launch.study import is_finished
+from hpcsgd.launch.study import is_finished, named_as_before
 from hpcsgd.record.study_file import Entry, Study
 
 
@@ -164,6 +164,7 @@ def sweep(words: list[str]) -> int:
             raise UsageError(f"sweep: --nodes {arguments.nodes} is for Slurm: give --site S too")
         ranks = arguments.tasks_per_node or 1
         runs = sweep_runs(arguments.recipe, overrides, arguments.settings, arguments.seeds, ranks)
+        runs = named_as_before(directory, runs)
         code = _run_here(arguments, study, runs, "run")
         where = shlex.quote(str(directory))
         print(f"curves and table: python analysis/learning_curves.py {where} -o {where}/figures")
@@ -171,6 +172,7 @@ def sweep(words: list[str]) -> int:
     site = chosen_site(arguments)
     tasks = arguments.tasks_per_node or site.tasks_per_node
     runs = sweep_runs(arguments.recipe, overrides, arguments.settings, arguments.seeds, arguments.nodes * tasks)
+    runs = named_as_before(directory, runs)
     job = Job(
         f"{name}-sweep",
         made_by(["sweep", *words]),

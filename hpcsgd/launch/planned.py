@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shlex
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from hpcsgd.config import DataConfig, RunConfig
 from hpcsgd.data.dataset import num_kept
 from hpcsgd.data.published import PUBLISHED
 from hpcsgd.errors import UsageError
-from hpcsgd.launch.script import job_name
+from hpcsgd.launch.naming import point_name
 from hpcsgd.launch.site import SiteProfile
 from hpcsgd.plan import make_plan
 from hpcsgd.recipe import load_config
@@ -130,7 +131,7 @@ def sweep_runs(
         ranks: ranks of each run.
 
     Raises:
-        UsageError: a setting is no such, or a run would be refused; names the point.
+        UsageError: a setting is no such, two values are the same, or a run would be refused; names the point.
     """
     _refuse_own_keys([*words, *(f"--{text}" for text in settings)])
     axes = [parse_setting(text) for text in settings]
@@ -144,17 +145,20 @@ def sweep_runs(
         axes.append(("seed", tuple(str(first + index) for index in range(seeds))))
     if not axes:
         raise UsageError("a sweep needs --set KEY=VALUE,VALUE,... or --seeds N")
-    points = list(itertools.product(*([(key, value) for value in values] for key, values in axes)))
-    digits = len(str(len(points) - 1))
-    runs = []
-    for index, point in enumerate(points):
+    runs: dict[str, PlannedRun] = {}
+    for point in itertools.product(*([(key, value) for value in values] for key, values in axes)):
         own = tuple(f"--{key}={value}" for key, value in point)
-        label = "_".join(f"{key.rpartition('.')[2]}-{job_name(value)}" for key, value in point)
         try:
-            runs.append(plan_run(recipe, (*words, *own), ranks, f"{index:0{digits}}_{label}"))
+            run = plan_run(recipe, (*words, *own), ranks)
         except UsageError as error:
             raise UsageError(f"point {shlex.join(own)}: {error}") from error
-    return runs
+        run = dataclasses.replace(run, name=point_name(run.config, [key for key, _ in point]))
+        if run.name in runs:
+            same = runs[run.name].words[len(words) :]
+            pairs = [f"{a[2:]} and {b.partition('=')[2]}" for a, b in zip(same, own, strict=True) if a != b]
+            raise UsageError(f"--set {pairs[0]} are twice the same value: give it once")
+        runs[run.name] = run
+    return list(runs.values())
 
 
 def parse_setting(text: str) -> tuple[str, tuple[str, ...]]:

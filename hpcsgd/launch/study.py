@@ -5,15 +5,19 @@ One job of ``hpcsgd submit`` is a study of one run: its directory is the run's o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
+from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.recipe import dotted, to_dict
 from hpcsgd.record import load_run
 from hpcsgd.record.reader import FILE_NAME as LOG_NAME
+from hpcsgd.record.study_file import load_study
 
 CONDUCT = ("run_dir", "resume", "overwrite", "progress")
 """Keys of a configuration that do not change what a run is."""
@@ -40,6 +44,26 @@ def undone_on_failure(directory: Path) -> Iterator[list[Path]]:
         if isinstance(error, OSError):
             raise UsageError(f"cannot write {error.filename or directory}: {error.strerror}") from error
         raise
+
+
+def named_as_before(directory: Path, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Runs of a sweep, by their names of before where they are in its directory already.
+
+    Names of sweeps once began with the place in the grid.
+    """
+    before = load_study(directory)
+    numbered = [] if before is None else [entry.run for entry in before.entries if re.match(r"\d+_", entry.run)]
+    found = {}
+    for name in numbered:
+        with suppress(UsageError):
+            found[name] = dict(dotted(load_run(directory / name).config))
+
+    def name_of(run: PlannedRun) -> str:
+        wanted = {key: value for key, value in dotted(to_dict(run.config)) if key not in CONDUCT}
+        same = (name for name, own in found.items() if all(own.get(key, v) == v for key, v in wanted.items()))
+        return run.name if (directory / run.name).exists() else next(same, run.name)
+
+    return [dataclasses.replace(run, name=name_of(run)) for run in runs]
 
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:

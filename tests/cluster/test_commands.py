@@ -77,8 +77,8 @@ def test_what_failed_is_sent_again(two_nodes: SlurmCluster, work: Path) -> None:
     """Of a sweep of two runs, one was cancelled, one killed: the latter alone is sent again, and goes on."""
     words = ["sweep", "tiny.yaml", "--seeds", "2", *SITE, "-o", "d", "--tasks_per_node", "1", "--submit"]
     [job] = sent(two_nodes, work, *words, "--", "--epochs=100000", "--max_steps=60000", "--evaluate.every_epochs=0")
-    killed = work / "d" / "1_seed-1"
-    for element, name in enumerate(("0_seed-0", "1_seed-1")):
+    killed = work / "d" / "seed-1"
+    for element, name in enumerate(("seed-0", "seed-1")):
         path = work / "d" / name
         two_nodes.wait_for(f"{job}_{element}", lambda path=path: log_so_far(path) is not None)
     two_nodes.run(["scancel", f"{job}_0"])

@@ -13,6 +13,7 @@ import pytest
 
 from hpcsgd.cli import LAUNCH, main
 from hpcsgd.launch import commands
+from hpcsgd.record.study_file import Entry, Study
 from tests.single.launch.fake_runs import make_run
 from tests.single.launch.fakes import Fakes
 
@@ -310,18 +311,34 @@ def test_more_ranks_than_cores_are_warned_of(fakes: Fakes, capfd: pytest.Capture
 def test_sweep_here_runs_one_point_after_another(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
     fakes.add("mpirun", '[[ "$*" == *"--seed=1"* ]] && exit 9; exit 0')
     words = ["sweep", "tiny.yaml", "--set", "epochs=1,2", "--seeds", "2", *LOCALLY, "--tasks_per_node", "2", "-o", "s"]
-    make_run(Path("s/0_epochs-1_seed-0"), "completed", words=["--epochs=1", "--seed=0"])
+    make_run(Path("s/epochs-1_seed-0"), "completed", words=["--epochs=1", "--seed=0"])
     assert main(words) == 1
     points = [call.partition(" train ")[2] for call in fakes.calls("mpirun")[1:]]
     assert points == [
-        f"tiny.yaml --epochs={epochs} --seed={seed} --run_dir s/{place}_epochs-{epochs}_seed-{seed} --resume auto"
-        for place, (epochs, seed) in ((1, (1, 1)), (2, (2, 0)), (3, (2, 1)))
+        f"tiny.yaml --epochs={epochs} --seed={seed} --run_dir s/epochs-{epochs}_seed-{seed} --resume auto"
+        for epochs, seed in ((1, 1), (2, 0), (2, 1))
     ]
     assert all("-n 2 " in call for call in fakes.calls("mpirun")[1:])
     said = capfd.readouterr()
-    assert said.out.splitlines()[0] == "s/0_epochs-1_seed-0: finished already"
+    assert said.out.splitlines()[0] == "s/epochs-1_seed-0: finished already"
     assert said.out.splitlines()[-1] == "curves and table: python analysis/learning_curves.py s -o s/figures"
-    assert "2 of 4 runs did not end well: 1_epochs-1_seed-1 ended with code 9, 3_epochs-2" in said.err
+    assert "2 of 4 runs did not end well: epochs-1_seed-1 ended with code 9, epochs-2" in said.err
+
+
+def test_a_wider_sweep_trains_what_is_new_also_beside_runs_with_names_of_before(
+    fakes: Fakes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fakes.add("mpirun")
+    make_run(Path("s/0_base-0.02_seed-0"), "completed", words=["--learning_rate.base=0.02"])
+    make_run(Path("s/1_base-0.1_seed-0"), "preempted", words=["--learning_rate.base=0.1"])
+    make_run(Path("s/base-0.2_seed-0"), "completed", words=["--learning_rate.base=0.2"])
+    Study(Path("s"), (), "/", tuple(Entry(f"{name}_seed-0", None) for name in ("0_base-0.02", "1_base-0.1"))).save()
+    words = ["sweep", "tiny.yaml", "--set", "learning_rate.base=0.020,0.05,1e-1,0.2", "--seeds", "1", "-o", "s"]
+    assert main([*words, *LOCALLY]) == 0
+    trained = [call.partition("--run_dir ")[2].split()[0] for call in fakes.calls("mpirun")[1:]]
+    assert trained == ["s/base-0.05_seed-0", "s/1_base-0.1_seed-0"]
+    assert main(["status", "s"]) == 0
+    assert "4 runs:" in capfd.readouterr().out
 
 
 def test_scale_here_needs_mpirun(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,8 +353,8 @@ def test_a_sweep_is_one_array_of_what_is_left(fakes: Fakes, capsys: pytest.Captu
     assert fakes.calls("sbatch") == ["sbatch --parsable s/sweep.sbatch"]
     script = fakes.sent(101)
     assert "#SBATCH --array=0-3%2\n" in script and "#SBATCH --output=s/%A_%a.out\n" in script
-    assert "    2)\n        run_dir=s/2_epochs-2_seed-0\n        point=(--epochs=2 --seed=0)\n" in script
-    make_run(Path("s/0_epochs-1_seed-0"), "completed", words=["--epochs=1", "--seed=0"])
+    assert "    2)\n        run_dir=s/epochs-2_seed-0\n        point=(--epochs=2 --seed=0)\n" in script
+    make_run(Path("s/epochs-1_seed-0"), "completed", words=["--epochs=1", "--seed=0"])
     fakes.add("squeue", "printf '101_1|RUNNING|None\\n101_2|FAILED|None\\n101_3|TIMEOUT|None\\n'")
     capsys.readouterr()
     assert main([*words, "--submit"]) == 0
@@ -354,7 +371,7 @@ def test_resubmit_sends_what_did_not_come_to_its_end(
     assert main(["sweep", "tiny.yaml", "--seeds", "4", *HERE, "-o", "s/sweep", "--submit"]) == 0
     assert main(["submit", "tiny.yaml", *HERE, "--nodes", "1", "--submit", "--", "--run_dir", "s/one"]) == 0
     for seed, status in enumerate(["completed", "running", "preempted", "diverged"]):
-        make_run(Path(f"s/sweep/{seed}_seed-{seed}"), status, words=[f"--seed={seed}"], jobs=(f"101_{seed}",))
+        make_run(Path(f"s/sweep/seed-{seed}"), status, words=[f"--seed={seed}"], jobs=(f"101_{seed}",))
     fakes.add("squeue", "echo '102|FAILED|NonZeroExitCode'")
     # From another directory: the scripts' paths are relative to the first one.
     work, elsewhere = Path.cwd(), tmp_path / "elsewhere"

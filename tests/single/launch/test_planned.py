@@ -78,7 +78,7 @@ def test_a_sweep_is_every_combination(recipe: str) -> None:
     assert len(runs) == 8
     found = [(run.config.algorithm.sync_period, run.config.model.widths, run.config.seed) for run in runs]
     assert found == [(period, widths, seed) for period in (1, 4) for widths in ((4, 4), (8,)) for seed in (0, 1)]
-    assert runs[3].name == "3_sync_period-1_widths-8_seed-1"
+    assert runs[3].name == "sync_period-1_widths-8_seed-1"
     assert runs[3].words == (
         "--algorithm.name=local_sgd",
         "--algorithm.sync_period=1",
@@ -88,10 +88,19 @@ def test_a_sweep_is_every_combination(recipe: str) -> None:
     assert len({run.name for run in runs}) == 8
 
 
+def test_a_point_has_the_same_name_in_every_sweep(recipe: str) -> None:
+    def names(*values: str) -> set[str]:
+        return {run.name for run in sweep_runs(recipe, [], [f"learning_rate.base={','.join(values)}"], 2, 1)}
+
+    narrow, wide = names("0.02", "0.1"), names("0.1", "2e-2", "0.05", "5")
+    assert narrow == {f"base-{rate}_seed-{seed}" for rate in ("0.02", "0.1") for seed in (0, 1)}
+    assert narrow < wide and len(wide) == 8 and "base-5_seed-1" in wide
+
+
 def test_seeds_follow_the_recipe(recipe: str) -> None:
     runs = sweep_runs(recipe, ["--seed=7"], [], 11, 1)
     assert [run.config.seed for run in runs] == list(range(7, 18))
-    assert [runs[0].name, runs[10].name] == ["00_seed-7", "10_seed-17"]
+    assert [runs[0].name, runs[10].name] == ["seed-7", "seed-17"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,10 @@ def test_seeds_follow_the_recipe(recipe: str) -> None:
         (["epochs=1", "epochs=2"], None, "--set epochs is given twice"),
         (["seed=1,2"], 2, "not both"),
         (["epochs=1,1"], None, "a value is there twice"),
+        (["learning_rate.base=0.1,0.2,0.10"], 2, "--set learning_rate.base=0.1 and 0.10 are twice the same value"),
+        (["learning_rate.base=0.1,1e-1"], None, "--set learning_rate.base=0.1 and 1e-1 are twice the same value"),
+        (["seed=3,03"], None, "are twice the same value"),
+        (["model.widths=[4,4],[4, 4]"], None, "are twice the same value"),
     ],
 )
 def test_points_that_cannot_be_are_named(recipe: str, settings: list[str], seeds: int | None, said: str) -> None:
