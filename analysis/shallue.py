@@ -26,7 +26,6 @@ import shallue_figures
 import shallue_tables
 import tables
 from hpcsgd.study import regimes
-from hpcsgd.study.archive import Study
 from workloads import FRACTION, METRIC, Workload, load
 
 PROGRAM = "shallue.py"
@@ -70,7 +69,9 @@ class Figures:
 
     def __init__(self, workloads: Sequence[Workload], goals: Sequence[float], metric: str, directory: Path) -> None:
         """``goals`` may be empty: each workload then has its own."""
-        self.workloads = [item for item in workloads if any(_measures(study, metric) for study in item.studies)]
+        self.workloads = [
+            item for item in workloads if any(shallue_tables.measures(study, metric) for study in item.studies)
+        ]
         self.remarks = [f"{w.name}: nothing is measured of {metric}." for w in workloads if w not in self.workloads]
         self.metric = metric
         self.directory = directory
@@ -110,7 +111,9 @@ class Figures:
             missing = own[own["steps_to_result"].isna()]["batch_size"]
             if len(missing):
                 sizes = ", ".join(map(str, missing))
-                self.remarks.append(f"{workload.name}: no COMPLETE trial reaches {goal:g} at batch size {sizes}.")
+                text = f"{workload.name}: no COMPLETE trial reaches {goal:g} at batch size {sizes}"
+                self.remarks.append(f"{text}: the regimes pass over what is not reached.")
+            self.remarks += shallue_tables.open_studies(workload)
             if own["steps_to_result"].isna().all():
                 continue
             known = self.regimes[self.regimes["workload"] == workload.name] if len(self.regimes) else self.regimes
@@ -217,17 +220,20 @@ class Figures:
         """Figure 11, one for each workload."""
         every = []
         for place, workload in enumerate(self.workloads):
-            table = shallue_tables.budget_table(workload, self.metric)
+            points = shallue_tables.budget_table(workload, self.metric)
+            table = points.dropna(subset=["best_metric"])
             if table.empty:
                 self.remarks.append(f"shallue_budgets is not drawn of {workload.name}: nothing is measured in time.")
                 continue
+            self.remarks += shallue_tables.budgets_left_out(workload, points)
             if workload.train_samples is None:
                 self.remarks.append(
                     f"{workload.name}: epoch budgets need the size of a training set that is not known."
                 )
             ended = any(study.settings.get("early_stopping") for study in workload.studies)
             note = " Trials were ended when they had reached the goal: what comes after is not known." if ended else ""
-            caption = f"{workload.name}. The best that any COMPLETE trial has measured within the budget.{note}"
+            caption = f"{workload.name}. The best that any COMPLETE trial has measured within the budget, of "
+            caption += f"batch sizes that were trained for as long; of others it is not known.{note}"
             file = _numbered("shallue_budgets", place)
             self.files += shallue_figures.budgets_figure(table, self.metric, self.directory, file, caption)
             every.append(table)
@@ -246,11 +252,6 @@ class Figures:
 
     def _table(self, frame: pd.DataFrame, name: str, headline: str, *notes: str) -> None:
         self.files += tables.write(frame, self.directory, name, title=headline, notes=[*notes, *self.remarks])
-
-
-def _measures(study: Study, metric: str) -> bool:
-    """Whether any trial of a study has measured the metric."""
-    return any(metric in trial.measurements for trial in study.trials)
 
 
 def _numbered(name: str, place: int) -> str:

@@ -6,7 +6,7 @@ All definitions are those of ``hpcsgd.study``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -82,6 +82,19 @@ def _result_row(
     return row | parameters
 
 
+def open_studies(workload: Workload) -> list[str]:
+    """One line where batch sizes have other numbers of COMPLETE trials: of fewer trials, steps to result are more."""
+    counts = {study.batch_size: len(result.counted_trials(study)) for study in workload.studies}
+    most = max(counts.values())
+    fewer = [f"{size} ({count})" for size, count in counts.items() if count < most]
+    if not fewer:
+        return []
+    return [
+        f"{workload.name}: fewer than the {most} COMPLETE trials of others at batch size {', '.join(fewer)}: the best "
+        "of fewer trials takes more steps."
+    ]
+
+
 def reached(trial: Trial, metric: str, goal: float) -> bool:
     """Whether a trial was strictly better than the goal at any time."""
     return metric in trial.measurements and bool((trial.measurements[metric] < goal).any())
@@ -110,6 +123,8 @@ def regime_table(workloads: Sequence[Workload], metric: str, goals: Sequence[flo
                     "maximal_from_low": spread.maximal_from[0],
                     "maximal_from_high": spread.maximal_from[1],
                     "num_draws": draws,
+                    # Passed over: what the regimes are there is not known.
+                    "not_reached": ", ".join(str(size) for size in workload.batch_sizes if size not in steps),
                 }
             )
     return pd.DataFrame(rows)
@@ -176,40 +191,57 @@ def trial_table(workload: Workload, metric: str, goal: float) -> pd.DataFrame:
 
 
 def budget_table(workload: Workload, metric: str) -> pd.DataFrame:
-    """Best metric of each batch size under four step budgets and four epoch budgets, each the half of the next."""
+    """Best metric of each batch size under four step budgets and four epoch budgets, each the half of the next.
+
+    ``best_metric`` is NaN where a batch size was not trained for as long, or has nothing measured by then: what it
+    would have reached is not known.
+    """
     rows = []
-    most_steps = max(_last_step(study) for study in workload.studies)
     samples = workload.train_samples
-    fewest = min(_last_step(study) for study in workload.studies)
-    for budget in _halvings(fewest, most_steps):
-        rows += _budget_rows(workload, "steps", budget, lambda study, b=budget: _under_steps(study, metric, b))
+    lengths = [budgets.trained_steps(study) for study in workload.studies]
+    for budget in _halvings(min(lengths), max(lengths)):
+        for study in workload.studies:
+            best = budgets.best_under_steps(study, metric, budget) if measures(study, metric) else None
+            rows.append(_budget_row(workload, "steps", budget, study, budget, best))
     if samples:
-        epochs = max(_last_step(study) * study.batch_size / samples for study in workload.studies)
-        least = min(_last_step(study) * study.batch_size / samples for study in workload.studies)
-        for budget in _halvings(least, epochs):
-            rows += _budget_rows(
-                workload,
-                "epochs",
-                budget,
-                lambda study, b=budget: budgets.best_under_epochs(study, metric, b, samples),
-            )
-    return pd.DataFrame(rows, columns=["workload", "kind", "budget", "batch_size", "best_metric"])
+        epochs = [steps * study.batch_size / samples for steps, study in zip(lengths, workload.studies, strict=True)]
+        for budget in _halvings(min(epochs), max(epochs)):
+            for study in workload.studies:
+                known = measures(study, metric)
+                best = budgets.best_under_epochs(study, metric, budget, samples) if known else None
+                rows.append(_budget_row(workload, "epochs", budget, study, budget * samples / study.batch_size, best))
+    return pd.DataFrame(rows, columns=["workload", "kind", "budget", "batch_size", "trained_steps", "best_metric"])
 
 
-def _under_steps(study: Study, metric: str, budget: float) -> float | None:
-    return budgets.best_under_steps(study, metric, int(budget))
+def _budget_row(
+    workload: Workload, kind: str, budget: float, study: Study, steps: float, best: float | None
+) -> dict[str, object]:
+    """One batch size under one budget, which is so many of its steps."""
+    known = best is not None and budgets.is_trained_for(study, steps)
+    return {
+        "workload": workload.name,
+        "kind": kind,
+        "budget": budget,
+        "batch_size": study.batch_size,
+        "trained_steps": budgets.trained_steps(study),
+        "best_metric": best if known else math.nan,
+    }
 
 
-def _budget_rows(
-    workload: Workload, kind: str, budget: float, best: Callable[[Study], float | None]
-) -> list[dict[str, object]]:
-    """The rows of one budget; a batch size that has nothing measured under it has none."""
-    found = {study.batch_size: best(study) for study in workload.studies}
+def budgets_left_out(workload: Workload, points: pd.DataFrame) -> list[str]:
+    """One line where rows of :func:`budget_table` are not known."""
+    unknown = int(points["best_metric"].isna().sum())
+    if not unknown:
+        return []
     return [
-        {"workload": workload.name, "kind": kind, "budget": budget, "batch_size": size, "best_metric": value}
-        for size, value in found.items()
-        if value is not None
+        f"shallue_budgets of {workload.name}: {unknown} of {len(points)} points are left out: batch sizes that were "
+        "not trained for so long, or have nothing measured by then."
     ]
+
+
+def measures(study: Study, metric: str) -> bool:
+    """Whether a trial of a study has measured the metric."""
+    return any(metric in trial.measurements for trial in study.trials)
 
 
 def _halvings(low: float, high: float) -> list[float]:
@@ -217,13 +249,6 @@ def _halvings(low: float, high: float) -> list[float]:
     first = float(f"{low:.1g}") or low
     values = [first * 2**power for power in range(4)]
     return [value for value in values if value <= high] or [high]
-
-
-def _last_step(study: Study) -> int:
-    """The largest step that any trial of a study has measured."""
-    return int(
-        max((trial.measurements["step"][-1] for trial in study.trials if len(trial.measurements["step"])), default=1)
-    )
 
 
 def published_points(dataset: str) -> pd.DataFrame:

@@ -86,13 +86,25 @@ def read_archive(path: Path) -> list[Study]:
     Raises:
         UsageError: it is not there, or files are damaged or missing: all of them in one message.
     """
+    studies, problem = read_sound_studies(path)
+    if problem:
+        raise UsageError(problem)
+    return studies
+
+
+def read_sound_studies(path: Path) -> tuple[list[Study], str]:
+    """The studies of an archive, as :func:`read_archive`, of which no file is damaged or missing; and what is wrong.
+
+    A study that lacks a trial is left out as a whole: the best of the others would be another result.
+
+    Raises:
+        UsageError: the archive is not there, or cannot be opened.
+    """
     files = read_files(path, {STUDY, METADATA, MEASUREMENTS})
     above = path.resolve().parts if path.is_dir() else ()
     reader = _Reader(files, above)
-    studies = reader.studies()
-    if reader.problems:
-        raise UsageError(_complaint(path, reader.problems))
-    return sorted(studies, key=lambda study: (study.workload, study.batch_size))
+    studies = sorted(reader.studies(), key=lambda study: (study.workload, study.batch_size))
+    return studies, _complaint(path, reader.problems) if reader.problems else ""
 
 
 class _Reader:
@@ -121,8 +133,9 @@ class _Reader:
             elif trial is not None:
                 trials[folder[:-1]].append(trial)
         prefixes = self._prefixes(folders)
-        found = [self._study(folder, trials[folder], prefixes[folder]) for folder in folders]
-        return [study for study in found if study is not None]
+        found = {folder: self._study(folder, trials[folder], prefixes[folder]) for folder in folders}
+        damaged = {path[: len(folder)] for folder in folders for path in self.problems if path[: len(folder)] == folder}
+        return [study for folder, study in found.items() if study is not None and folder not in damaged]
 
     def _names(self, path: Parts) -> Parts:
         """``path`` with the directories that it lies in."""
@@ -133,10 +146,10 @@ class _Reader:
         path = (*folder, STUDY)
         try:
             settings = json.loads(self.files[path])
-            batch_size = int(settings["batch_size"])
+            batch_size, _ = int(settings["batch_size"]), int(settings.get("train_steps") or 0)
             if batch_size < 1 or not isinstance(settings.get("parameter_configs", {}), dict):
                 raise ValueError("no positive batch_size, or parameter_configs without names")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             self.problems[path] = _said(error)
             return None
         trials.sort(key=lambda trial: trial.trial_id)
@@ -159,12 +172,12 @@ class _Reader:
         try:
             content = json.loads(self.files[path])
             trial_id, steps = int(content["trial_id"]), int(content["steps"])
-            status, parameters = content["status"], dict(content["parameters"])
+            status, parameters = content["status"], _numbers(content["parameters"])
             if status not in STATUSES:
                 raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
             path = (*folder, MEASUREMENTS)
             return Trial(trial_id, status, steps, parameters, read_measurements(self.files[path]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             self.problems[path] = _said(error)
             return None
 
@@ -182,6 +195,18 @@ class _Reader:
                 shared += 1
             prefixes[folder] = folder[shared:-4] if len(alike) > 1 else ()
         return prefixes
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    """The metaparameters.
+
+    Raises:
+        ValueError: one is no number.
+    """
+    wrong = [name for name, value in dict(content).items() if type(value) not in (int, float)]
+    if wrong:
+        raise ValueError(f"parameter {wrong[0]} is {content[wrong[0]]!r}, no number")
+    return dict(content)
 
 
 def read_measurements(content: bytes) -> dict[str, NDArray[np.float64]]:

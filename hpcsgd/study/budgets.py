@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hpcsgd.study.archive import Study
@@ -24,6 +26,24 @@ def best_under_epochs(
 ) -> float | None:
     """The best with B step <= ``max_epochs`` times the size of the training set; else as :func:`best_under_steps`."""
     return _best(study, metric, max_epochs * num_train_samples, study.batch_size, higher_is_better)
+
+
+def trained_steps(study: Study) -> int:
+    """The steps that a study can be asked about: its ``train_steps``.
+
+    Of one that was trained by time, those that all of its trials that count have taken; 0 without any.
+    """
+    given = int(study.settings.get("train_steps") or 0)
+    return given if given > 0 else min((trial.steps for trial in counted_trials(study)), default=0)
+
+
+def is_trained_for(study: Study, max_steps: float) -> bool:
+    """Whether a study's trials were trained for at least so many steps.
+
+    Where they were not, the best under such a budget is not known: training on would have changed it. A part of a step
+    is none.
+    """
+    return trained_steps(study) >= math.floor(max_steps)
 
 
 def _best(study: Study, metric: str, budget: float, cost: int, higher_is_better: bool) -> float | None:

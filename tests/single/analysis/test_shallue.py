@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import shallue
+import workloads
+from hpcsgd.study.sources import pack
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
 METRIC = "val/classification_error"
@@ -95,6 +98,49 @@ def test_without_a_goal_each_workload_gets_one_that_it_reaches(tmp_path: Path) -
     # The best of each is 0.05: strictly beaten is the next of two digits.
     assert set(results["goal"]) == {0.051}
     assert results["steps_to_result"].notna().all()
+
+
+def test_a_budget_that_a_batch_size_was_not_trained_for_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shallue.main([str(ARCHIVE), "-o", str(tmp_path)]) == 0
+    points = pd.read_csv(tmp_path / "shallue_budgets.csv")
+    batch, steps = points["batch_size"], points["trained_steps"]
+    assert (steps >= points["budget"])[points["kind"] == "steps"].all()
+    # A part of a step is none.
+    assert ((steps + 1) * batch > points["budget"] * 55_000)[points["kind"] == "epochs"].all()
+    assert len(points) == 47 and points["best_metric"].notna().all()
+    assert "41 of 88 points are left out: batch sizes that were not trained for so long" in capsys.readouterr().err
+
+
+def test_an_archive_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    write_study(first, ("mnist", "small", "sgd"), {8: 800, 16: 400})
+    shutil.copytree(first, tmp_path / "copy")
+    (tmp_path / "link").symlink_to("first")
+    pack(first, tmp_path / "first.zip")
+    write_study(tmp_path / "other", ("mnist", "small", "sgd"), {8: 700})
+    names = ("first", "copy", "link", "first.zip", "other")
+    found, said = workloads.load([str(tmp_path / name) for name in names])
+    assert [item.name for item in found] == [f"mnist, small, sgd ({tmp_path / name})" for name in ("first", "other")]
+    assert [len(item.studies) for item in found] == [2, 1]
+    assert len(said) == 6 and all("is the same study as in" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("study.json", "{"), ("study.json", '{"batch_size": 8, "train_steps": "x"}'), ("1/metadata.json", "[1]"),
+        ("1/metadata.json", '{"trial_id": 1, "steps": 1, "status": "COMPLETE", "parameters": {"learning_rate": "x"}}'),
+        ("0/measurements.csv", "step\nx\n"), ("0/measurements.csv", ""),
+    ],
+)  # fmt: skip
+def test_a_broken_study_is_named_and_the_others_are_drawn(tmp_path: Path, name: str, content: str) -> None:
+    write_study(tmp_path, ("mnist", "small", "sgd"), {8: 800, 16: 400})
+    (tmp_path / "mnist/small/sgd/8" / name).write_text(content)
+    found, said = workloads.load([str(tmp_path)])
+    assert [item.batch_sizes for item in found] == [[16]]
+    assert len(said) == 1 and f"mnist/small/sgd/8/{name}" in said[0]
 
 
 def test_nothing_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

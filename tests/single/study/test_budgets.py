@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hpcsgd.errors import UsageError
 from hpcsgd.study.archive import Trial
-from hpcsgd.study.budgets import best_under_epochs, best_under_steps
+from hpcsgd.study.budgets import best_under_epochs, best_under_steps, is_trained_for, trained_steps
 from tests.single.study.studies import METRIC, study, trial, trial_lists
 
 MADE = study(
@@ -64,3 +64,12 @@ def test_budgets_are_as_defined(trials: list[Trial], epochs: int, batch_size: in
     in_epochs = [value for step, value in rows if batch_size * step <= epochs * num_samples]
     assert best_under_steps(made, METRIC, epochs) == min(in_steps, default=None)
     assert best_under_epochs(made, METRIC, epochs, num_samples) == min(in_epochs, default=None)
+
+
+def test_a_budget_is_known_only_of_studies_that_were_trained_for_it() -> None:
+    planned = study([trial(0, {10: 0.5})], train_steps=40)
+    assert [is_trained_for(planned, steps) for steps in (39, 40, 40.9, 41)] == [True, True, True, False]
+    # Trained by time: as long as all trials that count.
+    by_time = study([trial(0, {10: 0.5}), trial(1, {30: 0.5}), trial(2, {1: 0.0}, "INFEASIBLE")])
+    assert trained_steps(by_time) == 10
+    assert trained_steps(study([])) == 0
