@@ -14,6 +14,7 @@ import numpy as np
 
 from hpcsgd.find import Finder
 from hpcsgd.record.reader import FILE_NAME, Run
+from hpcsgd.record.schema import TRAINING_SPANS
 from hpcsgd.record.study_file import find_studies
 
 CONDUCT = (
@@ -32,6 +33,8 @@ def why_not(run: Run) -> str:
     batches = [run.config.get(name) for name in ("local_batch_size", "global_batch_size")]
     if not any(batch is not None and batch > 0 for batch in batches):
         return "its recipe has no batch size"
+    if not np.isfinite(run.iterations[list(TRAINING_SPANS)]).all(axis=None):
+        return "its times are no numbers: the log is damaged"
     at = run.evaluations["epoch_fraction"]
     if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "epoch_fraction"]).any():
         return "its evaluations are at no epoch, or twice at one: the log is damaged"

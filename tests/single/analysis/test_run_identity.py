@@ -71,6 +71,7 @@ def test_logs_of_one_directory_have_names_of_their_own(tmp_path: Path) -> None:
         ("segments/world_size", 0, "a segment of 0 ranks"),
         ("evaluations/epoch_fraction", np.nan, "its evaluations are at no epoch"),
         ("evaluations/epoch_fraction", 1.0, "or twice at one"),
+        ("iterations/forward_seconds", np.nan, "its times are no numbers"),
         ("iterations/start_seconds", np.nan, "no iteration in it yet"),
     ],
 )

@@ -116,6 +116,23 @@ def test_a_log_that_cannot_be_read_is_named(fakes: Fakes) -> None:
     assert state.state == "unreadable" and "not a run log" in state.note
 
 
+def test_runs_behind_links_are_there_once_and_what_is_broken_is_named(
+    fakes: Fakes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(Path("runs/a"), "completed")
+    make_run(Path("scratch/b"), "diverged", pid=-1)
+    Path("runs/b").symlink_to("../scratch/b")
+    Path("runs/again").symlink_to("a")
+    Path("runs/loop").symlink_to("..")
+    Path("runs/gone").symlink_to("/no/such")
+    Path("runs/a/jobs.json").write_text('{"version": 1, "command": 3}')
+    states = run_states(Path("runs"))
+    assert [(str(state.path), state.state) for state in states] == [("runs/a", "completed"), ("scratch/b", "diverged")]
+    said = capsys.readouterr().err
+    assert "runs/gone: a link to /no/such, which is not there" in said
+    assert "runs/a/jobs.json is no record of jobs" in said
+
+
 def test_what_is_no_directory_of_runs(fakes: Fakes) -> None:
     with pytest.raises(UsageError, match="there is no directory no"):
         run_states(Path("no"))

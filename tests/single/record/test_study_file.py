@@ -36,7 +36,12 @@ def test_studies_are_found_at_any_depth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('{"version": 9}', "of version 9, this hpcsgd reads 1"), ("{}", "no record of jobs"), ("[", "no record of jobs")],
+    [
+        ('{"version": 9}', "of version 9, this hpcsgd reads 1"),
+        *((text, "no record of jobs") for text in ("{}", "[", "[1]", "3", "\x00", "[" * 50_000)),
+        ('{"version": 1, "jobs": [{"run": 3, "script": null, "task": null, "ids": []}]}', "no record of jobs"),
+        ('{"version": 1, "jobs": [], "command": [], "cwd": 3, "max_running": null}', "no record of jobs"),
+    ],
 )
 def test_what_is_no_study_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / FILE_NAME).write_text(text)
