@@ -116,7 +116,6 @@ def test_seeds_follow_the_recipe(recipe: str) -> None:
         (["epochs=1,1"], None, "a value is there twice"),
         (["learning_rate.base=0.1,0.2,0.10"], 2, "--set learning_rate.base=0.1 and 0.10 are twice the same value"),
         (["learning_rate.base=0.1,1e-1"], None, "--set learning_rate.base=0.1 and 1e-1 are twice the same value"),
-        (["seed=3,03"], None, "are twice the same value"),
         (["model.widths=[4,4],[4, 4]"], None, "are twice the same value"),
     ],
 )
