@@ -26,7 +26,9 @@ import run_logs
 import tables
 import workloads
 from hpcsgd.errors import UsageError
+from hpcsgd.files import write_whole
 from hpcsgd.find import Finder
+from hpcsgd.paths import argument
 from hpcsgd.record.reader import FILE_NAME
 from report_sections import SECTIONS, Section, reading
 from run_logs import Entry
@@ -69,10 +71,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Make one HTML page of runs and studies.")
     parser.add_argument(
-        "paths", nargs="+", metavar="DIR", help="run, study, packed archive, or directory that holds some"
+        "paths",
+        nargs="+",
+        metavar="DIR",
+        type=argument,
+        help="run, study, packed archive, or directory that holds some",
     )
     what = "the page (default: report.html in the first directory)"
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=what)
+    parser.add_argument("-o", "--output", type=argument, metavar="FILE", help=what)
     return parser.parse_args(argv)
 
 
@@ -208,11 +214,9 @@ def write(path: Path, text: str) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    unfinished = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise UsageError(f"-o {path}: cannot write it ({error.strerror or error})") from error
 

@@ -14,6 +14,7 @@ import pandas as pd
 import run_logs
 import tables
 from hpcsgd.errors import UsageError
+from hpcsgd.paths import argument
 from run_logs import Entry
 
 T = TypeVar("T")
@@ -24,9 +25,11 @@ RECORD_NOTE = "The time of record is the maximum over ranks. Percentiles are lin
 def parser(program: str, description: str, default_output: str | None = None) -> argparse.ArgumentParser:
     """The arguments that all scripts of analysis/ share; ``-o`` must be given where nothing is said of its default."""
     result = argparse.ArgumentParser(prog=program, description=description)
-    result.add_argument("runs", nargs="+", metavar="RUN", help="run directory, run.h5, or a directory that holds runs")
+    result.add_argument(
+        "runs", nargs="+", metavar="RUN", type=argument, help="run directory, run.h5, or a directory that holds runs"
+    )
     what = "where figures and tables are written" + (f" (default: {default_output})" if default_output else "")
-    result.add_argument("-o", "--output", required=default_output is None, metavar="DIR", help=what)
+    result.add_argument("-o", "--output", required=default_output is None, metavar="DIR", type=argument, help=what)
     return result
 
 

@@ -1,4 +1,4 @@
-"""The figures of Shallue 2019 (arXiv 1811.03600) from archives of batch-size studies.
+"""The figures of Shallue 2019 (arXiv 1811.03600) from archives of studies.
 
     python analysis/shallue.py STUDY... -o DIR [--goal X ...]
 
@@ -7,8 +7,7 @@ writes, as PNG and SVG: ``shallue_steps`` (figure 1 of the paper, with the three
 ``shallue_models`` (3), ``shallue_optimizers`` (4), ``shallue_datasets`` (5), ``shallue_sizes`` (6),
 ``shallue_smoothing`` (7), ``shallue_rates`` (8), ``shallue_scatter`` (9) and ``shallue_budgets`` (11); and as CSV and
 Markdown the tables behind them: ``shallue_results``, ``shallue_regimes``, ``shallue_slopes``, ``shallue_rates`` and
-``shallue_budgets``. Published points stand beside ours and are named so. What cannot be drawn is said, with the studies
-that are missing. Exit code 0; 1 where no study could be read; 2 for wrong usage.
+``shallue_budgets``. Published points are named so; what cannot be drawn is said. Exit code 1: no study could be read.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import script
 import shallue_figures
 import shallue_tables
 import tables
+from hpcsgd.paths import argument
 from hpcsgd.study import regimes
 from workloads import FRACTION, METRIC, Workload, load
 
@@ -55,8 +55,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Draw the figures of Shallue 2019 from studies.")
     what = "directory of a study, an archive in the public layout, or a packed one"
-    parser.add_argument("studies", nargs="+", metavar="STUDY", help=what)
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where figures and tables are written")
+    parser.add_argument("studies", nargs="+", metavar="STUDY", type=argument, help=what)
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", type=argument, help="for figures and tables")
     goal = "goals; the first is that of all figures but the second (default: what every batch size reaches)"
     parser.add_argument("--goal", type=float, nargs="+", default=[], metavar="X", help=goal)
     metric = "measured column that the goal is judged on; lower is better (default: %(default)s)"
