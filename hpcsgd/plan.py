@@ -77,7 +77,7 @@ def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
     """
     if num_learners > num_samples:
         raise UsageError(f"{num_learners} learners cannot share {num_samples} training samples: run fewer ranks")
-    local, global_ = _batch_sizes(config, num_learners)
+    local, global_ = batch_sizes(config, num_learners)
     per_epoch = steps_per_epoch(num_samples, global_, config.data.tail)
     total = config.epochs * per_epoch
     if config.max_steps is not None:
@@ -98,8 +98,12 @@ def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
     )
 
 
-def _batch_sizes(config: RunConfig, num_learners: int) -> tuple[int, int]:
-    """Local and global batch size from the one that is given."""
+def batch_sizes(config: RunConfig, num_learners: int) -> tuple[int, int]:
+    """Local and global batch size from the one that is given.
+
+    Raises:
+        UsageError: a batch cannot be divided.
+    """
     if config.local_batch_size is not None:
         local = config.local_batch_size
     else:

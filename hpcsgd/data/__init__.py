@@ -1,4 +1,5 @@
 """Data sets, the shards of an epoch, and loaders that hold a whole split on a device.
 
-``dataset``, ``places``, ``shards`` and ``fetch`` need only numpy; ``loader`` needs torch.
+``sets`` has a module for each data set. ``dataset``, ``sets``, ``places``, ``shards`` and ``fetch`` need only numpy;
+``loader`` needs torch.
 """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.idx import read_bytes
 from hpcsgd.errors import UsageError
 
@@ -68,6 +70,21 @@ def read_python(path: Path, label_key: Literal["labels", "fine_labels"]) -> _Bat
     if numbers.shape != data.shape[:1] or numbers.dtype.kind not in "iu":
         raise UsageError(f"{path}: {data.shape[0]} images, but {label_key} is {numbers.dtype} {numbers.shape}")
     return np.ascontiguousarray(data).reshape(-1, *IMAGE_SHAPE), numbers.astype(np.int64)
+
+
+def read_split(paths: Sequence[Path], read: Callable[[Path], _Batch]) -> ArraySplit:
+    """One split from its batches, in order, each a file that ``read`` reads.
+
+    Raises:
+        UsageError: a file is unsound, or shorter than the others.
+    """
+    batches = [read(path) for path in paths]
+    for path, (_, labels) in zip(paths, batches, strict=True):
+        # The binary version has no header: a file cut at the end of a record shows only beside its siblings.
+        if len(labels) != len(batches[0][1]):
+            raise UsageError(f"{path} has {len(labels)} samples, but {paths[0]} has {len(batches[0][1])}")
+    images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return ArraySplit(images, targets)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.errors import UsageError
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+"""As MNIST and Fashion-MNIST are published: the training split and the test split."""
 
 _UBYTE = 0x08
 
@@ -73,3 +78,17 @@ def parse_idx(content: bytearray, num_dims: int, source: str) -> NDArray[np.uint
 def read_idx(path: Path, num_dims: int) -> NDArray[np.uint8]:
     """Read an IDX file (see ``parse_idx``)."""
     return parse_idx(read_bytes(path), num_dims, str(path))
+
+
+def read_split(paths: Sequence[Path]) -> ArraySplit:
+    """One split from its two files: images [N, 1, H, W] and labels [N].
+
+    Raises:
+        UsageError: a file is unsound, or they contradict each other.
+    """
+    images_path, labels_path = paths
+    images = read_idx(images_path, 3)
+    labels = read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise UsageError(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
+    return ArraySplit(images[:, np.newaxis], labels.astype(np.int64))

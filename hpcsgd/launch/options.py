@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TypedDict, get_args
 
 from hpcsgd import paths
+from hpcsgd.data.sets import SETS
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
@@ -94,8 +95,10 @@ def stage(arguments: argparse.Namespace, runs: Sequence[PlannedRun]) -> Stage | 
     if not arguments.stage:
         return None
     names = sorted({run.config.data.name for run in runs})
-    if len(names) > 1 or names == ["synthetic"]:
+    if len(names) > 1:
         raise UsageError(f"--stage copies one data set for all runs, but they are on {', '.join(names)}: leave it out")
+    if not SETS[names[0]].is_published:
+        raise UsageError(f"--stage copies published data sets, but {names[0]} {SETS[names[0]].origin}: leave it out")
     return Stage(names[0], arguments.stage)
 
 

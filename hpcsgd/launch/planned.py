@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpcsgd.comm.topology import arrange
-from hpcsgd.config import DataConfig, RunConfig
-from hpcsgd.data.dataset import num_kept
-from hpcsgd.data.published import PUBLISHED
+from hpcsgd.config import RunConfig
+from hpcsgd.data.dataset import num_train_samples
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.naming import point_name
 from hpcsgd.launch.site import SiteProfile
-from hpcsgd.plan import make_plan
+from hpcsgd.plan import batch_sizes, make_plan
 from hpcsgd.recipe import load_config
 
 Mode = Literal["strong", "weak"]
@@ -48,15 +47,14 @@ def plan_run(recipe: str, words: Sequence[str], ranks: int, name: str = "") -> P
         UsageError: the run would be refused when it starts.
     """
     config = load_config(recipe, list(words))
-    make_plan(config, ranks * config.known_learners, num_train_samples(config.data))
+    num_samples, num_learners = num_train_samples(config.data), ranks * config.known_learners
+    if num_samples is not None:
+        make_plan(config, num_learners, num_samples)
+    else:
+        # The data is only where the run will be, which checks the rest.
+        batch_sizes(config, num_learners)
     arrange(["node"] * ranks, config.algorithm.block_size)
     return PlannedRun(name, tuple(words), config, ranks)
-
-
-def num_train_samples(data: DataConfig) -> int:
-    """Training samples of a data set that need not be here: of its published form, where it has one."""
-    whole = data.synthetic_train_samples if data.name == "synthetic" else PUBLISHED[data.name].sizes[0]
-    return num_kept(whole - data.validation_samples, data.train_fraction)
 
 
 def nodes_and_tasks(ranks: int, site: SiteProfile, tasks_per_node: int | None = None) -> tuple[int, int]:

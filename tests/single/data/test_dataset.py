@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.dataset import load_dataset, num_kept
+from hpcsgd.data.dataset import load_dataset, num_kept, num_train_samples
 from hpcsgd.errors import UsageError
 
 Write = Callable[[Path, dict[str, bytes]], Path]
@@ -187,3 +187,30 @@ def test_synthetic_can_be_learned(shape: tuple[int, int, int]) -> None:
     centres = np.stack([train[dataset.train.labels == label].mean(axis=0) for label in range(5)])
     distances = ((test[:, np.newaxis] - centres) ** 2).sum(axis=2)
     assert (distances.argmin(axis=1) == dataset.test.labels).mean() > 0.9
+
+
+def test_training_samples_are_known_without_the_data_where_they_are_published() -> None:
+    assert num_train_samples(DataConfig(name="cifar10", dir="/no/such")) == 50000
+    assert num_train_samples(DataConfig(name="cifar10", dir="/no/such", train_fraction=0.2)) == 10000
+    held_out = DataConfig(name="cifar10", dir="/no/such", train_fraction=0.2, validation_samples=5000)
+    assert num_train_samples(held_out) == 9000
+    assert num_train_samples(DataConfig(name="synthetic", synthetic_train_samples=7)) == 7
+    for name in ("text", "image_folder", "pack"):
+        assert num_train_samples(DataConfig(name=name, dir="/no/such")) is None  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"data.name is {name}, but no data.dir is given"):
+            num_train_samples(DataConfig(name=name))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="validation_samples is 50000, but the training split has 50000"):
+        num_train_samples(DataConfig(name="cifar10", dir="/no/such", validation_samples=50000))
+
+
+def test_training_samples_are_those_of_the_data_where_it_is(
+    tmp_path: Path, idx_files: Files, write_files: Write
+) -> None:
+    write_files(tmp_path, idx_files)
+    (tmp_path / "text").write_bytes(b"some words " * 100)
+    for config in (
+        DataConfig(name="mnist", dir=str(tmp_path), train_fraction=0.5, validation_samples=10),
+        DataConfig(name="text", dir=str(tmp_path / "text"), sequence_length=10),
+        synthetic(),
+    ):
+        assert num_train_samples(config) == len(load_dataset(config).train.labels)

@@ -68,7 +68,7 @@ def test_what_does_not_arrive_whole_is_taken_away(
 
 
 def test_the_second_address_is_tried(tmp_path: Path, fake_web: Web) -> None:
-    published = Published(sizes=(1, 1), addresses=("http://one/", "http://two/"), downloads={"a": "", "b": ""})
+    published = Published("x", 1, (1, 1), (), ("http://one/", "http://two/"), {"a": "", "b": ""})
     pages = {"http://one/a": b"1", "http://two/a": b"2", "http://two/b": b"2"}
     from_web(published, tmp_path, fake_web(pages))
     assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"2", b"2"]

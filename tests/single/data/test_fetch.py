@@ -16,7 +16,8 @@ import pytest
 
 from hpcsgd.data import fetch as fetch_module
 from hpcsgd.data.fetch import fetch, verify
-from hpcsgd.data.published import PUBLISHED
+from hpcsgd.data.sets import SETS, find_published
+from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
 
 Files = dict[str, bytes]
@@ -32,13 +33,13 @@ def no_web(url: str) -> AbstractContextManager[Any]:
 def small_fashion_mnist(idx_files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let the published Fashion-MNIST be the small one, and this machine have no Debian package of it."""
     small = dataclasses.replace(
-        PUBLISHED["fashion_mnist"],
+        find_published("fashion_mnist"),
         sizes=(60, 20),
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in idx_files.items()},
         addresses=("http://x/",),
+        debian=("dataset-fashion-mnist", tmp_path / "debian"),
     )
-    monkeypatch.setitem(PUBLISHED, "fashion_mnist", small)
-    monkeypatch.setitem(fetch_module.DEBIAN_DIRS, "fashion_mnist", tmp_path / "debian")
+    monkeypatch.setitem(SETS, "fashion_mnist", small)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def no_apt(package: str, folder: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_damaged_target_is_replaced(tmp_path: Path, idx_files: Files, write_fi
     damaged = idx_files | {name: idx_files[name][:-1] + b"?"}
     target = write_files(tmp_path / "target", damaged)
     with pytest.raises(UsageError, match=f"{name}: the SHA-256 of its content is .*, expected"):
-        verify("fashion_mnist", target)
+        verify(find_published("fashion_mnist"), target)
     with pytest.raises(UsageError, match="could not be fetched. web: http://x/train-images-idx3-ubyte.gz: no web here"):
         fetch("fashion_mnist", target, "web", opener=no_web)
     assert contents(target) == damaged
@@ -168,9 +169,9 @@ def test_cifar_from_an_archive_on_the_web(
             tar.addfile(info, io.BytesIO(content))
     archive = stream.getvalue()
     small = dataclasses.replace(
-        PUBLISHED["cifar10"], sizes=(20, 4), downloads={"cifar-10-binary.tar.gz": hashlib.md5(archive).hexdigest()}
+        find_published("cifar10"), sizes=(20, 4), downloads={"cifar-10-binary.tar.gz": hashlib.md5(archive).hexdigest()}
     )
-    monkeypatch.setitem(PUBLISHED, "cifar10", small)
+    monkeypatch.setitem(SETS, "cifar10", small)
     opener = fake_web({"https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz": archive})
     assert contents(fetch("cifar10", tmp_path / "target", opener=opener)) == cifar10_files
     capsys.readouterr()
@@ -182,7 +183,7 @@ def test_cifar_from_an_archive_on_the_web(
     ("name", "source", "words"),
     [
         ("fashon_mnist", "auto", "'fashon_mnist' is not known: choose one of fashion_mnist, mnist, cifar10, cifar100"),
-        ("synthetic", "auto", "'synthetic' is made on the fly and needs no files"),
+        ("synthetic", "auto", "synthetic is made on the fly and needs no files"),
         ("cifar10", "debian", "Debian has no package of cifar10: choose web, or a directory"),
         ("mnist", "debain", "source 'debain' is not a directory, and not one of auto, debian, web"),
     ],
@@ -205,8 +206,8 @@ def test_another_process_may_fetch_the_same_meanwhile(
 ) -> None:
     target, source = tmp_path / "target", write_files(tmp_path / "source", idx_files)
 
-    def verify_while_another_installs(name: str, place: Path) -> None:
-        verify(name, place)
+    def verify_while_another_installs(wanted: FileSet, place: Path) -> None:
+        verify(wanted, place)
         write_files(target, zip_all(idx_files))
 
     monkeypatch.setattr(fetch_module, "verify", verify_while_another_installs)

@@ -185,6 +185,6 @@ def test_what_is_said_of_images_reaches_the_data_set(tmp_path: Path) -> None:
 
 
 def test_large_folders_are_to_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcsgd.data.dataset.MOST_BYTES", 1000)
+    monkeypatch.setattr("hpcsgd.data.sets.image_folder.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match=r"pack it \(hpcsgd data pack\), and set data.name to pack"):
         load_dataset(DataConfig(name="image_folder", dir=str(make_folders(tmp_path, 2, 1))))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hpcsgd.data import places
-from hpcsgd.data.places import IDX_FILES, cache_dir, locate, search_dirs
+from hpcsgd.data.cifar import read_binary, read_python
+from hpcsgd.data.idx import FILES
+from hpcsgd.data.places import cache_dir, locate, search_dirs
+from hpcsgd.data.published import Published
+from hpcsgd.data.sets import find_published
+from hpcsgd.data.sets.cifar10 import CIFAR10
+from hpcsgd.data.sets.fashion_mnist import FASHION_MNIST
+from hpcsgd.data.sets.mnist import MNIST
 from hpcsgd.errors import UsageError
 
 Write = Callable[[Path, dict[str, bytes]], Path]
-EMPTY = dict.fromkeys(IDX_FILES, b"")
+EMPTY = dict.fromkeys(FILES, b"")
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +28,15 @@ def empty_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HPCSGD_DATA", raising=False)
-    monkeypatch.setattr(places, "DEBIAN_DIRS", {"fashion_mnist": tmp_path / "debian"})
 
 
-def test_order_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fashion_mnist(tmp_path: Path) -> Published:
+    """Fashion-MNIST, with a Debian package that puts it elsewhere."""
+    return dataclasses.replace(FASHION_MNIST, debian=("package", tmp_path / "debian"))
+
+
+def test_order_of_the_search(tmp_path: Path, fashion_mnist: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPCSGD_DATA", str(tmp_path / "mine"))
     expected = [
         tmp_path / "mine/fashion_mnist",
@@ -32,9 +44,9 @@ def test_order_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         cache_dir("fashion_mnist"),
         tmp_path / "debian",
     ]
-    assert search_dirs("fashion_mnist") == expected
-    assert search_dirs("cifar10") == [tmp_path / "mine/cifar10", Path("data/cifar10"), cache_dir("cifar10")]
-    assert search_dirs("mnist", "~/x") == [Path.home() / "x"]
+    assert search_dirs(fashion_mnist) == expected
+    assert search_dirs(CIFAR10) == [tmp_path / "mine/cifar10", Path("data/cifar10"), cache_dir("cifar10")]
+    assert search_dirs(MNIST, "~/x") == [Path.home() / "x"]
 
 
 def test_cache_follows_xdg_and_else_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,56 +56,56 @@ def test_cache_follows_xdg_and_else_the_home(tmp_path: Path, monkeypatch: pytest
     assert cache_dir("mnist") == tmp_path / "home/.cache/hpcsgd/data/mnist"
 
 
-def test_first_complete_place_wins(tmp_path: Path, write_files: Write) -> None:
-    write_files(tmp_path / "debian", {f"{name}.gz": b"" for name in IDX_FILES})
-    assert locate("fashion_mnist")[0] == tmp_path / "debian"
-    write_files(tmp_path / "data/fashion_mnist", {IDX_FILES[0]: b""})
-    assert locate("fashion_mnist")[0] == tmp_path / "debian"
+def test_first_complete_place_wins(tmp_path: Path, fashion_mnist: Published, write_files: Write) -> None:
+    write_files(tmp_path / "debian", {f"{name}.gz": b"" for name in FILES})
+    assert locate(fashion_mnist)[0] == tmp_path / "debian"
+    write_files(tmp_path / "data/fashion_mnist", {FILES[0]: b""})
+    assert locate(fashion_mnist)[0] == tmp_path / "debian"
     write_files(tmp_path / "data/fashion_mnist", EMPTY)
-    assert locate("fashion_mnist")[0] == Path("data/fashion_mnist")
+    assert locate(fashion_mnist)[0] == Path("data/fashion_mnist")
 
 
-def test_an_explicit_directory_is_the_only_one(tmp_path: Path, write_files: Write) -> None:
+def test_an_explicit_directory_is_the_only_one(tmp_path: Path, fashion_mnist: Published, write_files: Write) -> None:
     write_files(tmp_path / "debian", EMPTY)
     with pytest.raises(UsageError, match=r"Searched: .*elsewhere \(no such directory\)\. .*name another data\.dir"):
-        locate("fashion_mnist", str(tmp_path / "elsewhere"))
+        locate(fashion_mnist, str(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(
-    ("name", "subfolder", "files", "format_found"),
+    ("name", "subfolder", "files", "reader"),
     [
         (
             "cifar10",
             "cifar-10-batches-bin",
             [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"],
-            "cifar_binary",
+            read_binary,
         ),
-        ("cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"], "cifar_python"),
-        ("cifar100", "cifar-100-binary", ["train.bin", "test.bin"], "cifar_binary"),
-        ("cifar100", "cifar-100-python", ["train", "test"], "cifar_python"),
+        ("cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"], read_python),
+        ("cifar100", "cifar-100-binary", ["train.bin", "test.bin"], read_binary),
+        ("cifar100", "cifar-100-python", ["train", "test"], read_python),
     ],
 )
 def test_cifar_in_its_subfolder_or_without(
-    tmp_path: Path, write_files: Write, name: str, subfolder: str, files: list[str], format_found: str
+    tmp_path: Path, write_files: Write, name: str, subfolder: str, files: list[str], reader: object
 ) -> None:
     for folder in (tmp_path / "a", tmp_path / "b" / subfolder):
         write_files(folder, dict.fromkeys(files, b""))
     for place, folder in (("a", tmp_path / "a"), ("b", tmp_path / "b" / subfolder)):
-        found, layout = locate(name, str(tmp_path / place))
-        assert (found, layout.format) == (folder, format_found)
+        found, layout = locate(find_published(name), str(tmp_path / place))
+        assert (found, layout.read.keywords["read"].func) == (folder, reader)
         assert set(layout.files) == set(files)
 
 
 def test_what_each_place_lacks_is_said(tmp_path: Path, write_files: Write) -> None:
-    write_files(tmp_path / "data/mnist", {name: b"" for name in IDX_FILES[:3]})
+    write_files(tmp_path / "data/mnist", {name: b"" for name in FILES[:3]})
     (tmp_path / "cache/hpcsgd/data").mkdir(parents=True)
     (tmp_path / "cache/hpcsgd/data/mnist").write_bytes(b"")
     with pytest.raises(UsageError) as caught:
-        locate("mnist")
+        locate(MNIST)
     text = str(caught.value)
     assert "data/mnist (lacks t10k-labels-idx1-ubyte)" in text
     assert "cache/hpcsgd/data/mnist (a file, not a directory)" in text
     assert "`hpcsgd data fetch mnist`" in text
-    write_files(tmp_path / "few", {IDX_FILES[0]: b""})
+    write_files(tmp_path / "few", {FILES[0]: b""})
     with pytest.raises(UsageError, match=r"few \(lacks train-labels-idx1-ubyte and 2 more\)"):
-        locate("mnist", str(tmp_path / "few"))
+        locate(MNIST, str(tmp_path / "few"))

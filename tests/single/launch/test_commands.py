@@ -115,7 +115,10 @@ def test_a_refusal_leaves_nothing(
         (["submit", "tiny.yaml", *HERE, "--nodes", "40"], "80 learners cannot share 64 training samples"),
         (["submit", "tiny.yaml", *HERE, "--nodes", "1", "--tasks_per_node", "3"], "3 tasks a node cannot be"),
         (["submit", "tiny.yaml", *HERE, "--nodes", "1", "--submit", "--check"], "not allowed with argument"),
-        (["submit", "tiny.yaml", *HERE, "--nodes", "1", "--stage", "/d"], "--stage copies one data set"),
+        (
+            ["submit", "tiny.yaml", *HERE, "--nodes", "1", "--stage", "/d"],
+            "--stage copies published data sets, but synthetic is made on the fly",
+        ),
         (["scale", "tiny.yaml", "--gpus", "1,2"], "give --site S for Slurm, or --launcher mpirun"),
         (["scale", "tiny.yaml", "--gpus", "1,x", *HERE], "--gpus is '1,x'"),
         (["scale", "tiny.yaml", "--gpus", "1,3", "--mode", "weak", *HERE], "3 ranks do not fill nodes of 2"),

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcsgd.config import DataConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import (
     nodes_and_tasks,
-    num_train_samples,
     parse_setting,
     plan_run,
     scaling_runs,
@@ -139,10 +137,3 @@ def test_blocks_must_divide_the_ranks(recipe: str) -> None:
     assert plan_run(recipe, words, 4).ranks == 4
     with pytest.raises(UsageError, match="block_size is 2"):
         plan_run(recipe, words, 3)
-
-
-def test_samples_of_data_that_need_not_be_here() -> None:
-    assert num_train_samples(DataConfig(name="cifar10", dir="/no/such")) == 50000
-    assert num_train_samples(DataConfig(name="cifar10", train_fraction=0.2)) == 10000
-    assert num_train_samples(DataConfig(name="cifar10", train_fraction=0.2, validation_samples=5000)) == 9000
-    assert num_train_samples(DataConfig(name="synthetic", synthetic_train_samples=7)) == 7

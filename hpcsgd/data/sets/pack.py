@@ -1,0 +1,41 @@
+"""Images that were packed into one file, and stay on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.sets.base import Loaded
+from hpcsgd.errors import UsageError
+
+
+class PackedImages:
+    """``data.name: pack``."""
+
+    name = "pack"
+    origin = "is a file that hpcsgd data pack makes; data.stage_dir copies it to each node"
+    is_published = False
+
+    def load(self, config: DataConfig, seed: int) -> Loaded:
+        """Open it."""
+        # HDF5 takes long to import, and help texts come by here.
+        from hpcsgd.record.pack import SPLITS, open_checked
+
+        if config.dir is None:
+            raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
+        pack = open_checked(Path(config.dir))
+        train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
+        stored = train.images.shape[2]
+        crop = config.image_size or stored
+        if crop > stored:
+            raise UsageError(
+                f"data.image_size is {crop}, but {config.dir} has images of {stored}: choose {stored} or less"
+            )
+        return Loaded(train, test, len(pack.classes), (pack.mean, pack.std), crop)
+
+    def num_train_samples(self, config: DataConfig) -> int | None:
+        """As the file says."""
+        if config.dir is not None and not Path(config.dir).exists():
+            return None
+        return len(self.load(config, 0).train.labels)

@@ -1,0 +1,29 @@
+"""A text of the user's own: a file, or a folder of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpcsgd.config import DataConfig
+from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.sets.base import Loaded
+from hpcsgd.data.text import read_text
+
+
+class Text:
+    """``data.name: text``."""
+
+    name = "text"
+    origin = "is yours: data.dir names a file, or a folder of .txt files"
+    is_published = False
+
+    def load(self, config: DataConfig, seed: int) -> Loaded:
+        """Read it."""
+        train, test, size = read_text(config)
+        return Loaded(ArraySplit(*train), ArraySplit(*test), size, moments=((), ()))
+
+    def num_train_samples(self, config: DataConfig) -> int | None:
+        """Sequences of the text, which is read."""
+        if config.dir is not None and not Path(config.dir).exists():
+            return None
+        return len(self.load(config, 0).train.labels)
