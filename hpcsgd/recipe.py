@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from hpcsgd import plain_yaml
 from hpcsgd.config import RunConfig
 from hpcsgd.config.check import PATH
+from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import resolved
 
@@ -45,6 +46,7 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
 
     content = read_recipe(resolved("the recipe", recipe)) if recipe is not None else {}
     known = known_keys(cls)
+    _check_command(cls, content, str(recipe))
     given = _check_keys(cls, _dotted(content, known), str(recipe))
     _check_numbers(given, known, str(recipe))
     options = dict(_options(overrides))
@@ -179,6 +181,15 @@ def _nested(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any
                 section = section.setdefault(part, {})
             section[name] = value
     return content
+
+
+def _check_command(cls: type, content: Mapping[Any, Any], where: str) -> None:
+    """Refuse a recipe of another command: all the keys that are unknown here are known there."""
+    unknown = content.keys() - known_keys(cls).keys()
+    for other in (RunConfig, StudyConfig):
+        if unknown and unknown <= known_keys(other).keys():
+            key, right, wrong = sorted(unknown)[0], COMMANDS[other.__name__], COMMANDS[cls.__name__]
+            raise UsageError(f"{where} is a recipe of hpcsgd {right}, not of hpcsgd {wrong}: it has the key {key}")
 
 
 def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:

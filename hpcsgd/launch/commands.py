@@ -41,11 +41,11 @@ def submit(words: list[str]) -> int:
     parser.add_argument("--doctor", action="store_true", help="run hpcsgd doctor there; takes no recipe")
     add_site_options(parser, required=True)
     arguments, overrides = parse(parser, words)
-    overrides += stage_words(arguments)
     if arguments.doctor == (arguments.recipe is not None):
         raise UsageError("submit: give either a RECIPE or --doctor")
     if arguments.doctor and arguments.stage:
         raise UsageError("submit: --doctor takes no --stage")
+    overrides += stage_words(arguments, overrides)
     site = chosen_site(arguments)
     tasks = arguments.tasks_per_node or site.tasks_per_node
     source = made_by(["submit", *(word for word in words if word not in ("--submit", "--check"))])
@@ -98,7 +98,7 @@ def scale(words: list[str]) -> int:
     parser.add_argument("--chain", action="store_true", help="each job waits for the end of the one before")
     add_site_options(parser, required=False)
     arguments, overrides = parse(parser, words)
-    overrides += stage_words(arguments)
+    overrides += stage_words(arguments, overrides)
     name = job_name(Path(arguments.recipe).stem)
     directory = arguments.directory or Path("runs") / f"scale-{name}-{arguments.mode}"
     runs = scaling_runs(arguments.recipe, overrides, numbers("--gpus", arguments.gpus), arguments.mode)
@@ -155,7 +155,7 @@ def _run_here(arguments: argparse.Namespace, study: Study, runs: Sequence[Planne
 def sweep(words: list[str]) -> int:
     """``hpcsgd sweep RECIPE --set KEY=VALUE,VALUE --seeds N``."""
     arguments, overrides = parse(_sweep_parser(), words)
-    overrides += stage_words(arguments)
+    overrides += stage_words(arguments, overrides)
     name = job_name(Path(arguments.recipe).stem)
     directory = arguments.directory or Path("runs") / f"sweep-{name}"
     study = Study(directory, ("hpcsgd", "sweep", *words), str(Path.cwd()), (), arguments.max_running)

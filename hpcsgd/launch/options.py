@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from typing import NoReturn, TypedDict, get_args
 
 from hpcsgd import paths
+from hpcsgd.data.places import describe_lack, find_layout
 from hpcsgd.data.sets import SETS
+from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
 from hpcsgd.launch.site import OPTIONS, Launcher, SiteProfile, load_site
+from hpcsgd.paths import resolved
+from hpcsgd.recipe import load_config
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,9 +89,21 @@ def job_options(arguments: argparse.Namespace) -> JobOptions:
     return {"time": arguments.time, "options": {name: value for name, value in given.items() if value is not None}}
 
 
-def stage_words(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Overrides that let a run find the data that is copied to its node."""
-    return ("--data.dir=null",) if arguments.stage else ()
+def stage_words(arguments: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides that let a run find the data that is copied to its node.
+
+    Raises:
+        UsageError: the recipe's data set cannot be copied, or the directory lacks files of it.
+    """
+    if not arguments.stage:
+        return ()
+    data = load_config(arguments.recipe, list(overrides)).data
+    directory = resolved("--stage", arguments.stage)
+    known = _published(data.name)
+    # One that is not here may be there.
+    if directory.exists() and find_layout(known, directory) is None:
+        raise UsageError(f"--stage {arguments.stage}: {describe_lack(known, directory)} of {data.name}")
+    return ("--data.dir=null",)
 
 
 def stage(arguments: argparse.Namespace, runs: Sequence[PlannedRun]) -> Stage | None:
@@ -97,9 +113,15 @@ def stage(arguments: argparse.Namespace, runs: Sequence[PlannedRun]) -> Stage | 
     names = sorted({run.config.data.name for run in runs})
     if len(names) > 1:
         raise UsageError(f"--stage copies one data set for all runs, but they are on {', '.join(names)}: leave it out")
-    if not SETS[names[0]].is_published:
-        raise UsageError(f"--stage copies published data sets, but {names[0]} {SETS[names[0]].origin}: leave it out")
-    return Stage(names[0], arguments.stage)
+    return Stage(_published(names[0]).name, arguments.stage)
+
+
+def _published(name: str) -> FileSet:
+    """The data set, which can be copied."""
+    found = SETS[name]
+    if not isinstance(found, FileSet):
+        raise UsageError(f"--stage copies published data sets, but {name} {found.origin}: leave it out")
+    return found
 
 
 def numbers(option: str, text: str) -> list[int]:
