@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import ArraySplit, as_labels
 from hpcsgd.data.idx import read_bytes
 from hpcsgd.errors import UsageError
 
@@ -67,9 +67,9 @@ def read_python(path: Path, label_key: Literal["labels", "fine_labels"]) -> _Bat
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
         raise UsageError(f"{path}: data is {data.dtype} {data.shape}, expected uint8 (N, {_PIXELS})")
     numbers = np.asarray(labels)
-    if numbers.shape != data.shape[:1] or numbers.dtype.kind not in "iu":
+    if numbers.shape != data.shape[:1]:
         raise UsageError(f"{path}: {data.shape[0]} images, but {label_key} is {numbers.dtype} {numbers.shape}")
-    return np.ascontiguousarray(data).reshape(-1, *IMAGE_SHAPE), numbers.astype(np.int64)
+    return np.ascontiguousarray(data).reshape(-1, *IMAGE_SHAPE), as_labels(numbers, f"{path}: {label_key}")
 
 
 def read_split(paths: Sequence[Path], read: Callable[[Path], _Batch]) -> ArraySplit:

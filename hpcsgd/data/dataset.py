@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import ArraySplit, check_finite, check_labels
 from hpcsgd.data.sets import SETS
 from hpcsgd.errors import UsageError
 
@@ -21,7 +21,7 @@ _CHUNK = 1024  # images whose float64 copy is alive at once in _moments
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split, and perhaps a validation split.
+    """A training and a test split, and perhaps a validation split, that fit together.
 
     Attributes:
         name: data set.
@@ -34,6 +34,9 @@ class Dataset:
             they are.
         val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
         remarks: what of the files was left out or not kept, a line each, for the user.
+
+    Raises:
+        UsageError: a split is empty, has labels that are no classes, or other images than the training split.
     """
 
     name: str
@@ -45,6 +48,28 @@ class Dataset:
     val: ArraySplit | None = None
     crop: int | None = None
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        first = self.train.images
+        for name, split in self.splits().items():
+            if len(split.labels) == 0:
+                raise UsageError(f"{self.name}: the {name} split has no samples")
+            if 0 in split.images.shape:
+                raise UsageError(
+                    f"{self.name}: the {name} images are {split.images.shape[1:]}: there is nothing in them"
+                )
+            check_labels(split.labels, self.num_classes, f"{self.name}, {name} split")
+            for what, own, other in (
+                ("of shape", split.images.shape[1:], first.shape[1:]),
+                ("of type", split.images.dtype, first.dtype),
+            ):
+                if own != other:
+                    raise UsageError(f"{self.name}: the training images are {what} {other}, the {name} images {own}")
+
+    def splits(self) -> dict[str, ArraySplit]:
+        """Those that there are, by name."""
+        named = {"train": self.train, "test": self.test, "val": self.val}
+        return {name: split for name, split in named.items() if split is not None}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,6 +93,8 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
             would be held out.
     """
     loaded = SETS[config.name].load(config, seed)
+    for name, images in (("train", loaded.train.images), ("test", loaded.test.images)):
+        check_finite(images, f"{config.name}, {name} split")
     left, val = _hold_out(loaded.train, config.validation_samples)
     train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images) if loaded.moments is None else loaded.moments

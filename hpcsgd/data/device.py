@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcsgd.data.arrays import check_exact
 from hpcsgd.data.dataset import ArraySplit, Dataset
 
 
 def to_device(split: ArraySplit, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor]:
     """Images in stored order and labels int64 [N] on ``device``; on the CPU they share the arrays' memory."""
     images = torch.from_numpy(np.require(split.images, requirements=["C", "W"]))
-    labels = torch.from_numpy(np.require(split.labels, dtype=np.int64, requirements=["C", "W"]))
+    labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"]))
     return to_stored_order(images.to(device), channels_last), labels.to(device)
 
 
@@ -28,12 +29,17 @@ class Normaliser:
     """(x - mean) / std by channel, with the training split's moments; without moments, samples as they are."""
 
     def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:
-        """Take mean and std of ``dataset``; results are of type ``dtype`` in the wanted memory order."""
+        """Take mean and std of ``dataset``; results are of type ``dtype`` in the wanted memory order.
+
+        Raises:
+            UsageError: ``dtype`` cannot hold the images as they are.
+        """
         self._dtype = dtype
         self._channels_last = channels_last
         self._has_moments = bool(dataset.mean)
         if not self._has_moments:
             return
+        check_exact(dataset.train.images, str(dtype).removeprefix("torch."))
         self._mean, self._std = (
             # One value a pixel: broadcast over samples only, the kernels run along whole images.
             to_stored_order(torch.tensor(values, dtype=dtype).view(-1, 1, 1).expand(dataset.shape), channels_last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import ArraySplit, check_labels
 from hpcsgd.data.places import existing_file, find, locate
 from hpcsgd.data.published import Layout, Published
 from hpcsgd.data.sets.base import Loaded
@@ -50,7 +50,5 @@ class FileSet(Published):
         split = layout.read(paths)
         if len(split.labels) == 0:
             raise UsageError(f"{paths[0]} holds no samples")
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if low < 0 or high >= self.num_classes:
-            raise UsageError(f"{paths[-1]}: labels go from {low} to {high}, expected 0 to {self.num_classes - 1}")
+        check_labels(split.labels, self.num_classes, str(paths[-1]))
         return split

@@ -101,7 +101,7 @@ def test_a_pickle_cannot_run_code(tmp_path: Path) -> None:
         ({"data": PIXELS[:, :-1], "labels": [1, 2, 3]}, r"data is uint8 \(3, 3071\), expected uint8 \(N, 3072\)"),
         ({"data": PIXELS.astype(np.int32), "labels": [1, 2, 3]}, "data is int32"),
         ({"data": PIXELS, "labels": [1, 2]}, "3 images, but labels is int64"),
-        ({"data": PIXELS, "labels": ["a", "b", "c"]}, "3 images, but labels is <U1"),
+        ({"data": PIXELS, "labels": ["a", "b", "c"]}, "batch: labels are <U1: classes are whole numbers"),
         ([PIXELS], "holds a list, expected a dictionary"),
     ],
 )
