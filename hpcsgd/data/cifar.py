@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.data.arrays import ArraySplit, as_labels
+from hpcsgd.data.contents import not_expected
 from hpcsgd.data.idx import read_bytes
 from hpcsgd.errors import UsageError
 
@@ -38,6 +39,7 @@ def read_binary(path: Path, num_label_bytes: int) -> _Batch:
     if not content or len(content) % record:
         raise UsageError(
             f"{path} is truncated or not of this format: {len(content)} bytes, expected a multiple of {record}"
+            + not_expected(content)
         )
     rows = np.frombuffer(content, np.uint8).reshape(-1, record)
     images = np.ascontiguousarray(rows[:, num_label_bytes:]).reshape(-1, *IMAGE_SHAPE)
@@ -114,7 +116,9 @@ def _unpickle(path: Path) -> dict[Any, Any]:
     try:
         table = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise UsageError(f"{path} is not a CIFAR batch in the Python version, or truncated: {error}") from None
+        raise UsageError(
+            f"{path} is not a CIFAR batch in the Python version, or truncated: {error}" + not_expected(content)
+        ) from None
     if not isinstance(table, dict):
         raise UsageError(f"{path} holds a {type(table).__name__}, expected a dictionary")
     return table

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from hpcsgd.data.download import Opener, from_debian_archive, from_web, open_url
 from hpcsgd.data.idx import read_bytes
-from hpcsgd.data.places import cache_dir, describe_lack, existing_file, find_layout
+from hpcsgd.data.places import cache_dir, describe_lack, existing_file, file_names, find_layout
 from hpcsgd.data.sets import find_published
 from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
+from hpcsgd.paths import resolved
 
 _Attempt = tuple[str, Callable[[Path], Path]]
 
@@ -97,7 +98,7 @@ def _check_replaceable(wanted: FileSet, target: Path) -> None:
         return
     if not target.is_dir():
         raise UsageError(f"{target} is a file: name a directory")
-    own = {file + suffix for layout in wanted.layouts for file in layout.files for suffix in ("", ".gz")}
+    own = {name for layout in wanted.layouts for file in layout.files for name in file_names(file)}
     foreign = sorted(path.name for path in target.iterdir() if path.name not in own)
     if foreign:
         raise UsageError(f"{target} holds other files ({foreign[0]}): name an empty or a new directory")
@@ -117,7 +118,7 @@ def _attempts(wanted: FileSet, source: str, opener: Opener) -> list[_Attempt]:
             raise UsageError(f"Debian has no package of {wanted.name}: choose web, or a directory that has the files")
         from_debian = [] if wanted.debian is None else _debian_attempts(*wanted.debian)
         return from_debian + ([("web", web)] if source == "auto" else [])
-    directory = Path(source).expanduser()
+    directory = resolved("--from", source)
     if not directory.is_dir():
         raise UsageError(f"source {source!r} is not a directory, and not one of auto, debian, web")
     return [(str(directory), lambda work: directory)]

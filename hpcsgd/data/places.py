@@ -10,6 +10,8 @@ from hpcsgd.data.published import Layout, Published
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import resolved
 
+_ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+
 
 def cache_dir(name: str) -> Path:
     """The user's cache directory of data set ``name``: where ``fetch`` brings it by default.
@@ -22,12 +24,19 @@ def cache_dir(name: str) -> Path:
 
 
 def search_dirs(wanted: Published, explicit: str | None = None) -> list[Path]:
-    """The directories that may hold the files of ``wanted``, best first: only ``explicit``, where it is given."""
+    """The directories that may hold the files of ``wanted``, best first: only ``explicit``, where it is given.
+
+    Raises:
+        UsageError: ``explicit`` or the variable ``HPCSGD_DATA`` cannot be a place.
+    """
     if explicit is not None:
         return [resolved("data.dir", explicit)]
     places = []
     if os.environ.get("HPCSGD_DATA"):
-        places.append(resolved("HPCSGD_DATA", os.environ["HPCSGD_DATA"]) / wanted.name)
+        root = resolved("HPCSGD_DATA", os.environ["HPCSGD_DATA"])
+        if not root.is_dir():
+            raise UsageError(f"HPCSGD_DATA is {root}, which is no directory: name one with a folder for each data set")
+        places.append(root / wanted.name)
     places.append(Path("data") / wanted.name)
     with contextlib.suppress(UsageError):
         # Without a home there is no cache; the data may be elsewhere.
@@ -37,18 +46,26 @@ def search_dirs(wanted: Published, explicit: str | None = None) -> list[Path]:
     return places
 
 
+def file_names(file: str) -> tuple[str, ...]:
+    """The names that a published file goes by: as it is, with a dot for a dash before ``idx``, and gzipped."""
+    plain = dict.fromkeys((file, file.replace("-idx", ".idx")))
+    return tuple(name + suffix for suffix in ("", ".gz") for name in plain)
+
+
 def existing_file(folder: Path, file: str) -> Path | None:
-    """``folder/file``, or its gzipped form; None where there is neither."""
-    for path in (folder / file, folder / f"{file}.gz"):
-        if path.is_file():
-            return path
-    return None
+    """The file in ``folder``, by any of its names; None where there is none."""
+    return next((path for name in file_names(file) if (path := folder / name).is_file()), None)
+
+
+def _folders(layout: Layout, place: Path) -> list[Path]:
+    """The folders of ``place`` that may have the files."""
+    return [place, *(place / name for name in layout.subfolders)]
 
 
 def find_layout(wanted: Published, place: Path) -> tuple[Path, Layout] | None:
     """The folder in ``place`` (itself or an archive's usual subfolder) that has every file of one layout."""
     for layout in wanted.layouts:
-        for folder in dict.fromkeys((place, place / layout.subfolder)):
+        for folder in _folders(layout, place):
             if all(existing_file(folder, file) for file in layout.files):
                 return folder, layout
     return None
@@ -93,7 +110,9 @@ def describe_lack(wanted: Published, place: Path) -> str:
         return "a file, not a directory" if place.exists() else "no such directory"
     lacks = []
     for layout in wanted.layouts:
-        for folder in dict.fromkeys((place, place / layout.subfolder)):
+        for folder in _folders(layout, place):
             lacks.append([file for file in layout.files if existing_file(folder, file) is None])
     fewest = min(lacks, key=len)
-    return f"lacks {fewest[0]}" + (f" and {len(fewest) - 1} more" if len(fewest) > 1 else "")
+    more = f" and {len(fewest) - 1} more" if len(fewest) > 1 else ""
+    archives = sorted(path.name for path in place.iterdir() if path.name.endswith(_ARCHIVES))
+    return f"lacks {fewest[0]}{more}" + (f"; it has {archives[0]}: unpack it there" if archives else "")

@@ -15,15 +15,17 @@ class Layout:
 
     Attributes:
         read: reads one split from its files, in order.
-        subfolder: folder that the published archive unpacks to.
+        subfolders: folders that the published archive unpacks to, and other programs keep it in.
         train: files of the training split, in order.
         test: files of the test split, in order.
+        has_counts: a file says how many samples it has; else one that was cut between two looks whole.
     """
 
     read: Callable[[Sequence[Path]], ArraySplit]
-    subfolder: str
+    subfolders: tuple[str, ...]
     train: tuple[str, ...]
     test: tuple[str, ...]
+    has_counts: bool = True
 
     @property
     def files(self) -> tuple[str, ...]:

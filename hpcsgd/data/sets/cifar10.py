@@ -17,8 +17,14 @@ CIFAR10 = FileSet(
     num_classes=10,
     sizes=(50000, 10000),
     layouts=(
-        Layout(_BINARY, "cifar-10-batches-bin", tuple(f"{name}.bin" for name in _BATCHES), ("test_batch.bin",)),
-        Layout(_PYTHON, "cifar-10-batches-py", _BATCHES, ("test_batch",)),
+        Layout(
+            _BINARY,
+            ("cifar-10-batches-bin",),
+            tuple(f"{name}.bin" for name in _BATCHES),
+            ("test_batch.bin",),
+            has_counts=False,
+        ),
+        Layout(_PYTHON, ("cifar-10-batches-py",), _BATCHES, ("test_batch",)),
     ),
     addresses=("https://www.cs.toronto.edu/~kriz/",),
     downloads={"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},

@@ -17,8 +17,8 @@ CIFAR100 = FileSet(
     num_classes=100,
     sizes=(50000, 10000),
     layouts=(
-        Layout(_BINARY, "cifar-100-binary", ("train.bin",), ("test.bin",)),
-        Layout(_PYTHON, "cifar-100-python", ("train",), ("test",)),
+        Layout(_BINARY, ("cifar-100-binary",), ("train.bin",), ("test.bin",), has_counts=False),
+        Layout(_PYTHON, ("cifar-100-python",), ("train",), ("test",)),
     ),
     addresses=("https://www.cs.toronto.edu/~kriz/",),
     downloads={"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"},

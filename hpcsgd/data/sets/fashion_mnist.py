@@ -12,7 +12,8 @@ FASHION_MNIST = FileSet(
     name="fashion_mnist",
     num_classes=10,
     sizes=(60000, 10000),
-    layouts=(Layout(read_split, "", FILES[:2], FILES[2:]),),
+    # torchvision keeps it in the folders raw.
+    layouts=(Layout(read_split, ("raw", "FashionMNIST/raw"), FILES[:2], FILES[2:]),),
     addresses=(
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",

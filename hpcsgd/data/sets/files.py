@@ -20,8 +20,9 @@ class FileSet(Published):
 
     def load(self, config: DataConfig, seed: int) -> Loaded:
         """Find and read it."""
-        train, test = self.read(*locate(self, config.dir))
-        return Loaded(train, test, self.num_classes)
+        folder, layout = locate(self, config.dir)
+        train, test = self.read(folder, layout)
+        return Loaded(train, test, self.num_classes, remarks=self._compare(folder, layout, train, test))
 
     def num_train_samples(self, config: DataConfig) -> int:
         """Those of the files, where they are here, else those of the published set."""
@@ -42,6 +43,26 @@ class FileSet(Published):
         if shapes[0] != shapes[1]:
             raise UsageError(f"{folder}: training images are {shapes[0]}, test images {shapes[1]}")
         return train, test
+
+    def _compare(self, folder: Path, layout: Layout, train: ArraySplit, test: ArraySplit) -> tuple[str, ...]:
+        """A remark where there are other samples than the published ones: a user's own in the same format.
+
+        Raises:
+            UsageError: one split is whole and the other is short, in files that do not say how many samples they have.
+        """
+        sizes = len(train.labels), len(test.labels)
+        if sizes == self.sizes:
+            return ()
+        for place, files in enumerate((layout.train, layout.test)):
+            other = 1 - place
+            if not layout.has_counts and sizes[other] == self.sizes[other] and sizes[place] < self.sizes[place]:
+                raise UsageError(
+                    f"{existing_file(folder, files[-1])}: this split has {sizes[place]} samples, that of {self.name} "
+                    f"{self.sizes[place]}, and the other one is whole: it was cut. Fetch it again; data.train_fraction "
+                    "trains on a part"
+                )
+        own, known = (" + ".join(map(str, pair)) for pair in (sizes, self.sizes))
+        return (f"{folder} has {own} samples, not the {known} of the published {self.name}: taken as your own",)
 
     def _read_split(self, folder: Path, layout: Layout, files: tuple[str, ...]) -> ArraySplit:
         """Read and check one split."""

@@ -10,7 +10,8 @@ MNIST = FileSet(
     name="mnist",
     num_classes=10,
     sizes=(60000, 10000),
-    layouts=(Layout(read_split, "", FILES[:2], FILES[2:]),),
+    # torchvision keeps it in the folders raw.
+    layouts=(Layout(read_split, ("raw", "MNIST/raw"), FILES[:2], FILES[2:]),),
     addresses=("https://ossci-datasets.s3.amazonaws.com/mnist/",),
     downloads={
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",

@@ -118,3 +118,18 @@ def test_truncated_python_file(tmp_path: Path, num_bytes: int) -> None:
     path.write_bytes(python2_batch(PIXELS, [7, 0, 9])[:num_bytes])
     with pytest.raises(UsageError, match="batch is not a CIFAR batch in the Python version, or truncated"):
         read_python(path, "labels")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<html>not found</html>", "a web page"),
+        (b"PK\x03\x04....", "a zip archive"),
+        (pickle.dumps({"data": 1}, 2), "a pickle"),
+    ],
+)
+def test_what_is_there_in_its_place_is_said(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "batch"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"expected a multiple of 3073: it is {what}"):
+        read_binary(path, 1)

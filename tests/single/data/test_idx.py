@@ -17,8 +17,9 @@ CONTENT = struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 3, 4) + ARRAY.tobytes()
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_reads_plain_and_gzipped_files(tmp_path: Path, zipped: bool) -> None:
-    path = tmp_path / ("x.gz" if zipped else "x")
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+def test_reads_plain_and_gzipped_files_whatever_their_names(tmp_path: Path, zipped: bool, name: str) -> None:
+    path = tmp_path / name
     path.write_bytes(gzip.compress(CONTENT) if zipped else CONTENT)
     array = read_idx(path, 3)
     np.testing.assert_array_equal(array, ARRAY)
@@ -32,9 +33,16 @@ def test_reads_plain_and_gzipped_files(tmp_path: Path, zipped: bool) -> None:
         (CONTENT[:11], "truncated: 11 bytes, its IDX header has 16"),
         (CONTENT[:-1], "truncated: 23 bytes of data, its header says 24"),
         (CONTENT + b"x", "too long: 25 bytes of data, its header says 24"),
-        (b"\x00\x00\x08\x01" + CONTENT[4:], "magic number 0x00000801, expected 0x00000803"),
-        (b"\x00\x00\x0d\x03" + CONTENT[4:], "magic number 0x00000d03, expected 0x00000803"),
-        (b"\x1f\x8b\x08\x00" + CONTENT[4:], "magic number 0x1f8b0800"),
+        (b"\x00\x00\x08\x01" + CONTENT[4:], "expected, images of unsigned bytes: it is labels of unsigned bytes"),
+        (b"\x00\x00\x0d\x03" + CONTENT[4:], "expected, images of unsigned bytes: it is images of 32-bit floats"),
+        (b"\x00\x00\x08\x04" + CONTENT[4:], "it is 4 dimensions of unsigned bytes"),
+        (b"\x1f\x8b\x08\x00" + CONTENT[4:], "it is a gzip file"),
+        (b"\n<!DOCTYPE html>" + CONTENT[4:], "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer, not the file"),
+        (b"\x99\x98\x97\x96", "it is of the unknown magic number 0x99989796"),
+        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 0, 4), "holds 2 images of 0 x 4 pixels: there is nothing in them"),
+        (struct.pack(">BBBB3I", 0, 0, 8, 3, 0, 28, 0), "holds 0 images of 28 x 0 pixels"),
+        (struct.pack(">BBBB3I", 0, 0, 8, 3, *(3 * [2**32 - 1])), "truncated: 0 bytes of data, its header says 792281"),
     ],
 )
 def test_names_what_is_wrong(content: bytes, words: str) -> None:
@@ -48,9 +56,6 @@ def test_names_a_gzip_stream_that_is_cut_or_damaged(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(zipped[:-9])
     with pytest.raises(UsageError, match=r"x\.gz is truncated"):
-        read_bytes(path)
-    path.write_bytes(CONTENT)
-    with pytest.raises(UsageError, match="not a sound gzip file"):
         read_bytes(path)
     damaged = bytearray(zipped)
     damaged[12] ^= 0xFF

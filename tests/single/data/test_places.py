@@ -10,7 +10,7 @@ import pytest
 
 from hpcsgd.data.cifar import read_binary, read_python
 from hpcsgd.data.idx import FILES
-from hpcsgd.data.places import cache_dir, locate, search_dirs
+from hpcsgd.data.places import cache_dir, existing_file, locate, search_dirs
 from hpcsgd.data.published import Published
 from hpcsgd.data.sets import find_published
 from hpcsgd.data.sets.cifar10 import CIFAR10
@@ -37,6 +37,7 @@ def fashion_mnist(tmp_path: Path) -> Published:
 
 
 def test_order_of_the_search(tmp_path: Path, fashion_mnist: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
     monkeypatch.setenv("HPCSGD_DATA", str(tmp_path / "mine"))
     expected = [
         tmp_path / "mine/fashion_mnist",
@@ -109,3 +110,39 @@ def test_what_each_place_lacks_is_said(tmp_path: Path, write_files: Write) -> No
     write_files(tmp_path / "few", {FILES[0]: b""})
     with pytest.raises(UsageError, match=r"few \(lacks train-labels-idx1-ubyte and 2 more\)"):
         locate(MNIST, str(tmp_path / "few"))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("folder", [".", "raw", "MNIST/raw"])
+def test_mnist_as_others_name_and_keep_it(tmp_path: Path, write_files: Write, folder: str, suffix: str) -> None:
+    names = [name.replace("-idx", ".idx") + suffix for name in FILES]
+    write_files(tmp_path / "root" / folder, dict.fromkeys(names, b""))
+    found, layout = locate(MNIST, str(tmp_path / "root"))
+    assert found == tmp_path / "root" / folder
+    assert [path.name for file in layout.files if (path := existing_file(found, file))] == names
+
+
+def test_a_torchvision_root_has_a_folder_for_each_set(tmp_path: Path, write_files: Write) -> None:
+    for folder in ("MNIST/raw", "FashionMNIST/raw"):
+        write_files(tmp_path / folder, EMPTY)
+    assert locate(MNIST, str(tmp_path))[0] == tmp_path / "MNIST/raw"
+    assert locate(FASHION_MNIST, str(tmp_path))[0] == tmp_path / "FashionMNIST/raw"
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path, write_files: Write) -> None:
+    write_files(tmp_path / "a", {"cifar-10-python.tar.gz": b""})
+    with pytest.raises(UsageError, match=r"and 5 more; it has cifar-10-python\.tar\.gz: unpack it there\)"):
+        locate(CIFAR10, str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("nowhere", "HPCSGD_DATA is nowhere, which is no directory: name one with a folder for each data set"),
+        ("$UNKNOWN_ROOT/data", "HPCSGD_DATA is '\\$UNKNOWN_ROOT/data', but UNKNOWN_ROOT is not set"),
+    ],
+)
+def test_a_variable_that_points_nowhere_is_refused(value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPCSGD_DATA", value)
+    with pytest.raises(UsageError, match=said):
+        locate(MNIST)
