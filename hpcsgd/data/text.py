@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
+from hpcsgd.data.contents import by_signature
 from hpcsgd.errors import UsageError
 
 BYTES = 256
@@ -64,18 +66,44 @@ def encode(words: Sequence[bytes], vocabulary: dict[bytes, int]) -> Tokens:
     return np.array([vocabulary.get(word, UNKNOWN) for word in words], np.int64)
 
 
-def _content(place: str | None) -> bytes:
-    """The text of a file, or of all .txt files of a folder, by name."""
+def text_files(place: str | None) -> tuple[list[Path], list[Path]]:
+    """The text at ``place``: its one file, or all .txt files of a folder by name; and what else the folder holds.
+
+    Raises:
+        UsageError: there is none, or some in folders below, whose order would be anyone's guess.
+    """
     if place is None:
         raise UsageError("data.name is text, but no data.dir is given: name a text file, or a folder of .txt files")
     path = Path(place)
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path], []
+    inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in inside if entry.is_file() and _is_text(entry)]
+    below = [file for entry in inside if entry.is_dir() for file in sorted(entry.rglob("*")) if _is_text(file)]
+    if below:
+        raise UsageError(f"data.dir {place} has texts in folders below ({below[0].relative_to(path)}): put all in one")
     if not files:
         raise UsageError(f"data.dir {place} holds no .txt file")
+    return files, [entry for entry in inside if entry not in files]
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file is part of the text by its name."""
+    return file.suffix.lower() == ".txt"
+
+
+def _content(place: str | None) -> bytes:
+    """The whole text. A byte order mark at the start of a file is no part of it."""
     try:
-        content = b"\n".join(file.read_bytes() for file in files)
+        contents = [file.read_bytes() for file in text_files(place)[0]]
     except OSError as error:
         raise UsageError(f"cannot read the text {error.filename}: {error.strerror}") from error
+    content = b"\n".join(part.removeprefix(codecs.BOM_UTF8) for part in contents)
+    what = by_signature(content)
+    if what is not None:
+        raise UsageError(f"data.dir {place} is no text: it is {what}")
     if b"\0" in content:
-        raise UsageError(f"data.dir {place} is no text: there are zero bytes in it")
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        hint = "it is UTF-16, convert it to UTF-8" if wide else "there are zero bytes in it"
+        raise UsageError(f"data.dir {place} is no text: {hint}")
     return content

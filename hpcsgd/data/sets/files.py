@@ -26,10 +26,9 @@ class FileSet(Published):
 
     def num_train_samples(self, config: DataConfig) -> int:
         """Those of the files, where they are here, else those of the published set."""
-        found = find(self, config.dir)
-        if found is None:
+        if find(self, config.dir) is None and (config.dir is None or not Path(config.dir).exists()):
             return self.sizes[0]
-        folder, layout = found
+        folder, layout = locate(self, config.dir)
         return len(self._read_split(folder, layout, layout.train).labels)
 
     def read(self, folder: Path, layout: Layout) -> tuple[ArraySplit, ArraySplit]:

@@ -56,4 +56,6 @@ def _find(config: DataConfig) -> Folders:
     """The files."""
     if config.dir is None:
         raise UsageError("data.name is image_folder, but no data.dir is given: name the folder of train/ and val/")
+    if Path(config.dir).is_file():
+        raise UsageError(f"data.dir {config.dir} is a file: name the folder of train/ and val/, or set data.name: pack")
     return find_folders(Path(config.dir))

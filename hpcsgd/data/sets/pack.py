@@ -24,6 +24,10 @@ class PackedImages:
 
         if config.dir is None:
             raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
+        if Path(config.dir).is_dir():
+            raise UsageError(
+                f"data.dir {config.dir} is a directory: name a file of hpcsgd data pack, or set data.name: image_folder"
+            )
         pack = open_checked(Path(config.dir))
         train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
         stored = train.images.shape[2]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.remarks import name_some
 from hpcsgd.data.sets.base import Loaded
-from hpcsgd.data.text import read_text
+from hpcsgd.data.text import read_text, text_files
 
 
 class Text:
@@ -20,7 +21,10 @@ class Text:
     def load(self, config: DataConfig, seed: int) -> Loaded:
         """Read it."""
         train, test, size = read_text(config)
-        return Loaded(ArraySplit(*train), ArraySplit(*test), size, moments=((), ()))
+        _, left_out = text_files(config.dir)
+        names = name_some([file.name for file in left_out])
+        remarks = (f"{config.dir}: left out, as they are no .txt files: {names}",) if left_out else ()
+        return Loaded(ArraySplit(*train), ArraySplit(*test), size, moments=((), ()), remarks=remarks)
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """Sequences of the text, which is read."""

@@ -214,3 +214,16 @@ def test_training_samples_are_those_of_the_data_where_it_is(
         synthetic(),
     ):
         assert num_train_samples(config) == len(load_dataset(config).train.labels)
+
+
+def test_a_file_for_a_directory_and_the_reverse(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for name, place, said in (
+        ("pack", tmp_path, "is a directory: name a file of hpcsgd data pack, or set data.name: image_folder"),
+        ("image_folder", tmp_path / "file", "is a file: name the folder of train/ and val/, or set data.name: pack"),
+        ("mnist", tmp_path / "file", r"file \(a file, not a directory\)"),
+    ):
+        config = DataConfig(name=name, dir=str(place))  # type: ignore[arg-type]
+        for look in (load_dataset, num_train_samples):
+            with pytest.raises(UsageError, match=said):
+                look(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,42 @@ def test_a_folder_is_read_by_name_and_samples_are_held_out(tmp_path: Path) -> No
     assert [len(split.labels) for split in (data.train, data.val, data.test)] == [15, 3, 2]
     assert bytes(data.train.images[0].astype(np.uint8)) == b"aaaa"
     assert bytes(data.test.images[-1].astype(np.uint8)) == b"bbbb"
+    assert data.remarks == (f"{tmp_path}: left out, as they are no .txt files: 1 (note.md)",)
+
+
+def test_a_folder_may_have_large_endings_and_hidden_files(tmp_path: Path) -> None:
+    (tmp_path / "1.TXT").write_text("a" * 40)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.txt").write_text("no part of it")
+    data = load_dataset(text(tmp_path))
+    assert (len(data.train.labels) + len(data.test.labels), data.remarks) == (9, ())
+
+
+def test_texts_in_folders_below_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("a" * 40)
+    (tmp_path / "part" / "two").mkdir(parents=True)
+    (tmp_path / "part" / "two" / "2.txt").write_text("b" * 40)
+    with pytest.raises(UsageError, match=r"has texts in folders below \(part/two/2\.txt\): put all in one"):
+        load_dataset(text(tmp_path))
+
+
+@pytest.mark.parametrize("tokens", ["bytes", "whitespace"])
+def test_byte_order_marks_are_no_part_of_a_text(tmp_path: Path, tokens: str) -> None:
+    for name, mark in (("plain", b""), ("marked", codecs.BOM_UTF8)):
+        (tmp_path / name).mkdir()
+        for part in ("1.txt", "2.txt"):
+            (tmp_path / name / part).write_bytes(mark + b"the words of the text " * 9)
+    plain, marked = (load_dataset(text(tmp_path / name, tokens=tokens)) for name in ("plain", "marked"))
+    assert marked.train.images.tobytes() == plain.train.images.tobytes()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
+def test_words_are_told_apart_in_any_encoding_and_with_any_line_ends(tmp_path: Path, encoding: str) -> None:
+    for name, end in (("a", "\n"), ("b", "\r\n")):
+        (tmp_path / name).write_bytes(f"größe über Straße{end}".encode(encoding) * 9)
+    first, second = (load_dataset(text(tmp_path / name, tokens="whitespace")) for name in ("a", "b"))
+    assert first.num_classes == second.num_classes == 4
+    assert first.train.images.tobytes() == second.train.images.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +97,10 @@ def test_a_folder_is_read_by_name_and_samples_are_held_out(tmp_path: Path) -> No
         (lambda path: None, "cannot read the text .*: No such file"),
         (lambda path: path.mkdir(), "holds no .txt file"),
         (lambda path: path.write_bytes(b"a\0b" * 20), "is no text: there are zero bytes in it"),
+        (lambda path: path.write_bytes("ab".encode("utf-16") * 20), "is no text: it is UTF-16, convert it to UTF-8"),
+        (lambda path: path.write_bytes(gzip.compress(b"a" * 99)), "is no text: it is a gzip file"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n" * 9), "it is a Git LFS pointer"),
+        (lambda path: path.write_text(""), r"has 0 tokens \(bytes\), too few"),
         (lambda path: path.write_text("too few"), r"has 7 tokens \(bytes\), too few for two sequences of 4"),
     ],
 )
