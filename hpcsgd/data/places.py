@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from hpcsgd.config import DataConfig
 from hpcsgd.data.published import Layout, Published
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import resolved
@@ -21,6 +22,22 @@ def cache_dir(name: str) -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return resolved("the cache's directory", base) / "hpcsgd" / "data" / name
+
+
+def own_place(config: DataConfig, what: str) -> Path:
+    """``data.dir`` of a data set of the user's own, which is ``what``.
+
+    Raises:
+        UsageError: it is not given, or no path.
+    """
+    if config.dir is None:
+        raise UsageError(f"data.name is {config.name}, but no data.dir is given: name {what}")
+    return resolved("data.dir", config.dir)
+
+
+def is_elsewhere(config: DataConfig) -> bool:
+    """Whether ``data.dir`` is given and not on this machine."""
+    return config.dir is not None and not Path(config.dir).exists()
 
 
 def search_dirs(wanted: Published, explicit: str | None = None) -> list[Path]:

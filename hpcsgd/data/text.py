@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.contents import by_signature
+from hpcsgd.data.places import own_place
 from hpcsgd.errors import UsageError
 
 BYTES = 256
@@ -34,7 +35,7 @@ def read_text(config: DataConfig) -> tuple[tuple[Tokens, Tokens], tuple[Tokens, 
     Raises:
         UsageError: there is no text, or it is too short for two sequences.
     """
-    content = _content(config.dir)
+    content = _content(config)
     length = config.sequence_length
     words: Sequence[bytes] | bytes = content if config.tokens == "bytes" else content.split()
     count = (len(words) - 1) // length
@@ -66,24 +67,22 @@ def encode(words: Sequence[bytes], vocabulary: dict[bytes, int]) -> Tokens:
     return np.array([vocabulary.get(word, UNKNOWN) for word in words], np.int64)
 
 
-def text_files(place: str | None) -> tuple[list[Path], list[Path]]:
-    """The text at ``place``: its one file, or all .txt files of a folder by name; and what else the folder holds.
+def text_files(config: DataConfig) -> tuple[list[Path], list[Path]]:
+    """The text at ``data.dir``: its one file, or all .txt files of a folder by name; and what else the folder holds.
 
     Raises:
         UsageError: there is none, or some in folders below, whose order would be anyone's guess.
     """
-    if place is None:
-        raise UsageError("data.name is text, but no data.dir is given: name a text file, or a folder of .txt files")
-    path = Path(place)
+    path = own_place(config, "a text file, or a folder of .txt files")
     if not path.is_dir():
         return [path], []
     inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in inside if entry.is_file() and _is_text(entry)]
     below = [file for entry in inside if entry.is_dir() for file in sorted(entry.rglob("*")) if _is_text(file)]
     if below:
-        raise UsageError(f"data.dir {place} has texts in folders below ({below[0].relative_to(path)}): put all in one")
+        raise UsageError(f"data.dir {path} has texts in folders below ({below[0].relative_to(path)}): put all in one")
     if not files:
-        raise UsageError(f"data.dir {place} holds no .txt file")
+        raise UsageError(f"data.dir {path} holds no .txt file")
     return files, [entry for entry in inside if entry not in files]
 
 
@@ -92,18 +91,18 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _content(place: str | None) -> bytes:
+def _content(config: DataConfig) -> bytes:
     """The whole text. A byte order mark at the start of a file is no part of it."""
     try:
-        contents = [file.read_bytes() for file in text_files(place)[0]]
+        contents = [file.read_bytes() for file in text_files(config)[0]]
     except OSError as error:
         raise UsageError(f"cannot read the text {error.filename}: {error.strerror}") from error
     content = b"\n".join(part.removeprefix(codecs.BOM_UTF8) for part in contents)
     what = by_signature(content)
     if what is not None:
-        raise UsageError(f"data.dir {place} is no text: it is {what}")
+        raise UsageError(f"data.dir {config.dir} is no text: it is {what}")
     if b"\0" in content:
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         hint = "it is UTF-16, convert it to UTF-8" if wide else "there are zero bytes in it"
-        raise UsageError(f"data.dir {place} is no text: {hint}")
+        raise UsageError(f"data.dir {config.dir} is no text: {hint}")
     return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn, TypedDict, get_args
 
 from hpcsgd import paths
@@ -15,7 +16,6 @@ from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
 from hpcsgd.launch.site import OPTIONS, Launcher, SiteProfile, load_site
-from hpcsgd.paths import resolved
 from hpcsgd.recipe import load_config
 
 
@@ -98,7 +98,7 @@ def stage_words(arguments: argparse.Namespace, overrides: Sequence[str]) -> tupl
     if not arguments.stage:
         return ()
     data = load_config(arguments.recipe, list(overrides)).data
-    directory = resolved("--stage", arguments.stage)
+    directory = Path(arguments.stage)
     known = _published(data.name)
     # One that is not here may be there.
     if directory.exists() and find_layout(known, directory) is None:

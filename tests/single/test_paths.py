@@ -11,6 +11,7 @@ import pytest
 from hpcsgd.config import DataConfig, RunConfig, TunerConfig
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.places import cache_dir, search_dirs
+from hpcsgd.data.sets.mnist import MNIST
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import argument, argument_elsewhere, expand, resolved
 from hpcsgd.recipe import check_paths, known_keys
@@ -78,7 +79,7 @@ def test_without_a_home_only_what_needs_it_is_refused(
         monkeypatch.setenv("HOME", home)
     with pytest.raises(UsageError, match="HOME"):
         cache_dir("mnist")
-    assert search_dirs("mnist")[0] == tmp_path / "mnist"
+    assert search_dirs(MNIST)[0] == tmp_path / "mnist"
 
 
 PATHS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit, check_labels
-from hpcsgd.data.places import existing_file, find, locate
+from hpcsgd.data.places import existing_file, find, is_elsewhere, locate
 from hpcsgd.data.published import Layout, Published
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.errors import UsageError
@@ -26,7 +26,7 @@ class FileSet(Published):
 
     def num_train_samples(self, config: DataConfig) -> int:
         """Those of the files, where they are here, else those of the published set."""
-        if find(self, config.dir) is None and (config.dir is None or not Path(config.dir).exists()):
+        if is_elsewhere(config) or (config.dir is None and find(self) is None):
             return self.sizes[0]
         folder, layout = locate(self, config.dir)
         return len(self._read_split(folder, layout, layout.train).labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.folders import Folders, find_folders
 from hpcsgd.data.images import CHANNELS, check_pillow, read_all
+from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.remarks import tell_changes
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.errors import UsageError
@@ -47,15 +47,14 @@ class ImageFolder:
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """Files of the training folders."""
-        if config.dir is not None and not Path(config.dir).exists():
+        if is_elsewhere(config):
             return None
         return len(_find(config).train)
 
 
 def _find(config: DataConfig) -> Folders:
     """The files."""
-    if config.dir is None:
-        raise UsageError("data.name is image_folder, but no data.dir is given: name the folder of train/ and val/")
-    if Path(config.dir).is_file():
+    place = own_place(config, "the folder of train/ and val/")
+    if place.is_file():
         raise UsageError(f"data.dir {config.dir} is a file: name the folder of train/ and val/, or set data.name: pack")
-    return find_folders(Path(config.dir))
+    return find_folders(place)

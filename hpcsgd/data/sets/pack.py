@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.errors import UsageError
 
@@ -22,13 +21,12 @@ class PackedImages:
         # HDF5 takes long to import, and help texts come by here.
         from hpcsgd.record.pack import SPLITS, open_checked
 
-        if config.dir is None:
-            raise UsageError("data.name is pack, but no data.dir is given: name the file of hpcsgd data pack")
-        if Path(config.dir).is_dir():
+        place = own_place(config, "the file of hpcsgd data pack")
+        if place.is_dir():
             raise UsageError(
                 f"data.dir {config.dir} is a directory: name a file of hpcsgd data pack, or set data.name: image_folder"
             )
-        pack = open_checked(Path(config.dir))
+        pack = open_checked(place)
         train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
         stored = train.images.shape[2]
         crop = config.image_size or stored
@@ -40,6 +38,6 @@ class PackedImages:
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """As the file says."""
-        if config.dir is not None and not Path(config.dir).exists():
+        if is_elsewhere(config):
             return None
         return len(self.load(config, 0).train.labels)

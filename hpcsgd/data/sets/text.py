@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.places import is_elsewhere
 from hpcsgd.data.remarks import name_some
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.data.text import read_text, text_files
@@ -21,13 +20,13 @@ class Text:
     def load(self, config: DataConfig, seed: int) -> Loaded:
         """Read it."""
         train, test, size = read_text(config)
-        _, left_out = text_files(config.dir)
+        _, left_out = text_files(config)
         names = name_some([file.name for file in left_out])
         remarks = (f"{config.dir}: left out, as they are no .txt files: {names}",) if left_out else ()
         return Loaded(ArraySplit(*train), ArraySplit(*test), size, moments=((), ()), remarks=remarks)
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """Sequences of the text, which is read."""
-        if config.dir is not None and not Path(config.dir).exists():
+        if is_elsewhere(config):
             return None
         return len(self.load(config, 0).train.labels)

@@ -139,7 +139,7 @@ def test_an_archive_is_to_be_unpacked(tmp_path: Path, write_files: Write) -> Non
     ("value", "said"),
     [
         ("nowhere", "HPCSGD_DATA is nowhere, which is no directory: name one with a folder for each data set"),
-        ("$UNKNOWN_ROOT/data", "HPCSGD_DATA is '\\$UNKNOWN_ROOT/data', but UNKNOWN_ROOT is not set"),
+        ("$UNKNOWN_ROOT/data", "HPCSGD_DATA is '\\$UNKNOWN_ROOT/data': UNKNOWN_ROOT is not set"),
     ],
 )
 def test_a_variable_that_points_nowhere_is_refused(value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
