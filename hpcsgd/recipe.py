@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hpcsgd import plain_yaml
 from hpcsgd.config import RunConfig
-from hpcsgd.config.check import PATH
+from hpcsgd.config.check import PATH, used_with_keys
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import resolved
@@ -52,6 +52,7 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
     options = dict(_options(overrides))
     _check_keys(cls, ((key, None) for key in options), "the command line")
     _check_numbers(options, known, "the command line")
+    given = _of_other_choices_left_out(cls, given, options)
     parser = make_parser(cls)
     try:
         where = str(recipe) if recipe is not None else "without a recipe"
@@ -181,6 +182,20 @@ def _nested(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any
                 section = section.setdefault(part, {})
             section[name] = value
     return content
+
+
+def _of_other_choices_left_out(cls: type, given: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+    """A recipe's keys without those of a choice that the command line has replaced.
+
+    ``data.synthetic_shape`` belongs to ``data.name: synthetic``: with ``--data.name mnist`` it goes too.
+    """
+    left = dict(given)
+    for key, (switch, values, default) in used_with_keys(cls).items():
+        replaced = switch in options and options[switch] not in values
+        gone = switch in given and switch not in left and default not in values
+        if key not in options and (replaced or gone):
+            left.pop(key, None)
+    return left
 
 
 def _check_command(cls: type, content: Mapping[Any, Any], where: str) -> None:

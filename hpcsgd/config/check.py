@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -11,6 +12,9 @@ from hpcsgd.paths import expand
 
 PATH = "path"
 """Key of a field's metadata: true for a path, which may be written with ``~`` and variables of the environment."""
+
+USED_WITH = "used_with"
+"""Key of a field's metadata: another field of the section, and the values of it with which this one counts."""
 
 LARGEST = 2**31 - 1
 """Of whole numbers but seeds and bytes, which have 64 bits."""
@@ -41,9 +45,17 @@ def check_threads(threads: int | None) -> None:
     require(ok, "threads", threads, f"1 to {MOST_THREADS}")
 
 
-def path_field(default: str | None = None) -> Any:
+def path_field(default: str | None = None, used_with: tuple[str, Sequence[str]] | None = None) -> Any:
     """A field of a dataclass that is a path; :func:`check_values` expands it."""
-    return field(default=default, metadata={PATH: True})
+    return field(default=default, metadata={PATH: True, USED_WITH: used_with})
+
+
+def used_with(key: str, *values: str, default: Any) -> Any:
+    """A field that counts where field ``key`` has one of ``values`` only; elsewhere it must be left at its default.
+
+    ``none`` among them is a switch that is off: what belongs to it may be there for when it is on.
+    """
+    return field(default=default, metadata={USED_WITH: (key, values)})
 
 
 def check_values(section: Any, prefix: str = "") -> None:
@@ -54,7 +66,7 @@ def check_values(section: Any, prefix: str = "") -> None:
         prefix: what its keys begin with in a recipe, as ``data.``.
 
     Raises:
-        ValueError: a number that is not finite or too large, or an empty text.
+        ValueError: a number that is not finite or too large, an empty text, or a value that would be ignored.
     """
     for known in dataclasses.fields(section):
         value, name = getattr(section, known.name), prefix + known.name
@@ -72,6 +84,36 @@ def check_values(section: Any, prefix: str = "") -> None:
                 object.__setattr__(section, known.name, expand(value))
             except ValueError as error:
                 raise ValueError(f"{name} is {error}") from error
+    _refuse_unused(section, prefix)
+
+
+def _refuse_unused(section: Any, prefix: str) -> None:
+    """Refuse a value of a key that does not count here: it would be ignored."""
+    for known in dataclasses.fields(section):
+        value, condition = getattr(section, known.name), known.metadata.get(USED_WITH)
+        if condition is None or value == known.default:
+            continue
+        key, values = condition
+        if getattr(section, key) not in values:
+            right = " or ".join(value for value in values if value != "none")
+            raise ValueError(
+                f"{prefix}{known.name} is {value!r}, which counts for {prefix}{key} {right} only, and that is "
+                f"{getattr(section, key)!r}: leave {prefix}{known.name} out"
+            )
+
+
+def used_with_keys(cls: type, prefix: str = "") -> dict[str, tuple[str, Sequence[str], Any]]:
+    """The dotted keys of a configuration that count for some values of another: its dotted key, those, its default."""
+    found: dict[str, tuple[str, Sequence[str], Any]] = {}
+    known = {known.name: known for known in dataclasses.fields(cls)}
+    for name, own in known.items():
+        section: Any = own.default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            found |= used_with_keys(section, f"{prefix}{name}.")
+        elif condition := own.metadata.get(USED_WITH):
+            key, values = condition
+            found[prefix + name] = (prefix + key, values, known[key].default)
+    return found
 
 
 def _plain_values(value: Any) -> list[Any]:

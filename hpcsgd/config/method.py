@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcsgd.config.check import check_values, require
+from hpcsgd.config.check import check_values, require, used_with
 
+SMOOTH_DECAYS = ("linear", "polynomial", "cosine")
 AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
 
 
@@ -42,8 +43,8 @@ class AlgorithmConfig:
     block_size: int | None = None
     local_start: str | None = None
     momentum_policy: Literal["local", "average", "reset", "global"] = "local"
-    slow_momentum: float = 0.5
-    slow_learning_rate: float = 1.0
+    slow_momentum: float = used_with("momentum_policy", "global", default=0.5)
+    slow_learning_rate: float = used_with("momentum_policy", "global", default=1.0)
     batch_norm_policy: Literal["local", "average", "recompute"] = "local"
     alpha: float | None = None
     central_momentum: float | None = None
@@ -148,7 +149,7 @@ class OptimizerConfig:
     nesterov: bool = False
     weight_decay: float = 0.0
     momentum_form: Literal["reference", "absorbed"] = "reference"
-    momentum_correction: bool = True
+    momentum_correction: bool = used_with("momentum_form", "absorbed", default=True)
 
     def __post_init__(self) -> None:
         check_values(self, "optimizer.")
@@ -187,10 +188,10 @@ class LearningRateConfig:
     warmup_start: float | None = None
     decay: Literal["none", "step", "linear", "polynomial", "cosine"] = "none"
     milestones: tuple[float, ...] = ()
-    decay_factor: float = 0.1
-    decay_epochs: float | None = None
-    final_fraction: float = 0.0
-    power: float = 1.0
+    decay_factor: float = used_with("decay", "step", "none", default=0.1)
+    decay_epochs: float | None = used_with("decay", *SMOOTH_DECAYS, "none", default=None)
+    final_fraction: float = used_with("decay", *SMOOTH_DECAYS, "none", default=0.0)
+    power: float = used_with("decay", "polynomial", "none", default=1.0)
 
     def __post_init__(self) -> None:
         check_values(self, "learning_rate.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from hpcsgd.config.check import check_threads, check_values, path_field, require
@@ -13,6 +13,19 @@ from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values
 from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
 __all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingConfig", "StopConfig", "StudyConfig"]
+
+
+USED = {
+    "model": ("name", "widths", "zero_gamma", "channels_last"),
+    "data": (
+        *("name", "dir", "image_size", "train_fraction", "flip", "crop_padding", "tail", "validation_samples"),
+        *("synthetic_shape", "synthetic_classes", "synthetic_train_samples", "synthetic_test_samples"),
+    ),
+    "optimizer": ("momentum", "nesterov", "weight_decay", "momentum_form"),
+    "comm": ("chunk_bytes", "cuda_aware", "allreduce_algorithm"),
+    "faults": ("collective_timeout_seconds",),
+}
+"""The keys of the sections that runs have too which count in a study. Others are refused: a new one until it counts."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +170,17 @@ class StudyConfig:
         require(self.ranks_per_trial >= 1, "ranks_per_trial", self.ranks_per_trial, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         check_threads(self.threads)
+        self._check_shared()
         self._check_combinations()
         self._check_mappings()
+
+    def _check_shared(self) -> None:
+        """Refuse a key of the sections that runs have too, where trials would ignore it."""
+        for section, used in USED.items():
+            for known in fields(getattr(self, section)):
+                value = getattr(getattr(self, section), known.name)
+                if known.name not in used and value != known.default:
+                    raise ValueError(f"{section}.{known.name} is {value!r}, which a study does not use: leave it out")
 
     def _check_combinations(self) -> None:
         """What one section asks of another."""
@@ -169,7 +191,8 @@ class StudyConfig:
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
-        require(self.data.name != "text", "data.name", "text", "a set of images in a study")
+        for name in ("text", "pack"):
+            require(self.data.name != name, "data.name", name, "a set of images in memory in a study")
         require(
             self.model.name not in LANGUAGE_MODELS, "model.name", self.model.name, "a network for images in a study"
         )

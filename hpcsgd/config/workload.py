@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from hpcsgd.config.check import check_values, path_field, require
+from hpcsgd.config.check import check_values, path_field, require, used_with
 
 ModelName = Literal[
     "fully_connected",
@@ -26,6 +26,7 @@ ModelName = Literal[
 ]
 DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text", "image_folder", "pack"]
 LANGUAGE_MODELS = ("lstm", "transformer")
+ON_DISK = tuple(name for name in get_args(DatasetName) if name != "synthetic")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ModelConfig:
 
     Attributes:
         name: architecture.
-        widths: hidden widths of ``fully_connected``; () is a linear model. Other models ignore it.
+        widths: hidden widths of ``fully_connected``; () is a linear model.
         zero_gamma: start the last BatchNorm scale of each residual block at 0 (Goyal, section 5.1).
         channels_last: keep convolution weights and images in channels-last memory order.
         embedding: width of the token embedding of ``lstm`` and ``transformer``, and of all of the latter.
@@ -44,13 +45,13 @@ class ModelConfig:
     """
 
     name: ModelName = "fully_connected"
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[int, ...] = used_with("name", "fully_connected", default=(256, 256))
     zero_gamma: bool = False
     channels_last: bool = False
-    embedding: int = 128
-    hidden: int = 256
-    layers: int = 2
-    heads: int = 4
+    embedding: int = used_with("name", *LANGUAGE_MODELS, default=128)
+    hidden: int = used_with("name", *LANGUAGE_MODELS, default=256)
+    layers: int = used_with("name", *LANGUAGE_MODELS, default=2)
+    heads: int = used_with("name", "transformer", default=4)
 
     def __post_init__(self) -> None:
         check_values(self, "model.")
@@ -96,23 +97,23 @@ class DataConfig:
     """
 
     name: DatasetName = "fashion_mnist"
-    dir: str | None = path_field()
-    tokens: Literal["bytes", "whitespace"] = "bytes"
-    vocabulary: int = 10_000
-    sequence_length: int = 64
-    image_size: int | None = None
-    random_resized_crop: bool = False
-    block_size: int = 128
-    stage_dir: str | None = path_field()
+    dir: str | None = path_field(used_with=("name", ON_DISK))
+    tokens: Literal["bytes", "whitespace"] = used_with("name", "text", default="bytes")
+    vocabulary: int = used_with("tokens", "whitespace", default=10_000)
+    sequence_length: int = used_with("name", "text", default=64)
+    image_size: int | None = used_with("name", "image_folder", "pack", default=None)
+    random_resized_crop: bool = used_with("name", "pack", default=False)
+    block_size: int = used_with("name", "pack", default=128)
+    stage_dir: str | None = path_field(used_with=("name", ("pack",)))
     train_fraction: float = 1.0
     flip: bool = False
     crop_padding: int = 0
     tail: Literal["drop", "wrap", "keep"] = "drop"
     validation_samples: int = 0
-    synthetic_shape: tuple[int, int, int] = (1, 28, 28)
-    synthetic_classes: int = 10
-    synthetic_train_samples: int = 4096
-    synthetic_test_samples: int = 1024
+    synthetic_shape: tuple[int, int, int] = used_with("name", "synthetic", default=(1, 28, 28))
+    synthetic_classes: int = used_with("name", "synthetic", default=10)
+    synthetic_train_samples: int = used_with("name", "synthetic", default=4096)
+    synthetic_test_samples: int = used_with("name", "synthetic", default=1024)
 
     def __post_init__(self) -> None:
         check_values(self, "data.")
@@ -121,8 +122,6 @@ class DataConfig:
         require(self.image_size is None or self.image_size >= 1, "data.image_size", self.image_size, "1 or more")
         require(self.block_size >= 1, "data.block_size", self.block_size, "1 or more")
         packed = self.name == "pack"
-        require(packed or not self.random_resized_crop, "data.random_resized_crop", True, "false for what is no pack")
-        require(packed or self.stage_dir is None, "data.stage_dir", self.stage_dir, "unset for what is no pack")
         require(not (packed and self.crop_padding), "data.crop_padding", self.crop_padding, "0 for a pack")
         require(not packed or self.train_fraction == 1, "data.train_fraction", self.train_fraction, "1 for a pack")
         augments = self.flip or self.crop_padding > 0

@@ -56,4 +56,6 @@ def mpirun(num_ranks: int, *words: str, options: Sequence[str] = (), **extra: st
 def train_words(run_dir: Path, **keys: str) -> list[str]:
     """``-m hpcsgd train`` of a small synthetic run; ``keys`` are dotted, with ``__`` for the dot."""
     values = SYNTHETIC | {key.replace("__", "."): value for key, value in keys.items()}
+    if "model.name" in values:
+        del values["model.widths"]
     return ["-m", "hpcsgd", "train", "--run_dir", str(run_dir), *(f"--{key}={value}" for key, value in values.items())]

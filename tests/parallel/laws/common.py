@@ -78,8 +78,11 @@ def make_config(**changes: Any) -> RunConfig:
     sections = {
         name: AlgorithmConfig(**value) if name == "algorithm" else replace(getattr(BASE, name), **value)
         for name, value in changes.items()
-        if name in SECTIONS
+        if name in SECTIONS and name != "model"
     }
+    if "model" in changes:
+        # Another network has no use for the widths of the base.
+        sections["model"] = ModelConfig(**changes["model"])
     if "global_batch_size" in changes:
         changes = {"local_batch_size": None} | changes
     return replace(BASE, **(changes | sections))

@@ -81,7 +81,9 @@ def every_step_equals_the_simulation(comm: Communicator, name: str, allreduce: s
 
 @law(name=ALGORITHMS[1:], policy=POLICIES[1:])
 def momentum_policies_equal_the_simulation(comm: Communicator, name: str, policy: str) -> None:
-    section = algorithm_named(name, comm.size, momentum_policy=policy, slow_momentum=0.6, slow_learning_rate=0.9)
+    section = algorithm_named(name, comm.size, momentum_policy=policy)
+    if policy == "global":
+        section |= {"slow_momentum": 0.6, "slow_learning_rate": 0.9}
     check_against_simulation(make_config(epochs=3, algorithm=section), comm)
 
 
@@ -126,9 +128,9 @@ def final(config: RunConfig, comm: Communicator, steps: int | None = None) -> to
 @law(name=ALGORITHMS[1:], policy=["local", "average", "global"], allreduce=ALLREDUCES)
 def period_one_is_synchronous_sgd(comm: Communicator, name: str, policy: str, allreduce: str) -> None:
     # With Nesterov momentum and weight decay, which the base has.
-    section = algorithm_named(
-        name, comm.size, sync_period=1, momentum_policy=policy, slow_momentum=0.0, slow_learning_rate=1.0
-    )
+    section = algorithm_named(name, comm.size, sync_period=1, momentum_policy=policy)
+    if policy == "global":
+        section |= {"slow_momentum": 0.0, "slow_learning_rate": 1.0}
     if name == "hierarchical_local_sgd":
         section["block_sync_period"] = 1
     with built(make_config(comm={"allreduce": allreduce}), comm) as synchronous:

@@ -159,13 +159,9 @@ def momentum_round(size: int, period: int, mu: float, policy: str, beta: float, 
 @law(policy=["local", "average", "reset", "global"], period=[1, 3], form=["reference", "absorbed"])
 def momentum_policies_have_their_closed_forms(comm: Communicator, policy: str, period: int, form: str) -> None:
     rounds, mu, beta, alpha = 4, 0.7, 0.5, 0.8
-    section = {
-        "name": "local_sgd",
-        "sync_period": period,
-        "momentum_policy": policy,
-        "slow_momentum": beta,
-        "slow_learning_rate": alpha,
-    }
+    section = {"name": "local_sgd", "sync_period": period, "momentum_policy": policy}
+    if policy == "global":
+        section |= {"slow_momentum": beta, "slow_learning_rate": alpha}
     optimizer = {"momentum": mu, "nesterov": False, "weight_decay": 0.0, "momentum_form": form}
     end = descend(make_config(optimizer=optimizer, algorithm=section), comm, rounds * period)
     power = np.linalg.matrix_power(momentum_round(comm.size, period, mu, policy, beta, alpha), rounds)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hpcsgd.config import OptimizerConfig
-from hpcsgd.config.study import RangeConfig, SpaceConfig, SpacingConfig, StopConfig, StudyConfig
+from hpcsgd.config import CommConfig, DataConfig, FaultConfig, ModelConfig, OptimizerConfig
+from hpcsgd.config.study import USED, RangeConfig, SpaceConfig, SpacingConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.recipe import load, to_yaml
 
@@ -155,3 +157,76 @@ def test_a_study_needs_a_learning_rate(tmp_path: Path) -> None:
     path.write_text("batch_sizes: [8]\ndata: {validation_samples: 1}\nstop: {steps: 10}\n")
     with pytest.raises(UsageError, match="space.learning_rate is 'unset': it must be min and max, or points"):
         load(StudyConfig, str(path), [])
+
+
+def changed(key: str, kind: Any, default: Any) -> Any:
+    """Another valid value of a key, by its type."""
+    special = {"model.heads": 2, "data.name": "mnist", "model.name": "lenet", "comm.chunk_bytes": 4096}
+    if key in special:
+        return special[key]
+    if typing.get_origin(kind) is typing.Literal:
+        return next(choice for choice in typing.get_args(kind) if choice != default)
+    if isinstance(default, bool) or bool in typing.get_args(kind):
+        return not default
+    if isinstance(default, float):
+        return default / 2 + 0.25
+    if isinstance(default, int):
+        return 2 * default + 2
+    if isinstance(default, tuple):
+        return (3, 4, 5)
+    return 24 if int in typing.get_args(kind) else "some/where"
+
+
+SECTIONS: dict[str, Any] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "comm": CommConfig,
+    "faults": FaultConfig,
+}
+SHARED = {
+    f"{section}.{known.name}": changed(
+        f"{section}.{known.name}",
+        typing.get_type_hints(cls)[known.name],
+        known.default,
+    )
+    for section, cls in SECTIONS.items()
+    for known in dataclasses.fields(cls)
+}
+"""Every key of the sections that runs have too, with a value that is not its default."""
+
+
+@pytest.mark.parametrize("key", SHARED)
+def test_every_key_that_runs_have_too_counts_or_is_refused(key: str) -> None:
+    section, _, name = key.partition(".")
+    of_a_set = {"image_size": "image_folder"} | {known: "synthetic" for known in USED["data"] if "synthetic_" in known}
+    data = {"name": of_a_set.get(name, "fashion_mnist"), "validation_samples": 5000}
+    values: dict[str, dict[str, Any]] = {"data": data, "model": {}, "optimizer": {}, "comm": {}, "faults": {}}
+    values["model"] = {"name": "resnet8"} if name == "zero_gamma" else {}
+    values[section] |= {name: SHARED[key]}
+    if name == "momentum_form":
+        return  # refused by a message of its own, see above
+    try:
+        config: dict[str, Any] = {part: SECTIONS[part](**given) for part, given in values.items()}
+    except ValueError as error:
+        assert key in str(error)  # it counts for other choices only, which are refused here, as those of texts are
+        assert name not in USED[section]
+        return
+    make = functools.partial(
+        StudyConfig,
+        batch_sizes=(8,),
+        space=SpaceConfig(learning_rate=RangeConfig(min=0.1, max=1.0)),
+        stop=StopConfig(steps=5),
+        **config,
+    )
+    if name in USED[section]:
+        assert getattr(getattr(make(), section), name) == SHARED[key]
+    else:
+        with pytest.raises(ValueError, match=f"{key} is .*, which a study does not use: leave it out"):
+            make()
+
+
+@pytest.mark.parametrize("name", ["pack", "text"])
+def test_only_images_in_memory_are_trained_on(recipe: str, name: str) -> None:
+    with pytest.raises(UsageError, match=f"data.name is '{name}': it must be a set of images in memory in a study"):
+        load(StudyConfig, recipe, [f"--data.name={name}", "--data.dir=x"])

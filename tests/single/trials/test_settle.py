@@ -23,7 +23,7 @@ def test_groups_are_even(trials: int, fuse: int, size: int) -> None:
 def test_the_recipe_decides(shop: Shop) -> None:
     assert choose(shop(fuse=3), 4) == ("fused", 3)
     assert choose(shop(fuse=1), 4) == ("fused", 1)
-    lenet = {"model__name": "simple_cnn_narrow", "model__widths": "[]"}
+    lenet = {"model__name": "simple_cnn_narrow"}
     assert choose(shop(fuse="auto", **lenet), 4) == ("loop", 1)
     assert choose(shop(fuse=2, **lenet), 4) == ("loop", 2)
     plans = settle.settle(shop(fuse=4))
