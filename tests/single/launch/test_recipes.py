@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hpcsgd.cli import main
-from hpcsgd.record.pack import PackWriter
+from tests.single.record.pack_files import write_pack
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "jobs").rglob("*.yaml"))
@@ -16,15 +15,6 @@ STUDIES = [recipe for recipe in RECIPES if recipe.startswith("jobs/studies/")]
 RUNS = [recipe for recipe in RECIPES if recipe not in STUDIES]
 HERE = ["--site", "local_cluster"]
 COMMANDS = (["submit", "--nodes", "1"], ["scale", "--gpus", "1,2", "--mode", "weak"], ["sweep", "--seeds", "2"])
-
-
-def write_pack(path: Path, num_train: int) -> Path:
-    """A pack of small images of two classes."""
-    writer = PackWriter(path, {"train": num_train, "test": 2}, (8, 8, 3), ["a", "b"])
-    for split, size in (("train", num_train), ("test", 2)):
-        writer.write(split, ((np.zeros((8, 8, 3), np.uint8), place % 2) for place in range(size)))
-    writer.finish()
-    return path
 
 
 @pytest.fixture
@@ -82,8 +72,8 @@ def test_the_other_way_round_too(capsys: pytest.CaptureFixture[str]) -> None:
     ("data", "said"),
     [
         (
-            ["--data.name=pack", "--data.dir=small.h5"],
-            "one step of all ranks takes 8 samples, but",
+            ["--data.name=pack", "--data.dir=small.h5", "--local_batch_size=5"],
+            "one step of all ranks takes 10 samples, but",
         ),
         (["--data.name=pack", "--data.dir=tiny.yaml"], "cannot read the pack tiny.yaml"),
         (["--data.name=pack"], "data.name is pack, but no data.dir is given"),
@@ -92,7 +82,7 @@ def test_the_other_way_round_too(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_data_that_is_here_is_looked_at(data: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    write_pack(Path("small.h5"), 6)
+    write_pack(Path("small.h5"))
     assert main(["submit", "tiny.yaml", *HERE, "--nodes", "1", "--", *data]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and said in shown.err
