@@ -268,7 +268,7 @@ def after_a_restart_every_learner_is_the_central_model_at_rest(
 
 @law()
 def a_smooth_decay_is_no_drop(comm: Communicator) -> None:
-    rate = {"warmup": "none", "decay": "cosine", "milestones": ()}
+    rate = {"warmup": "none", "decay": "cosine", "milestones": (), "decay_factor": 0.1}
     results = []
     for restart in ("reset", "none"):
         with built(make_config(algorithm=section(comm.size, restart=restart), learning_rate=rate), comm) as parts:
