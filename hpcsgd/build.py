@@ -23,11 +23,12 @@ from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import DataConfig, RunConfig
 from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
-from hpcsgd.data.dataset import Dataset, load_dataset
+from hpcsgd.data.dataset import Dataset
+from hpcsgd.data.identity import Identity
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
-from hpcsgd.data.remarks import tell
 from hpcsgd.data.stage import stage, staged_path
 from hpcsgd.data.stream import StreamLoader, StreamSplit
+from hpcsgd.data.together import load_together
 from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
@@ -73,6 +74,7 @@ class Parts:
     timer: StepTimer
     rank_rows: list[dict[str, object]]
     labels: Labels
+    data: Identity
     new_module: Callable[[], nn.Module]
     """Makes the network with the parameters of the seed."""
     input_shape: tuple[int, ...]
@@ -119,9 +121,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
     data = _staged(config.data, comm, place)
-    dataset = agree(comm, lambda: load_dataset(data))
-    if comm.rank == 0:
-        tell(dataset.remarks)
+    dataset = load_together(data, comm, place.node)
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
     new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
@@ -149,6 +149,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         timer,
         rank_rows,
         labels,
+        dataset.identity,
         new_module,
         dataset.shape,
     )

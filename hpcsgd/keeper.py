@@ -124,6 +124,21 @@ class Keeper:
         if self.writer is not None:
             self.writer.give_up()
 
+    def end(self, step: int, first_step: int) -> None:
+        """After the last step: see that the state is sound, and keep it where any is kept at set steps. Collective.
+
+        From there the run can be gone on with for more steps.
+
+        Raises:
+            CheckpointError: this state, or the one before, could not be kept.
+            DivergedError, ReplicasDifferError: it is not worth keeping.
+        """
+        if self.writer is not None and any(self.every) and step > first_step:
+            self._keep(self.writer, step)
+        else:
+            self.check(step)
+        self.finish()
+
     def finish(self) -> None:
         """Wait for what is under way: the agreement and the last checkpoint. Collective.
 

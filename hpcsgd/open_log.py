@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from hpcsgd.build import Labels, Parts
+from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import agree
-from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, told_as
+from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, reason, told_as
 from hpcsgd.recipe import to_dict
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import RANK_NAMES, Collector
@@ -31,12 +34,16 @@ NUM_SAMPLES = RANK_NAMES.index("num_samples")
 
 
 @contextmanager
-def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start) -> Iterator[Collector]:
-    """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is. Collective."""
+def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start, claim: Claim) -> Iterator[Collector]:
+    """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is. Collective.
+
+    Now the directory is changed as ``claim`` has decided.
+    """
     config, plan, comm = parts.config, parts.plan, parts.comm
-    on_disk = path is not None and config.log.enabled and comm.rank == 0
-    writer = agree(comm, lambda: _make_writer(parts, path, argv, start) if on_disk and path is not None else None)
-    clocks = Clocks(parts.labels.num_ranks, plan.steps_per_epoch, plan.total_steps)
+    writer = agree(
+        comm, lambda: _begin(parts, path, argv, start, claim) if path is not None and comm.rank == 0 else None
+    )
+    clocks = Clocks(parts.labels.num_ranks, plan.steps_per_epoch)
     if start.clocks is not None:
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
@@ -85,19 +92,31 @@ def _close(writer: RunLogWriter | None, status: str) -> DiskError | None:
     return None
 
 
-def _make_writer(parts: Parts, path: Path, argv: Sequence[str], start: Start) -> RunLogWriter:
-    """A new log, or the old one cut back to where the run begins, with a row for this segment.
+def _begin(parts: Parts, path: Path, argv: Sequence[str], start: Start, claim: Claim) -> RunLogWriter | None:
+    """Rank 0: a new log, or the old one cut back to where the run begins, with a row for this segment; and the recipe.
 
     Raises:
         UsageError: the old one cannot be gone on with, or the disk is full.
     """
+    claim.begin()
+    writer = None
     try:
-        return _begin_segment(parts, path, argv, start)
+        with contextlib.ExitStack() as undo:
+            if parts.config.log.enabled:
+                writer = _make_writer(parts, path, argv, start, undo)
+            elif (path / "run.h5").exists():
+                _put_aside(path, start.step, "log.enabled is false")
+            claim.settle()
+            undo.pop_all()
     except OSError as error:
-        raise UsageError(f"cannot write the log {path / 'run.h5'}: {error.strerror or error}") from error
+        raise UsageError(f"cannot write the log {path / 'run.h5'}: {reason(error)}") from error
+    return writer
 
 
-def _begin_segment(parts: Parts, path: Path, argv: Sequence[str], start: Start) -> RunLogWriter:
+def _make_writer(
+    parts: Parts, path: Path, argv: Sequence[str], start: Start, undo: contextlib.ExitStack
+) -> RunLogWriter:
+    """The writer; on a failure ``undo`` closes it, and removes a log that was not there."""
     file = path / "run.h5"
     provenance = _provenance(parts, argv)
     axis, labels, _ = selection(parts)
@@ -105,13 +124,16 @@ def _begin_segment(parts: Parts, path: Path, argv: Sequence[str], start: Start) 
         writer = continue_log(
             file, start.log_rows, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance
         )
+        undo.callback(writer.give_up)
     else:
         if start.step and file.exists():
-            # Of another number of ranks: its columns are of another width.
-            file.replace(path / f"run-before-step-{start.step}.h5")
+            _put_aside(path, start.step, "its columns are of other ranks, or the state was kept without it")
         elif start.log_rows:
             print(f"hpcsgd: {file} is not there: a new log begins with step {start.step}", file=sys.stderr, flush=True)
+        if not file.exists():
+            undo.callback(partial(file.unlink, missing_ok=True))
         writer = RunLogWriter(file, ranks=parts.rank_rows, rank_labels=labels, rank_axis=axis, provenance=provenance)
+        undo.callback(writer.give_up)
         if parts.trials is not None:
             writer.append_tuner([vars(trial) for trial in parts.trials])
     writer.append_segment(
@@ -125,6 +147,16 @@ def _begin_segment(parts: Parts, path: Path, argv: Sequence[str], start: Start) 
         }
     )
     return writer
+
+
+def _put_aside(path: Path, step: int, why: str) -> None:
+    """Give the log a name of its own, that of no other file."""
+    names = itertools.chain(
+        [f"run-before-step-{step}.h5"], (f"run-before-step-{step}-{n}.h5" for n in itertools.count(2))
+    )
+    aside = next(path / name for name in names if not (path / name).exists())
+    (path / "run.h5").rename(aside)
+    print(f"hpcsgd: the log of the steps before {step} is put aside as {aside}: {why}", file=sys.stderr, flush=True)
 
 
 def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
@@ -145,6 +177,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
         "num_train_samples": plan.num_samples,
+        "data": parts.data,
         "num_parameters": sum(p.numel() for p in parts.replica.trainable),
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import torch
 
 from hpcsgd.build import Labels, Parts, fix_learners
 from hpcsgd.comm.communicator import agree
-from hpcsgd.errors import UsageError
-from hpcsgd.learners.engines.choose import make_engine
+from hpcsgd.course import check_course
+from hpcsgd.data.identity import check_same_data
+from hpcsgd.errors import UsageError, reason
+from hpcsgd.learners.engines.choose import make_engine, possible_engines
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 
@@ -44,6 +48,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         random["cuda"] = torch.cuda.get_rng_state(learners.state.device)
     return {
         "step": step,
+        "data": parts.data,
         "global_batch_size": parts.plan.global_batch_size,
         "engine": parts.engine.name,
         "engine_tables": parts.engine_tables,
@@ -67,14 +72,15 @@ def put_back(parts: Parts, state: dict[str, Any]) -> None:
     _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["random"]["cpu"])
-    if "cuda" in state["random"]:
+    if "cuda" in state["random"] and learners.state.device.type == "cuda":
         torch.cuda.set_rng_state(state["random"]["cuda"], learners.state.device)
 
 
 def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
     """Take the passes by the engine that the run began with: another one may round otherwise."""
     parts.engine_tables = state["engine_tables"]
-    if parts.engine.name != state["engine"]:
+    # On another kind of device there may be no such engine: rounding differs there anyway.
+    if parts.engine.name != state["engine"] in possible_engines(parts.learners.state.device):
         parts.engine = make_engine(state["engine"], parts.learners, parts.config.label_smoothing)
 
 
@@ -91,17 +97,24 @@ def _cloned(value: Any) -> Any:
     return value.cpu().clone() if isinstance(value, torch.Tensor) else value
 
 
-def find_start(parts: Parts, path: Path | None) -> Start:
+def find_start(parts: Parts, path: Path | None, before: Mapping[str, Any] | None = None) -> Start:
     """Put back the state that ``resume`` names, if any, and say where the run begins. Collective.
 
     A damaged checkpoint is named, and the one before it is used.
 
+    Args:
+        parts: the run.
+        path: its directory.
+        before: on rank 0, the recipe by dotted keys of the run that is gone on with, if it is the same.
+
     Raises:
-        UsageError: there is none that is sound, or it is of another number of ranks and that is not allowed.
+        UsageError: there is none that is sound, or it is of another number of ranks and that is not allowed, or of
+            other data or of another course.
     """
     resume, comm = parts.config.resume, parts.comm
     if resume == "none" or path is None:
         return Start()
+    before = comm.broadcast_object(before)
     if resume == "auto":
         candidates, broken = comm.broadcast_object(find_checkpoints(path) if comm.rank == 0 else ([], []))
     else:
@@ -111,10 +124,11 @@ def find_start(parts: Parts, path: Path | None) -> Start:
         try:
             states = agree(comm, lambda c=checkpoint: _load(parts, c))  # type: ignore[misc]
             if parts.config.learners_per_rank == "auto":
-                _as_tuned(parts, states[0])
+                _as_tuned(parts, checkpoint, states[0])
+            agree(comm, lambda: _check(parts, checkpoint, states[0], before))  # noqa: B023
             start = agree(comm, lambda: _restore(parts, checkpoint, states))  # noqa: B023
             break
-        except WrongSizeError:
+        except OtherRunError:
             raise
         except UsageError as error:
             broken.append(str(error))
@@ -126,8 +140,8 @@ def find_start(parts: Parts, path: Path | None) -> Start:
     return start or Start()
 
 
-class WrongSizeError(UsageError):
-    """The checkpoint is of another number of ranks."""
+class OtherRunError(UsageError):
+    """The checkpoint is sound, but of a run that this one is not: of other ranks, data or steps."""
 
 
 def _load(parts: Parts, checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -135,21 +149,68 @@ def _load(parts: Parts, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     if checkpoint.world_size == parts.comm.size:
         return [checkpoint.load(parts.comm.rank)]
     if not parts.config.resume_other_size:
-        raise WrongSizeError(
+        raise OtherRunError(
             f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
             "start as many, or set resume_other_size: true to go on from the average of their models"
         )
     return [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
 
 
-def _as_tuned(parts: Parts, state: dict[str, Any]) -> None:
+def _check(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any], before: Mapping[str, Any] | None) -> None:
+    """See that this run may go on with a state.
+
+    Raises:
+        OtherRunError: it may not.
+    """
+    with _readable(checkpoint):
+        same_size = checkpoint.world_size == parts.comm.size
+        step = state["step"] if same_size else same_place(parts, state)
+        data = state.get("data")
+    try:
+        check_same_data(data, parts.data, str(checkpoint.path))
+        check_course(parts, checkpoint.path, before if same_size else None, step)
+    except UsageError as error:
+        raise OtherRunError(str(error)) from error
+
+
+@contextmanager
+def _readable(checkpoint: Checkpoint) -> Iterator[None]:
+    """Inside, a state that is not as :func:`capture` makes it is one that cannot be used.
+
+    Raises:
+        UsageError: the body failed over it.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"{checkpoint.path} cannot be taken up ({type(error).__name__}: {reason(error)}): it is of another model "
+            "or of another version of hpcsgd"
+        ) from error
+
+
+def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
     """Give each rank as many learners as the tuner gave it when the run began. Collective."""
-    fix_learners(parts, len(state["state"]), state["engine"])
-    parts.trials = [Trial(**row) for row in state["trials"]]
+
+    def read() -> tuple[int, str, list[Trial]]:
+        with _readable(checkpoint):
+            return len(state["state"]), state["engine"], [Trial(**row) for row in state["trials"]]
+
+    own, engine, trials = agree(parts.comm, read)
+    fix_learners(parts, own, engine)
+    parts.trials = trials
 
 
 def _restore(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> Start:
     """Put back this rank's state."""
+    with _readable(checkpoint):
+        return _take_up(parts, checkpoint, states)
+
+
+def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> Start:
+    """See :func:`_restore`."""
     if checkpoint.world_size != parts.comm.size:
         return _restore_consensus(parts, states)
     state, own = states[0], parts.learners.state

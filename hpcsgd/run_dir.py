@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import socket
+import dataclasses
+import re
 import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcsgd.claims import Changes, Claim
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
+from hpcsgd.leftovers import RUN, Kind, check_ours, check_removable, present, remove
 from hpcsgd.recipe import dotted, read_recipe, to_dict, to_yaml
-
-FILES = ("run.h5", "recipe.yaml", "model.pt", "checkpoints")
-LOCK = ".lock"
 
 FREE_TO_CHANGE = (
     "resume",
     "resume_other_size",
     "overwrite",
     "run_dir",
+    "epochs",
     "max_steps",
     "progress",
     "threads",
@@ -31,149 +30,146 @@ FREE_TO_CHANGE = (
     "share_gpu",
     "comm",
     "evaluate",
-    "log",
+    "log.enabled",
+    "log.flush_steps",
+    "log.utilisation_seconds",
+    "log.save_model",
     "checkpoint",
     "faults",
 )
-"""Keys that a resumed run may have other values of."""
+"""Keys, or sections, that a resumed run may have other values of. How far it goes (``epochs``, ``max_steps``) as well,
+where that leaves the steps already done as they were: see :mod:`hpcsgd.course`."""
 
-
-class Claim:
-    """A run directory that no other job may use until :meth:`close`."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        """``descriptor``: of the locked file; None locks nothing."""
-        self._descriptor = descriptor
-
-    def take_over(self, path: Path, kind: str = "run") -> None:
-        """Claim the directory of a rank that died, unless it is claimed by this one already.
-
-        Raises:
-            UsageError: another job was faster.
-        """
-        if self._descriptor is None:
-            self._descriptor = _lock(path, kind)
-
-    @property
-    def holds(self) -> bool:
-        """Whether a directory is locked."""
-        return self._descriptor is not None
-
-    def close(self) -> None:
-        """Let others use the directory."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+ROUNDS_OTHERWISE = ("threads", "device", "comm")
+"""Those of them with which sums may be taken in another order: the run is then not the one that never stopped."""
 
 
 def claim(path: Path, config: RunConfig) -> Claim:
-    """Make the run's directory, with its ``recipe.yaml``, and keep other jobs from it.
+    """Keep other jobs from the run's directory; its :meth:`Claim.begin` writes the first file, ``recipe.yaml``.
 
     A run that is there already is gone on with (``resume``), replaced (``overwrite``) or left alone.
 
     Raises:
-        UsageError: the directory holds a run and nothing says what becomes of it; or one of another recipe; or another
-            job is using it; or it cannot be written. Nothing is left behind, and nothing there is changed.
+        UsageError: the directory holds a run and nothing says what becomes of it; or one of another recipe; or what is
+            no run of ours; or another job is using it; or it cannot be written. Nothing is left behind, and nothing
+            there is changed.
     """
-    return claim_directory(path, "run", lambda: _prepare(path, config))
+    return Claim.make(path, RUN, lambda claimed: _decide(path, config, claimed))
 
 
-def claim_directory(path: Path, kind: str, prepare: Callable[[], None]) -> Claim:
-    """Make a directory, keep other jobs from it, and then ``prepare`` it.
-
-    Args:
-        path: the directory.
-        kind: what it holds, a ``run`` or a ``study``.
-        prepare: looks at what is there, and writes the first file.
-
-    Raises:
-        UsageError: from ``prepare``, or another job is using it, or it cannot be written. Nothing is left behind.
-    """
-    made = [parent for parent in (path, *path.parents) if not parent.exists()]
-    claimed = Claim(None)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        claimed.take_over(path, kind)
-        prepare()
-    except (OSError, UsageError) as error:
-        if claimed.holds and path in made:
-            (path / LOCK).unlink(missing_ok=True)
-        claimed.close()
-        _remove(made)
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"cannot write the {kind} directory {path}: {error.strerror}") from error
-    return claimed
-
-
-def _lock(path: Path, kind: str) -> int:
-    """Lock the directory; the lock's file tells others who has it."""
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(descriptor, 200).decode(errors="replace") or "another job"
-        os.close(descriptor)
-        raise UsageError(f"{path} is in use by {holder}: wait for it, or choose another {kind}_dir") from error
-    except OSError as error:
-        # Some parallel file systems are mounted without locks.
-        print(f"hpcsgd: {path} cannot be locked ({error.strerror}): see that no other job uses it", file=sys.stderr)
-    job = os.environ.get("SLURM_JOB_ID")
-    os.ftruncate(descriptor, 0)
-    os.pwrite(
-        descriptor, f"process {os.getpid()} on {socket.gethostname()}{f' (job {job})' if job else ''}".encode(), 0
-    )
-    return descriptor
-
-
-def _prepare(path: Path, config: RunConfig) -> None:
-    """Decide what becomes of a run that is there, and write the recipe."""
-    present = [name for name in FILES if (path / name).exists()]
+def _decide(path: Path, config: RunConfig, claimed: Claim) -> Changes:
+    """Decide what becomes of a run that is there."""
     own = (path / "checkpoints").resolve()
     goes_on = config.resume == "auto" or (config.resume != "none" and Path(config.resume).resolve().parent == own)
-    if goes_on and "recipe.yaml" in present:
-        _check_same(path, config)
-    elif present and not config.overwrite and not goes_on:
+    changes, goes_on = decide(path, RUN, config, goes_on=goes_on, overwrite=config.overwrite)
+    if goes_on:
+        claimed.before = before = check_same(path, path / RUN.recipe, config, "run", FREE_TO_CHANGE)
+        changes.first = lambda: _say_rounding(path, before, config)
+    return changes
+
+
+def decide(path: Path, kind: Kind, config: Any, *, goes_on: bool, overwrite: bool) -> tuple[Changes, bool]:
+    """What becomes of a run or study that is there, and whether it is gone on with.
+
+    Raises:
+        UsageError: nothing says what becomes of it, or it is not ours.
+    """
+    recipe = path / kind.recipe
+    found = what_is_there(path, kind, goes_on=goes_on, overwrite=overwrite)
+
+    def write() -> None:
+        remove(path, [name for name in found if not goes_on or is_unfinished(name)], kind)
+        write_whole(recipe, to_yaml(config).encode())
+
+    # What is being removed has its own recipe until nothing is left of it; what is gone on with, until it is certain.
+    if goes_on and found:
+        return Changes(recipe, last=write), True
+    return Changes(recipe, first=write), False
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of ours was left by a process that was killed while it wrote."""
+    return re.fullmatch(r"\..+\.\d+|\.watchdog-.+|.+\.(new|resumed)", name) is not None
+
+
+def what_is_there(path: Path, kind: Kind, *, goes_on: bool, overwrite: bool) -> list[str]:
+    """The names in ``path`` that a run or study of ours has; none where there is none.
+
+    Raises:
+        UsageError: nothing says what becomes of it, or it is not ours.
+    """
+    found = present(path, kind)
+    if all(is_unfinished(name) for name in found):
+        return []
+    if goes_on or overwrite:
+        check_ours(path, kind, found)
+        if not goes_on:
+            check_removable(path, kind, found)
+    else:
         raise UsageError(
-            f"{path} holds a run already ({', '.join(present)}): choose another run_dir, set resume: auto to go on "
-            "with it, or overwrite: true to replace it"
+            f"{path} holds a {kind.name} already ({', '.join(found)}): choose another {kind.name}_dir, set resume: "
+            "auto to go on with it, or overwrite: true to replace it"
         )
-    write_whole(path / "recipe.yaml", to_yaml(config).encode())
-    if not goes_on:
-        for name in present:
-            if name == "checkpoints":
-                shutil.rmtree(path / name)
-            elif name != "recipe.yaml":
-                (path / name).unlink()
+    return found
 
 
-def _check_same(path: Path, config: RunConfig) -> None:
-    """Refuse to go on with a run of another recipe."""
-    check_same(path, path / "recipe.yaml", config, "run", FREE_TO_CHANGE)
+def _say_rounding(path: Path, before: Mapping[str, Any], config: RunConfig) -> None:
+    """Say which changed keys may change the course in its last bits."""
+    changed = [
+        f"{key} {value!r}, not {before[key]!r}"
+        for key, value in dotted(to_dict(config))
+        if key.partition(".")[0] in ROUNDS_OTHERWISE and key in before and before[key] != value
+    ]
+    if changed:
+        print(
+            f"hpcsgd: {path} goes on with {'; '.join(changed)}: its figures may differ in rounding from those of a run "
+            "that was not stopped",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def check_same(path: Path, recipe: Path, config: Any, kind: str, free: Sequence[str]) -> None:
-    """Refuse to go on in ``path`` with another configuration than that of ``recipe``, but for sections ``free``."""
+def check_same(path: Path, recipe: Path, config: Any, kind: str, free: Sequence[str]) -> dict[str, Any]:
+    """Refuse to go on in ``path`` with another configuration than ``recipe``'s, but for keys and sections ``free``.
+
+    A key that the recipe of an older version has not is taken to have had its default.
+
+    Returns:
+        The recipe by dotted keys.
+
+    Raises:
+        UsageError: the recipe cannot be read, or has a key of a newer version, or another value.
+    """
     before = dict(dotted(read_recipe(recipe)))
-    for key, value in dotted(to_dict(config)):
-        if key.partition(".")[0] not in free and before.get(key) != value:
+    now = dict(dotted(to_dict(config)))
+    whole = dict(dotted(_defaults(type(config)))) | before
+    for key in dict.fromkeys((*now, *before)):
+        if key in free or key.partition(".")[0] in free or whole.get(key) == now.get(key):
+            continue
+        if key not in now and not any(key.startswith(f"{known}.") or known.startswith(f"{key}.") for known in now):
             raise UsageError(
-                f"{path} holds a {kind} with {key} {before.get(key)!r}, not {value!r}: a {kind} is resumed with the "
-                "recipe that it began with"
+                f"{recipe} has the key {key}, which this version of hpcsgd does not know: the {kind} is of a newer "
+                "one; go on with that"
             )
+        raise UsageError(
+            f"{path} holds a {kind} with {key} {whole.get(key)!r}, not {now.get(key)!r}: a {kind} is resumed with the "
+            "recipe that it began with"
+        )
+    return before
 
 
-def _remove(made: list[Path]) -> None:
-    """Remove directories that were made in vain, the innermost first."""
-    for directory in made:
-        if directory.exists() and not any(directory.iterdir()):
-            directory.rmdir()
+def _defaults(cls: type) -> dict[str, Any]:
+    """The defaults of a configuration as nested dicts of plain values."""
+    kinds = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        kind = kinds[field.name]
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            found[field.name] = _defaults(kind)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = list(field.default) if isinstance(field.default, tuple) else field.default
+    return found
 
 
 def save_model(path: Path, state: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hpcsgd import run_dir
 from hpcsgd.build import Parts, rebuild
+from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError, RanksLostError, UsageError, name_ranks
@@ -34,7 +34,7 @@ def check_can_shrink(config: RunConfig, comm: Communicator) -> None:
         )
 
 
-def go_on_without(parts: Parts, memory: Memory, claim: run_dir.Claim, path: Path | None, why: RanksLostError) -> Start:
+def go_on_without(parts: Parts, memory: Memory, claim: Claim, path: Path | None, why: RanksLostError) -> Start:
     """Fit the run to the ranks that are left, and say where it goes on. Collective among them.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,14 @@ from torch import nn
 from hpcsgd import run_dir
 from hpcsgd.algorithms.batch_norm import recompute_statistics_
 from hpcsgd.build import Parts, build
+from hpcsgd.claims import Claim
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
+from hpcsgd.course import is_complete
+from hpcsgd.errors import JointError, RanksLostError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
@@ -30,7 +31,6 @@ from hpcsgd.progress import Progress
 from hpcsgd.recipe import check_paths
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
-from hpcsgd.record.reader import read_status
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
 from hpcsgd.tuning import tune
@@ -73,18 +73,18 @@ def run(
         check_can_shrink(config, comm)
         parts = build(config, comm)
         with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
-            if _is_complete(parts, path):
+            if is_complete(parts, path, claim.before):
                 return RunResult(path, {})
-            start = find_start(parts, path)
+            start = find_start(parts, path, claim.before)
             if config.learners_per_rank == "auto" and parts.trials is None:
                 tune(parts)
             if config.on_failure == "abort":
-                return RunResult(path, _train_from(start, parts, path, argv, signals))
+                return RunResult(path, _train_from(start, parts, path, argv, signals, claim))
             return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, signals, claim))
 
 
 def _train_with_whom_is_left(
-    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], signals: StopSignals, claim: run_dir.Claim
+    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], signals: StopSignals, claim: Claim
 ) -> dict[str, Metrics]:
     """Train to the end, however many ranks die on the way."""
     memory = Memory()
@@ -94,7 +94,7 @@ def _train_with_whom_is_left(
             if loss is not None:
                 start = go_on_without(parts, memory, claim, path, loss)
                 _choose_meeting_place(parts.comm, path)
-            return _train_from(start, parts, path, argv, signals, memory)
+            return _train_from(start, parts, path, argv, signals, claim, memory)
         except RanksLostError as error:
             loss = error
 
@@ -105,17 +105,18 @@ def _train_from(
     path: Path | None,
     argv: Sequence[str],
     signals: StopSignals,
+    claim: Claim,
     memory: Memory | None = None,
 ) -> dict[str, Metrics]:
     """Train from ``start`` to the end, and save the model."""
     if start.step == 0:
         choose(parts)
-    with open_log(parts, path, argv, start) as collector:
+    with open_log(parts, path, argv, start, claim) as collector:
         keeper = Keeper(parts, path, collector, signals, memory)
         try:
             metrics = train(parts, collector, keeper, start.step)
-            keeper.check(parts.plan.total_steps)
-            keeper.finish()
+            keeper.end(parts.plan.total_steps, start.step)
+            collector.end()
             _save(parts, path)
         except RanksLostError:
             keeper.give_up()
@@ -223,26 +224,9 @@ def _run_path(config: RunConfig) -> Path | None:
     return Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
 
 
-def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> run_dir.Claim:
+def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> Claim:
     """Rank 0 claims the run's directory for this job."""
-    return run_dir.claim(path, config) if path is not None and comm.rank == 0 else run_dir.Claim(None)
-
-
-def _is_complete(parts: Parts, path: Path | None) -> bool:
-    """Whether a run that is to be resumed has come to its end already; says so. Collective."""
-    asked = parts.config.resume == "auto" and path is not None
-    done = parts.comm.broadcast_object(asked and path is not None and parts.comm.rank == 0 and _has_ended(path))
-    if done and parts.comm.rank == 0:
-        print(f"hpcsgd: {path} is complete: there is nothing to go on with", file=sys.stderr)
-    return done
-
-
-def _has_ended(path: Path) -> bool:
-    """Whether the model was saved, and the log, if there is one, closed after it."""
-    try:
-        return (path / "model.pt").exists() and read_status(path) in ("completed", "none")
-    except UsageError:
-        return False
+    return run_dir.claim(path, config) if path is not None and comm.rank == 0 else Claim(None)
 
 
 def _choose_meeting_place(comm: Communicator, path: Path | None) -> None:

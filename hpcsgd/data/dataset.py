@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit, check_finite, check_labels
+from hpcsgd.data.identity import Identity, checksum, known_classes
 from hpcsgd.data.sets import SETS
 from hpcsgd.errors import UsageError
 
@@ -33,6 +35,8 @@ class Dataset:
         crop: height and width that images are cut to when they are read from the disk; None: they are in memory, as
             they are.
         val: what ``data.validation_samples`` holds out of the training split; None where that is 0.
+        classes: names of the classes; empty: they have none.
+        digest: checksum of what the splits were read from; None: the arrays themselves are summed when it is asked for.
         remarks: what of the files was left out or not kept, a line each, for the user.
 
     Raises:
@@ -48,6 +52,23 @@ class Dataset:
     val: ArraySplit | None = None
     crop: int | None = None
     remarks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    digest: int | str | None = None
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the data is, in values that JSON holds: equal on every machine for equal data."""
+        there = self.splits()
+        found = self.digest
+        if found is None:
+            # The labels of a text are its tokens again: of each sequence, the last one alone is new.
+            parts = ((s.images, s.labels if s.labels.ndim == 1 else s.labels[:, -1]) for s in there.values())
+            found = checksum([array for part in parts for array in part])
+        return {
+            "samples": {name: len(split.labels) for name, split in there.items()},
+            "classes": known_classes(self.classes, self.num_classes),
+            "checksum": found,
+        }
 
     def __post_init__(self) -> None:
         first = self.train.images
@@ -98,7 +119,19 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     left, val = _hold_out(loaded.train, config.validation_samples)
     train = share_of(left, config.train_fraction)
     mean, std = _moments(train.images) if loaded.moments is None else loaded.moments
-    return Dataset(config.name, train, loaded.test, loaded.num_classes, mean, std, val, loaded.crop, loaded.remarks)
+    return Dataset(
+        config.name,
+        train,
+        loaded.test,
+        loaded.num_classes,
+        mean,
+        std,
+        val,
+        loaded.crop,
+        loaded.remarks,
+        loaded.classes,
+        loaded.digest,
+    )
 
 
 def num_train_samples(config: DataConfig) -> int | None:

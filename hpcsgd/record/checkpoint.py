@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -24,7 +23,9 @@ from typing import Any
 import torch
 
 from hpcsgd.comm.watchdog import Watchdog
-from hpcsgd.errors import CheckpointError, UsageError
+from hpcsgd.errors import CheckpointError, UsageError, reason
+from hpcsgd.files import fsync, sync
+from hpcsgd.leftovers import CHECKPOINT, remove_checkpoint
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
@@ -48,16 +49,20 @@ class Checkpoint:
 
     def load(self, rank: int) -> dict[str, Any]:
         """The state of ``rank``; raises ``UsageError`` where its file is missing or damaged."""
-        manifest = _read_manifest(self.path)
-        entry = manifest["ranks"][rank]
+        entry = _read_manifest(self.path)["ranks"][rank]
         file = self.path / _rank_file(rank)
         try:
             content = file.read_bytes()
         except OSError as error:
-            raise UsageError(f"{file}: {error.strerror}") from error
+            raise UsageError(f"{file}: {reason(error)}") from error
         if len(content) != entry["num_bytes"] or _checksum(content) != entry["sha256"]:
             raise UsageError(f"{file} is damaged: {len(content)} bytes with another checksum than its manifest says")
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever the bytes make torch or pickle raise
+            raise UsageError(f"{file} holds no state of a run: {type(error).__name__}: {_first_line(error)}") from error
+        if not (isinstance(state, dict) and state.get("step") == self.step):
+            raise UsageError(f"{file} holds no state of a run after {self.step} steps")
         return state
 
 
@@ -86,7 +91,7 @@ class CheckpointWriter:
         self._given_up = False
         if self.rank == 0:
             for leftover in self.folder.glob(".step-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _remove_quietly(leftover)
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Begin to write ``state`` of this rank after ``step`` steps; all ranks do so, after :meth:`finish`.
@@ -116,9 +121,8 @@ class CheckpointWriter:
             self._thread = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            told = failure.strerror if isinstance(failure, OSError) else None
             raise CheckpointError(
-                f"cannot write a checkpoint in {self.folder}: {told or failure}; those before it are whole"
+                f"cannot write a checkpoint in {self.folder}: {reason(failure)}; those before it are whole"
             ) from failure
 
     def _write_safely(self, step: int, state: dict[str, Any]) -> None:
@@ -136,6 +140,9 @@ class CheckpointWriter:
         except OSError as error:
             self._failure = error
             self._tell_failure(partial, error)
+        except Exception as error:  # torch's own words for a disk that is full, a state that cannot be kept
+            self._failure = error
+            self._tell_failure(partial, OSError(errno.EIO, reason(error)))
 
     def _write_rank(self, partial: Path, state: dict[str, Any]) -> None:
         """Write this rank's file and then the note that it is whole."""
@@ -159,14 +166,14 @@ class CheckpointWriter:
         for rank in range(self.world_size):
             (partial / f"note-{rank}.json").unlink()
         final = self.folder / _name(step)
-        if final.exists():
-            shutil.rmtree(final)
+        remove_checkpoint(final)
         os.replace(partial, final)
-        _sync_directory(self.folder)
+        sync(self.folder)
         # Those of later steps were passed over, or are of a future that this run has left.
-        earlier = sorted(path for path in self.folder.glob("step-*") if path.name <= final.name)
-        for old in set(self.folder.glob("step-*")) - set(earlier[-self.keep :]):
-            shutil.rmtree(old, ignore_errors=True)
+        every = _directories(self.folder)
+        earlier = [path for path in every if _step_of(path) <= step]
+        for old in set(every) - set(earlier[-self.keep :]):
+            _remove_quietly(old)
 
     def _wait_for(self, file: Path, partial: Path) -> None:
         """Wait until another rank has made ``file``; raise ``OtherFailedError`` if one cannot write."""
@@ -195,20 +202,39 @@ class OtherFailedError(Exception):
 
 def remove_later(run_dir: Path, step: int) -> None:
     """Remove the checkpoints of more than ``step`` steps, of a course that the run does not take."""
-    for path in (run_dir / FOLDER).glob("step-*"):
-        if path.name > _name(step):
-            shutil.rmtree(path)
+    for path in _directories(run_dir / FOLDER):
+        if _step_of(path) > step:
+            remove_checkpoint(path)
 
 
 def find_checkpoints(run_dir: Path) -> tuple[list[Checkpoint], list[str]]:
     """The checkpoints of a run, the last one first, and one line for each that has no sound manifest."""
     found, broken = [], []
-    for path in sorted((run_dir / FOLDER).glob("step-*"), reverse=True):
+    for path in reversed(_directories(run_dir / FOLDER)):
         try:
-            found.append(read_checkpoint(path))
+            checkpoint = read_checkpoint(path)
+            if checkpoint.step != _step_of(path):
+                raise UsageError(f"{path} is no whole checkpoint: its manifest says step {checkpoint.step}")
+            found.append(checkpoint)
         except UsageError as error:
             broken.append(str(error))
     return found, broken
+
+
+def _directories(folder: Path) -> list[Path]:
+    """The directories of checkpoints in ``folder``, by step: nothing else is looked at or removed."""
+    return sorted((path for path in folder.glob("step-*") if CHECKPOINT.fullmatch(path.name)), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    """The step in the name of a checkpoint's directory."""
+    return int(path.name.partition("-")[2])
+
+
+def _remove_quietly(path: Path) -> None:
+    """Remove a checkpoint; one that cannot be removed stays, as what is in it that is not ours."""
+    with contextlib.suppress(OSError):
+        remove_checkpoint(path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -229,13 +255,29 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-        sound = manifest["format"] == FORMAT and len(manifest["ranks"]) == manifest["world_size"]
-        sound = sound and all(entry.keys() == {"num_bytes", "sha256"} for entry in manifest["ranks"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is no whole checkpoint: {error}") from error
+        version, ranks = manifest["format"], manifest["ranks"]
+        sound = _is_count(manifest["step"]) and _is_count(manifest["world_size"])
+        sound = sound and 0 < len(ranks) == manifest["world_size"]
+        sound = sound and all(entry.keys() == {"num_bytes", "sha256"} for entry in ranks)
+        sound = sound and all(_is_count(entry["num_bytes"]) and isinstance(entry["sha256"], str) for entry in ranks)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"its manifest has no {error}" if isinstance(error, KeyError) else reason(error)
+        raise UsageError(f"{path} is no whole checkpoint: {why}") from error
+    if version != FORMAT:
+        raise UsageError(f"{path} is a checkpoint of format {version!r}, and this version of hpcsgd reads {FORMAT}")
     if not sound:
         raise UsageError(f"{path} is no whole checkpoint: its manifest contradicts itself")
     return manifest
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a value of a manifest can be a number of steps, ranks or bytes."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _first_line(error: Exception) -> str:
+    """torch explains at length."""
+    return (str(error).splitlines() or [""])[0]
 
 
 def _name(step: int) -> str:
@@ -255,13 +297,4 @@ def _write_through(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    """Wait until a renaming in a directory is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(file.fileno())

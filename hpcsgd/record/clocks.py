@@ -78,7 +78,6 @@ class Clocks:
 
     world_size: int
     steps_per_epoch: int
-    total_steps: int
     sync_bytes: int = 0
     train_seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     pending: list[Evaluation] = field(default_factory=list)
@@ -111,12 +110,16 @@ class Clocks:
             sums.loss_sum += float(np.where(num_samples > 0, values[:, INDEX["loss"]], 0.0) @ num_samples)
             sums.sync_bytes += row.sync_bytes
             sums.step = row.step + 1
-            ended = (row.step + 1) % self.steps_per_epoch == 0 or row.step + 1 == self.total_steps
+            ended = (row.step + 1) % self.steps_per_epoch == 0
             if ended:
                 epochs.append(sums.row())
             self._epoch = None if ended else sums
             evaluations += self._due(row.step + 1)
         return epochs, evaluations
+
+    def rest(self) -> list[dict[str, object]]:
+        """The row of an epoch that the run ends in; where the run is gone on with, the epoch is, too."""
+        return [self._epoch.row()] if self._epoch is not None else []
 
     def state_dict(self) -> dict[str, Any]:
         """The clocks as plain values, for a checkpoint; no evaluation may be pending."""

@@ -156,6 +156,13 @@ class Collector:
             if evaluations:
                 self.writer.append_evaluations(evaluations)
 
+    def end(self) -> None:
+        """Write the row of an epoch that the run ends in, after its last gather; raises ``DiskError``."""
+        rest = self.clocks.rest()
+        if self.writer is not None and rest:
+            with told_as(self.writer.path):
+                self.writer.append_epochs(rest)
+
     def position(self) -> tuple[dict[str, Any] | None, dict[str, int]]:
         """On rank 0, the state of the clocks and the rows of each table of the log, for a checkpoint after a gather.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, reason
 from hpcsgd.record.schema import (
     EPOCH_COLUMNS,
     EVALUATION_COLUMNS,
@@ -17,6 +17,7 @@ from hpcsgd.record.schema import (
     RANK_COLUMNS,
     SEGMENT_COLUMNS,
     TUNER_COLUMNS,
+    Column,
 )
 from hpcsgd.record.writer import RunLogWriter
 
@@ -42,54 +43,74 @@ def continue_log(
     The new log takes the old one's place only when it has those rows: a crash in between leaves the old one.
 
     Raises:
-        UsageError: the old log cannot be read, or has fewer rows than that.
+        UsageError: the old log cannot be read, has fewer rows than that, or other columns.
+        OSError: the new one cannot be written.
     """
     import h5py
 
-    beside = path.with_name(path.name + ".resumed")
     try:
         with h5py.File(path, "r", locking=False) as old:
-            writer = RunLogWriter(
-                beside, ranks=ranks, rank_labels=rank_labels, rank_axis=rank_axis, provenance=provenance
-            )
-            _copy(old, writer, num_rows, path)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        beside.unlink(missing_ok=True)
+            if rank_axis not in old["iterations"] or list(old["iterations"][rank_axis][:]) != list(rank_labels):
+                raise UsageError("its iterations are of other ranks or statistics")
+            tables = _read(old, num_rows)
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path}: cannot go on with this log: {error}; move it away to go on with a log of the coming steps"
+            f"{path}: cannot go on with this log: {reason(error)}; move it away to go on with a log of the coming steps"
         ) from error
-    os.replace(beside, path)
+    beside = path.with_name(path.name + ".resumed")
+    try:
+        writer = RunLogWriter(beside, ranks=ranks, rank_labels=rank_labels, rank_axis=rank_axis, provenance=provenance)
+        try:
+            _write(writer, tables)
+            os.replace(beside, path)
+        except BaseException:
+            writer.give_up()
+            raise
+    finally:
+        beside.unlink(missing_ok=True)
     writer.path = path
     return writer
 
 
-def _copy(old: Any, writer: RunLogWriter, num_rows: Mapping[str, int], path: Path) -> None:
-    """Copy the rows that count."""
+Tables = dict[str, Any]
+"""The columns of ``iterations`` by name; of each other table, its rows."""
+
+
+def _read(old: Any, num_rows: Mapping[str, int]) -> Tables:
+    """The rows that count."""
     for name, count in num_rows.items():
         group = old[name]
         short = [key for key, column in group.items() if key not in ("rank", "statistic") and len(column) < count]
         if short:
             raise UsageError(
-                f"{path}: {name}/{short[0]} has lost rows: it has {len(group[short[0]])} of the checkpoint's {count}; "
-                "move the log away to go on with a log of the coming steps"
+                f"{name}/{short[0]} has lost rows: it has {len(group[short[0]])} of the checkpoint's {count}"
             )
-    count = num_rows["iterations"]
-    if count:
-        rows = old["iterations"]
-        writer.append_iterations(
-            rows["step"][:count],
-            {column.name: rows[column.name][:count] for column in ITERATION_COLUMNS},
-            {column.name: rows[column.name][:count] for column in RANK_COLUMNS},
-        )
-    append = {
-        "epochs": writer.append_epochs,
-        "evaluations": writer.append_evaluations,
-        "tuner": writer.append_tuner,
+    count, rows = num_rows["iterations"], old["iterations"]
+    # Logs of version 1 have no utilisation.
+    columns = {
+        column.name: rows[column.name][:count]
+        if column.name in rows
+        else np.full((count, *rows["loss"].shape[1:]), np.nan)
+        for column in (Column("step", "i8", "1", ""), *ITERATION_COLUMNS, *RANK_COLUMNS)
     }
+    return {"iterations": columns} | {
+        name: _rows(old[name], name, num_rows.get(name, 0)) for name in COLUMNS if num_rows.get(name)
+    }
+
+
+def _write(writer: RunLogWriter, tables: Tables) -> None:
+    """Write what was read."""
+    columns = tables["iterations"]
+    if len(columns["step"]):
+        shared = {column.name: columns[column.name] for column in ITERATION_COLUMNS}
+        writer.append_iterations(
+            columns["step"], shared, {column.name: columns[column.name] for column in RANK_COLUMNS}
+        )
+    append = {"epochs": writer.append_epochs, "evaluations": writer.append_evaluations, "tuner": writer.append_tuner}
     for name, append_rows in append.items():
-        if num_rows[name]:
-            append_rows(_rows(old[name], name, num_rows[name]))
-    for row in _rows(old["segments"], "segments", num_rows["segments"]):
+        if name in tables:
+            append_rows(tables[name])
+    for row in tables.get("segments", []):
         writer.append_segment(row)
 
 

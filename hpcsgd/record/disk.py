@@ -14,6 +14,8 @@ import os
 from bisect import bisect_left
 from pathlib import Path
 
+from hpcsgd.files import fsync
+
 _NODE_SIGNATURE = b"TREE"
 _NODE_LEVEL = 5
 """Place of the level in an index node: 0 is a leaf."""
@@ -32,6 +34,7 @@ class OrderedFile:
         self._committed_size = self._size = os.fstat(self._fd).st_size
         self._starts: list[int] = []
         self._pending: dict[int, bytes] = {}
+        self._given_up = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset from the start, or from the end."""
@@ -103,6 +106,8 @@ class OrderedFile:
         points to them. A node comes before its children: what a split takes out of an old child is found in the new
         one by then. Headers and rows of old chunks come last.
         """
+        if self._given_up:
+            return
         num_old = bisect_left(self._starts, self._committed_size)
         for start in self._starts[num_old:]:
             self._write_through(start)
@@ -129,9 +134,13 @@ class OrderedFile:
             written = os.pwrite(self._fd, data, start)
             data, start = data[written:], start + written
 
+    def give_up(self) -> None:
+        """From now on nothing is written any more."""
+        self._given_up = True
+
     def sync(self) -> None:
         """Wait until what was committed is on the disk itself."""
-        os.fsync(self._fd)
+        fsync(self._fd)
 
     def close(self) -> None:
         """Commit what is left and close; closing twice does nothing."""

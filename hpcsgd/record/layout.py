@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.files import write_whole
 from hpcsgd.record.schema import (
     INDEX,
     ITERATION_COLUMNS,
@@ -61,24 +62,19 @@ def make_log(
     Raises:
         OSError: the file cannot be made.
     """
-    # Under another name until it is whole: run.h5 never exists half-made.
-    unfinished = path.with_name(path.name + ".new")
-    try:
-        with h5py.File(
-            unfinished, "w", locking=False, alignment_threshold=NODE_BYTES, alignment_interval=PAGE_BYTES
-        ) as log:
-            log.attrs["schema_version"] = SCHEMA_VERSION
-            log.attrs["provenance"] = json.dumps(provenance)
-            log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]), track_times=False)
-            _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
-            for name, columns in TABLES.items():
-                _make_table(log.create_group(name), INDEX[name], columns)
-            for name, values in table_columns("ranks", ranks).items():
-                log["ranks"][name].resize(len(values), axis=0)
-                log["ranks"][name][:] = values
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # In memory: HDF5 that meets a full disk itself may crash the process.
+    made = io.BytesIO()
+    with h5py.File(made, "w", alignment_threshold=NODE_BYTES, alignment_interval=PAGE_BYTES) as log:
+        log.attrs["schema_version"] = SCHEMA_VERSION
+        log.attrs["provenance"] = json.dumps(provenance)
+        log.create_dataset("status", dtype="S16", data=np.bytes_(STATUS[0]), track_times=False)
+        _make_iterations(log.create_group("iterations"), rank_axis, np.asarray(rank_labels, "i8"), chunk_rows)
+        for name, columns in TABLES.items():
+            _make_table(log.create_group(name), INDEX[name], columns)
+        for name, values in table_columns("ranks", ranks).items():
+            log["ranks"][name].resize(len(values), axis=0)
+            log["ranks"][name][:] = values
+    write_whole(path, made.getvalue())
 
 
 def _make_column(group: h5py.Group, column: Column, chunk: tuple[int, ...], width: tuple[int, ...]) -> h5py.Dataset:

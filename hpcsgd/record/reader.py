@@ -5,13 +5,14 @@ Importing this module imports neither h5py nor pandas.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, reason
 from hpcsgd.find import Finder
 from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
 from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance
@@ -96,16 +97,25 @@ def load_run(path: str | Path) -> Run:
             raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
         except READ_ERRORS as error:
             # The run may be writing: what was read first does not fit what was read later.
-            reason = error
+            problem = error
             continue
         num_reads += 1
         if after == before or num_reads == UNQUIET_READS:
             return run
-    raise UsageError(f"{file}: cannot be read as a run log: {str(reason) or type(reason).__name__}") from reason
+    raise UsageError(f"{file}: cannot be read as a run log: {reason(problem)}") from problem
 
 
 def read_status(directory: str | Path) -> str:
-    """What the log of a run says of it, one of ``schema.STATUS``; ``none`` where there is no log. The log is not read.
+    """What the log of a run says of it, one of ``schema.STATUS``; ``none`` where there is no log.
+
+    Raises:
+        UsageError: the log cannot be opened.
+    """
+    return read_outcome(directory)[0]
+
+
+def read_outcome(directory: str | Path) -> tuple[str, dict[str, Any]]:
+    """What the log of a run says of it, as :func:`read_status` does, and its provenance; empty where there is no log.
 
     Raises:
         UsageError: the log cannot be opened.
@@ -114,14 +124,15 @@ def read_status(directory: str | Path) -> str:
 
     file = Path(directory) / FILE_NAME
     if not file.exists():
-        return "none"
+        return "none", {}
     try:
         with h5py.File(file, "r", locking=False) as log:
             status = log["status"][()].decode("utf-8", "replace")
+            provenance = json.loads(log.attrs["provenance"])
     except READ_ERRORS as error:
-        raise UsageError(f"{file}: cannot be read as a run log: {error}") from error
+        raise UsageError(f"{file}: cannot be read as a run log: {reason(error)}") from error
     # A status that is half written is not yet set.
-    return status if status in STATUS else STATUS[0]
+    return status if status in STATUS else STATUS[0], provenance if isinstance(provenance, dict) else {}
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ moment sees whole rows.
 from __future__ import annotations
 
 import atexit
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -151,6 +152,15 @@ class RunLogWriter:
         try:
             self._file.close()
         finally:
+            self._disk.close()
+
+    def give_up(self) -> None:
+        """Close the file without what is not in it yet; raises nothing."""
+        atexit.unregister(self.close)
+        self._disk.give_up()
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
+        with contextlib.suppress(OSError):
             self._disk.close()
 
     def __enter__(self) -> RunLogWriter:

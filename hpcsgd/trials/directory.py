@@ -17,20 +17,23 @@ start: those of a start that died count for nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hpcsgd.errors import told_as
-from hpcsgd.files import write_whole
+from hpcsgd.errors import UsageError, reason, told_as
+from hpcsgd.files import sync, write_whole
 from hpcsgd.trials.groups import Group, SizePlan
+
+T = TypeVar("T")
 
 RECIPE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
 ARCHIVE, GROUPS, WORK, COMMITTED = "archive", "groups", ".work", ".committed"
-FILES = (RECIPE, PROVENANCE, PLAN, ARCHIVE, GROUPS, WORK, COMMITTED)
+AGAIN = "bring it back from a copy, or set overwrite: true to begin the study again"
 
 
 class StudyDirectory:
@@ -55,11 +58,29 @@ class StudyDirectory:
             shutil.rmtree(self.path / WORK, ignore_errors=True)
 
     def read_plan(self) -> list[SizePlan] | None:
-        """What was settled at the first start; None before that."""
-        try:
-            return [SizePlan(**entry) for entry in json.loads((self.path / PLAN).read_text())]
-        except FileNotFoundError:
+        """What was settled at the first start; None before that.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        entries = read_json(self.path / PLAN, list)
+        if entries is None:
             return None
+        kinds = {field.name: {"int": int, "str": str}[str(field.type)] for field in dataclasses.fields(SizePlan)}
+        for entry in entries:
+            sound = isinstance(entry, dict) and entry.keys() == kinds.keys()
+            if not (sound and all(type(entry[key]) is kind for key, kind in kinds.items())):
+                raise UsageError(f"{self.path / PLAN} is damaged: {AGAIN}")
+        return [SizePlan(**entry) for entry in entries]
+
+    def read_data(self) -> dict[str, Any] | None:
+        """What the data was at the first start that says so; None: none does.
+
+        Raises:
+            UsageError: the starts cannot be read.
+        """
+        starts = read_json(self.path / PROVENANCE, list) or []
+        return next((start["data"] for start in starts if isinstance(start, dict) and "data" in start), None)
 
     def write_plan(self, plans: Sequence[SizePlan]) -> None:
         """Keep what was settled."""
@@ -70,8 +91,8 @@ class StudyDirectory:
     def add_start(self, provenance: dict[str, object]) -> None:
         """Note a start of the study."""
         path = self.path / PROVENANCE
+        starts = read_json(path, list) or []
         with told_as(path):
-            starts = json.loads(path.read_text()) if path.exists() else []
             write_whole(path, f"{json.dumps([*starts, provenance], indent=1)}\n".encode())
 
     def finished(self) -> set[str]:
@@ -81,8 +102,15 @@ class StudyDirectory:
         return set()
 
     def read_group(self, name: str) -> dict[str, Any]:
-        """What is kept of a finished group beside its trials."""
-        content: dict[str, Any] = json.loads((self.path / GROUPS / f"{name}.json").read_text())
+        """What is kept of a finished group beside its trials.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        path = self.path / GROUPS / f"{name}.json"
+        content: dict[str, Any] = read_json(path, dict) or {}
+        if not isinstance(content.get("wall_seconds"), float | int):
+            raise UsageError(f"{path} is damaged: {AGAIN}")
         return content
 
     def _publish(self, staged: Path) -> None:
@@ -179,9 +207,25 @@ class Claims:
         return (self.folder / "stop").exists()
 
 
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """The content of a JSON file of a study; None where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or is no ``kind``.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}; {AGAIN}") from error
+    if not isinstance(content, kind):
+        raise UsageError(f"{path} is damaged: {AGAIN}")
+    return content
+
+
 def _sync(work: Path) -> None:
     """Wait until the files below ``work`` are on the disk."""
     for path in work.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(path)

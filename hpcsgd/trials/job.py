@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config.study import StudyConfig
+from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import Preempted
 from hpcsgd.recipe import check_paths, to_dict
 from hpcsgd.record import provenance
-from hpcsgd.run_dir import Claim
 from hpcsgd.study.space import draw_points
 from hpcsgd.trials.directory import Claims, StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan, make_groups
@@ -43,12 +44,12 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
     path = Path(config.study_dir)
     with listening(signals) as signals:
         shop = open_workshop(config, comm)
-        with agree(comm, lambda: claim_study(path, config) if comm.rank == 0 else Claim(None)):
+        with agree(comm, lambda: claim_study(path, config) if comm.rank == 0 else Claim(None)) as claim:
             token = comm.broadcast_object(f"{time.time_ns():x}")
             comm.watchdog.folder = path / f".watchdog-{token}"
             directory = StudyDirectory(path, config.archive_path)
             claims = Claims(directory, token, comm.rank)
-            plans = _begin(shop, claims, argv)
+            plans = _begin(shop, claims, argv, claim)
             groups = make_groups(plans, config.trials)
             shown = config.progress if comm.rank == 0 else "none"
             lookout = Lookout(claims, groups, plans, signals, shop.num_teams, shown)
@@ -65,14 +66,22 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
     return path
 
 
-def _begin(shop: Workshop, claims: Claims, argv: Sequence[str]) -> list[SizePlan]:
+def _begin(shop: Workshop, claims: Claims, argv: Sequence[str], claim: Claim) -> list[SizePlan]:
     """Bring the directory in order, and settle what holds for all starts. Collective."""
     config, comm, directory = shop.config, shop.comm, claims.directory
 
     def prepare() -> list[SizePlan]:
+        plans = None
+        if claim.before is not None:
+            check_same_data(directory.read_data(), shop.dataset.identity, str(directory.path))
+            plans = directory.read_plan()
+            for name in directory.finished():
+                directory.read_group(name)
+        claim.begin()
+        claim.settle()
         directory.recover()
-        directory.add_start(provenance.collect(argv, to_dict(config)) | {"ranks": comm.size})
-        plans = directory.read_plan()
+        start = provenance.collect(argv, to_dict(config))
+        directory.add_start(start | {"ranks": comm.size, "data": shop.dataset.identity})
         if plans is None:
             plans = settle(shop)
             directory.write_plan(plans)

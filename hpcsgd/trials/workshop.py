@@ -15,10 +15,10 @@ from hpcsgd.comm.device import bind_device, set_threads
 from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
-from hpcsgd.data.dataset import ArraySplit, Dataset, load_dataset
+from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser, to_device
-from hpcsgd.data.remarks import tell
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch
+from hpcsgd.data.together import load_together
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model, check_passes
 from hpcsgd.trials.batches import TrainingSplit
@@ -82,9 +82,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     places = agree(comm, lambda: discover(comm))
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
     set_threads(config.threads, comm, places[comm.rank])
-    dataset = agree(comm, lambda: load_dataset(config.data))
-    if comm.rank == 0:
-        tell(dataset.remarks)
+    dataset = load_together(config.data, comm, places[comm.rank].node)
     agree(comm, lambda: _check(config, comm.size, dataset))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last

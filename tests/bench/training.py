@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from interleave import Gate, Lane
 from torch import Tensor, nn
 
-from hpcsgd import run_dir
 from hpcsgd.build import Parts, build
+from hpcsgd.claims import Claim
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.stop import StopSignals
 from hpcsgd.config import (
@@ -193,13 +193,13 @@ class Bench:
         comm = MpiCommunicator(self.comm.comm.Dup())
         path = self.directory / f"{len(self.lanes)}" if config.log.enabled else None
         if path is not None and self.comm.rank == 0:
-            run_dir.claim(path, config).close()
+            path.mkdir(parents=True)
         parts = build(config, comm)
 
         def loop(gate: Gate) -> None:
             parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
             on_guard = comm.watchdog.on_guard(config.faults.collective_timeout_seconds)
-            with on_guard, open_log(parts, path, [], Start()) as collector:
+            with on_guard, open_log(parts, path, [], Start(), Claim(None)) as collector:
                 keeper = Keeper(parts, None, collector, StopSignals())
                 if watches is not None:
                     watches.append(Watch(parts, collector, keeper))

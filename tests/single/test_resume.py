@@ -31,15 +31,16 @@ def recipe(path: Path, steps: int = STEPS) -> RunConfig:
         threads=1,
         run_dir=str(path),
         log=LogConfig(flush_steps=1),
-        checkpoint=CheckpointConfig(every_steps=2, background=False, keep=3),
+        checkpoint=CheckpointConfig(every_steps=2, background=False, keep=4),
     )
 
 
 def stopped(path: Path, whole: Path) -> RunConfig:
-    """The run again, as it was when it had done all steps but had not come to its end."""
+    """The run again, as it was after all steps, before it kept their state and came to its end."""
     run(recipe(whole))
     run(recipe(path))
     (path / "model.pt").unlink()
+    shutil.rmtree(path / "checkpoints" / f"step-{STEPS:08d}")
     return replace(recipe(path), resume="auto")
 
 
@@ -117,7 +118,7 @@ def test_a_run_killed_between_its_model_and_its_last_word_comes_to_its_end(
 def test_checkpoints_need_no_log(tmp_path: Path) -> None:
     silent = LogConfig(enabled=False, save_model=False)
     run(replace(recipe(tmp_path / "run"), log=silent, evaluate=EvaluateConfig(every_epochs=1)))
-    assert [c.step for c in find_checkpoints(tmp_path / "run")[0]] == [6, 4, 2]
+    assert [c.step for c in find_checkpoints(tmp_path / "run")[0]] == [8, 6, 4, 2]
     run(replace(recipe(tmp_path / "run"), log=LogConfig(), resume="auto"))
     run(recipe(tmp_path / "whole"))
     assert same_model(tmp_path / "run", tmp_path / "whole")

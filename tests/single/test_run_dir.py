@@ -15,16 +15,30 @@ from hpcsgd.errors import UsageError
 CONFIG = RunConfig(local_batch_size=4)
 
 
+def begin(path: Path, config: RunConfig = CONFIG) -> None:
+    """Do all that a run does to its directory at its start."""
+    with run_dir.claim(path, config) as claimed:
+        claimed.begin()
+        claimed.settle()
+
+
+def tree(path: Path) -> dict[str, str]:
+    """All files below a directory with their contents; an empty directory is one, too."""
+    every = sorted(path.rglob("*"))
+    return {str(p.relative_to(path)): p.read_text() if p.is_file() else "" for p in every}
+
+
 def old_run(path: Path) -> None:
     """Fill a directory with a run and something of the user's."""
-    run_dir.claim(path, CONFIG).close()
+    begin(path)
     for name in ("run.h5", "model.pt", "notes.txt"):
         (path / name).write_text("old")
     (path / "checkpoints" / "step-00000004").mkdir(parents=True)
 
 
 def test_creates_parents_and_the_recipe(tmp_path: Path) -> None:
-    with run_dir.claim(tmp_path / "a" / "b", CONFIG):
+    with run_dir.claim(tmp_path / "a" / "b", CONFIG) as claimed:
+        claimed.begin()
         assert "local_batch_size: 4" in (tmp_path / "a" / "b" / "recipe.yaml").read_text()
 
 
@@ -33,13 +47,13 @@ def test_a_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a run already .*resume: auto"):
         run_dir.claim(tmp_path, CONFIG)
     assert (tmp_path / "run.h5").read_text() == "old"
-    run_dir.claim(tmp_path, RunConfig(local_batch_size=4, overwrite=True)).close()
+    begin(tmp_path, RunConfig(local_batch_size=4, overwrite=True))
     assert sorted(os.listdir(tmp_path)) == [".lock", "notes.txt", "recipe.yaml"]
 
 
 def test_a_run_that_is_gone_on_with_keeps_its_files(tmp_path: Path) -> None:
     old_run(tmp_path)
-    run_dir.claim(tmp_path, RunConfig(local_batch_size=4, resume="auto", threads=2)).close()
+    begin(tmp_path, RunConfig(local_batch_size=4, resume="auto", threads=2))
     assert {"run.h5", "model.pt", "checkpoints"} <= set(os.listdir(tmp_path))
 
 
@@ -68,7 +82,6 @@ def test_the_loser_of_a_race_leaves_the_winner_its_directory(tmp_path: Path, mon
     """Both jobs found no directory; the other made and locked it first."""
     path = tmp_path / "run"
     with run_dir.claim(path, CONFIG):
-        (path / "recipe.yaml").unlink()  # the other has not come so far
         sound = Path.exists
         monkeypatch.setattr(Path, "exists", lambda self: self != path and sound(self))
         with pytest.raises(UsageError, match="in use by"):
@@ -84,7 +97,7 @@ def test_a_checkpoint_of_another_run_does_not_change_a_run_that_is_there(tmp_pat
         run_dir.claim(tmp_path / "a", elsewhere)
     assert (tmp_path / "a" / "run.h5").read_text() == "old"
     own = str(tmp_path / "a" / "checkpoints" / "step-00000004")
-    run_dir.claim(tmp_path / "a", RunConfig(local_batch_size=4, resume=own)).close()
+    begin(tmp_path / "a", RunConfig(local_batch_size=4, resume=own))
     with pytest.raises(UsageError, match="local_batch_size 4, not 8"):
         run_dir.claim(tmp_path / "a", RunConfig(local_batch_size=8, resume=own))
 
@@ -113,7 +126,7 @@ def test_half_made_parents_are_removed(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(run_dir, "write_whole", full)
     with pytest.raises(UsageError, match="No space left"):
-        run_dir.claim(tmp_path / "a" / "b", CONFIG)
+        begin(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
 
 

@@ -22,6 +22,8 @@ class Loaded:
         crop: height and width that images are cut to when they are read from the disk; None: they are in memory, as
             they are.
         remarks: what a user should know of it, a line each.
+        classes: names of the classes; empty: they have none.
+        digest: checksum of what the splits were read from; None: their arrays are summed when it is asked for.
     """
 
     train: ArraySplit
@@ -30,6 +32,8 @@ class Loaded:
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     crop: int | None = None
     remarks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    digest: int | str | None = None
 
 
 class DataSet(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.folders import Folders, find_folders
+from hpcsgd.data.identity import files_checksum
 from hpcsgd.data.images import CHANNELS, check_pillow, read_all
 from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.remarks import tell_changes
@@ -43,7 +45,8 @@ class ImageFolder:
             images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size, changes)])
             splits.append(ArraySplit(images, np.array([label for _, label in samples], np.int64)))
         remarks = (*found.remarks, *tell_changes(changes))
-        return Loaded(splits[0], splits[1], len(found.classes), remarks=remarks)
+        classes, digest = tuple(found.classes), files_checksum([*found.train, *found.test], Path(str(config.dir)))
+        return Loaded(splits[0], splits[1], len(classes), remarks=remarks, classes=classes, digest=digest)
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """Files of the training folders."""

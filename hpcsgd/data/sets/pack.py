@@ -34,7 +34,8 @@ class PackedImages:
             raise UsageError(
                 f"data.image_size is {crop}, but {config.dir} has images of {stored}: choose {stored} or less"
             )
-        return Loaded(train, test, len(pack.classes), (pack.mean, pack.std), crop)
+        classes, moments = tuple(pack.classes), (pack.mean, pack.std)
+        return Loaded(train, test, len(classes), moments, crop, classes=classes, digest=pack.digest)
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """As the file says."""

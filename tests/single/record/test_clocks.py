@@ -36,7 +36,7 @@ def seconds(forward: float, update: float, evaluation: float = 0.0, loss: float 
 
 
 def test_an_epoch_is_the_slowest_rank_and_the_mean_of_all_samples() -> None:
-    clocks = Clocks(world_size=2, steps_per_epoch=2, total_steps=3)
+    clocks = Clocks(world_size=2, steps_per_epoch=2)
     rows = [
         [seconds(1, 2, loss=1.0, num_samples=2), seconds(2, 0.5, loss=4.0)],
         [seconds(1, 1, 7, loss=1.0, num_samples=2), seconds(3, 1, 8, loss=np.nan, num_samples=0)],
@@ -53,15 +53,18 @@ def test_an_epoch_is_the_slowest_rank_and_the_mean_of_all_samples() -> None:
 
 
 def test_an_epoch_may_come_in_several_gathers_and_end_early() -> None:
-    clocks = Clocks(world_size=1, steps_per_epoch=4, total_steps=3)
+    clocks = Clocks(world_size=1, steps_per_epoch=4)
     assert clocks.advance([row(0, 0)], block([[seconds(1, 0)]]))[0] == []
     assert clocks.advance([row(1, 0)], block([[seconds(1, 0)]]))[0] == []
-    (epoch,) = clocks.advance([row(2, 0)], block([[seconds(1, 0)]]))[0]
+    assert clocks.advance([row(2, 0)], block([[seconds(1, 0)]]))[0] == []
+    (epoch,) = clocks.rest()
     assert (epoch["step"], epoch["train_seconds"]) == (3, 3)
+    (epoch,) = clocks.advance([row(3, 0)], block([[seconds(1, 0)]]))[0]
+    assert (epoch["step"], epoch["train_seconds"]) == (4, 4) and clocks.rest() == []
 
 
 def test_an_evaluation_waits_for_the_clock_at_its_step() -> None:
-    clocks = Clocks(world_size=2, steps_per_epoch=10, total_steps=10)
+    clocks = Clocks(world_size=2, steps_per_epoch=10)
     clocks.pending.append(Evaluation(2, 0.2, "test", 0.7, 0.5, 30))
     assert clocks.advance([row(0, 0)], block([[seconds(1, 0), seconds(2, 0)]]))[1] == []
     (evaluation,) = clocks.advance([row(1, 0), row(2, 0)], block([[seconds(4, 0), seconds(2, 0)]] * 2))[1]

@@ -41,7 +41,7 @@ def writer(group: Group) -> Callable[[Path], None]:
         for trial in group.trials:
             (work / str(trial)).mkdir()
             (work / str(trial) / "metadata.json").write_text(str(trial))
-        (work / "group.json").write_text(json.dumps({"name": group.name}))
+        (work / "group.json").write_text(json.dumps({"name": group.name, "wall_seconds": 1.5}))
 
     return write
 
@@ -74,7 +74,7 @@ def test_a_finished_group_is_in_the_archive_and_nothing_is_left_over(directory: 
         claims.keep(group, writer(group))
     assert trials(directory) == ALL
     assert directory.finished() == {"8-0", "8-1", "16-0"}
-    assert directory.read_group("8-1") == {"name": "8-1"}
+    assert directory.read_group("8-1") == {"name": "8-1", "wall_seconds": 1.5}
     assert not any((directory.path / ".committed").iterdir())
 
 
