@@ -52,7 +52,9 @@ def _has_done_all(parts: Parts, path: Path, before: Mapping[str, Any]) -> bool:
     if done is None:
         return False
     # In the steps of as many learners as it had.
-    learners = provenance.get("num_learners", parts.plan.num_learners)
+    learners = provenance.get("num_learners")
+    if type(learners) is not int or learners < 1:
+        learners = parts.plan.num_learners
     asked = make_plan(parts.config, learners, parts.plan.num_samples).total_steps
     if asked < done:
         raise _too_few(parts, path, done, asked)

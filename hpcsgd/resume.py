@@ -19,6 +19,7 @@ from hpcsgd.errors import UsageError, reason
 from hpcsgd.learners.engines.choose import make_engine, possible_engines
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+from hpcsgd.record.clocks import Clocks
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,12 @@ def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]])
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
     put_back(parts, state)
     parts.labels = Labels(**state["labels"])
+    if state["clocks"] is not None:
+        # Where they are taken up, it is too late for the checkpoint before.
+        Clocks(parts.labels.num_ranks, parts.plan.steps_per_epoch).load_state_dict(state["clocks"])
     for row, label in zip(parts.rank_rows, parts.labels.present, strict=True):
         row["rank"] = label
-    return Start(state["step"], state["log_rows"], state["clocks"], state["elapsed_seconds"])
+    return Start(state["step"], state["log_rows"], state["clocks"], float(state["elapsed_seconds"]))
 
 
 def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:

@@ -63,6 +63,9 @@ def _decide(path: Path, config: RunConfig, claimed: Claim) -> Changes:
     goes_on = config.resume == "auto" or (config.resume != "none" and Path(config.resume).resolve().parent == own)
     changes, goes_on = decide(path, RUN, config, goes_on=goes_on, overwrite=config.overwrite)
     if goes_on:
+        for name, is_kind in (("checkpoints", Path.is_dir), ("model.pt", Path.is_file), ("run.h5", Path.is_file)):
+            if (path / name).exists() and not is_kind(path / name):
+                raise UsageError(f"{path / name} is no {'folder' if name == 'checkpoints' else 'file'}: move it away")
         claimed.before = before = check_same(path, path / RUN.recipe, config, "run", FREE_TO_CHANGE)
         changes.first = lambda: _say_rounding(path, before, config)
     return changes

@@ -60,7 +60,7 @@ class Checkpoint:
         try:
             state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # whatever the bytes make torch or pickle raise
-            raise UsageError(f"{file} holds no state of a run: {type(error).__name__}: {_first_line(error)}") from error
+            raise UsageError(f"{file} holds no state of a run ({type(error).__name__} when it is read)") from error
         if not (isinstance(state, dict) and state.get("step") == self.step):
             raise UsageError(f"{file} holds no state of a run after {self.step} steps")
         return state
@@ -273,11 +273,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _is_count(value: Any) -> bool:
     """Whether a value of a manifest can be a number of steps, ranks or bytes."""
     return type(value) is int and 0 <= value < 1 << 63
-
-
-def _first_line(error: Exception) -> str:
-    """torch explains at length."""
-    return (str(error).splitlines() or [""])[0]
 
 
 def _name(step: int) -> str:

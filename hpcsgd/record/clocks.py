@@ -5,6 +5,7 @@ Pure arithmetic on gathered iterations; runs on rank 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,12 +132,23 @@ class Clocks:
         return {"sync_bytes": self.sync_bytes, "train_seconds": self.train_seconds.tolist(), "epoch": sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the clocks that :meth:`state_dict` gave."""
-        self.sync_bytes = state["sync_bytes"]
-        self.train_seconds = np.array(state["train_seconds"])
+        """Take up the clocks that :meth:`state_dict` gave.
+
+        Raises:
+            LookupError, TypeError, ValueError: it did not give these, or of other ranks.
+        """
+        self.sync_bytes = int(state["sync_bytes"])
+        self.train_seconds = self._of_ranks(state["train_seconds"])
         sums: dict[str, Any] = state["epoch"] or {}
-        values: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in sums.items()}
+        values: dict[str, Any] = {k: self._of_ranks(v) if isinstance(v, list) else v for k, v in sums.items()}
         self._epoch = EpochSums(**values) if values else None
+
+    def _of_ranks(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """One number a rank."""
+        found = np.array(values, np.float64)
+        if found.shape != (self.world_size,):
+            raise ValueError(f"clocks of {found.shape} ranks, not {self.world_size}")
+        return found
 
     def _due(self, steps_done: int) -> list[dict[str, object]]:
         """Rows of the evaluations made after ``steps_done`` steps, with the clock there."""

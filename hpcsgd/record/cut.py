@@ -15,6 +15,7 @@ from hpcsgd.record.schema import (
     EVALUATION_COLUMNS,
     ITERATION_COLUMNS,
     RANK_COLUMNS,
+    SCHEMA_VERSION,
     SEGMENT_COLUMNS,
     TUNER_COLUMNS,
     Column,
@@ -50,6 +51,8 @@ def continue_log(
 
     try:
         with h5py.File(path, "r", locking=False) as old:
+            if old.attrs.get("schema_version", 0) > SCHEMA_VERSION:
+                raise UsageError(f"it is of a newer version of hpcsgd (schema {old.attrs['schema_version']})")
             if rank_axis not in old["iterations"] or list(old["iterations"][rank_axis][:]) != list(rank_labels):
                 raise UsageError("its iterations are of other ranks or statistics")
             tables = _read(old, num_rows)
@@ -79,6 +82,8 @@ Tables = dict[str, Any]
 def _read(old: Any, num_rows: Mapping[str, int]) -> Tables:
     """The rows that count."""
     for name, count in num_rows.items():
+        if count < 0:
+            raise UsageError(f"the checkpoint counts {count} rows of {name}")
         group = old[name]
         short = [key for key, column in group.items() if key not in ("rank", "statistic") and len(column) < count]
         if short:

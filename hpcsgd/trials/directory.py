@@ -66,10 +66,10 @@ class StudyDirectory:
         entries = read_json(self.path / PLAN, list)
         if entries is None:
             return None
-        kinds = {field.name: {"int": int, "str": str}[str(field.type)] for field in dataclasses.fields(SizePlan)}
+        names = {field.name for field in dataclasses.fields(SizePlan)}
         for entry in entries:
-            sound = isinstance(entry, dict) and entry.keys() == kinds.keys()
-            if not (sound and all(type(entry[key]) is kind for key, kind in kinds.items())):
+            sound = isinstance(entry, dict) and entry.keys() == names and entry["engine"] in ("loop", "fused")
+            if not (sound and all(type(entry[key]) is int and entry[key] >= 1 for key in names - {"engine"})):
                 raise UsageError(f"{self.path / PLAN} is damaged: {AGAIN}")
         return [SizePlan(**entry) for entry in entries]
 

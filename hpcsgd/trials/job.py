@@ -12,11 +12,11 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.identity import check_same_data
-from hpcsgd.errors import Preempted
+from hpcsgd.errors import Preempted, UsageError
 from hpcsgd.recipe import check_paths, to_dict
 from hpcsgd.record import provenance
 from hpcsgd.study.space import draw_points
-from hpcsgd.trials.directory import Claims, StudyDirectory
+from hpcsgd.trials.directory import AGAIN, PLAN, Claims, StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan, make_groups
 from hpcsgd.trials.keep import begin_studies, group_record, write_group
 from hpcsgd.trials.lookout import Lookout
@@ -75,6 +75,8 @@ def _begin(shop: Workshop, claims: Claims, argv: Sequence[str], claim: Claim) ->
         if claim.before is not None:
             check_same_data(directory.read_data(), shop.dataset.identity, str(directory.path))
             plans = directory.read_plan()
+            if plans is not None and {plan.batch_size for plan in plans} != set(config.batch_sizes):
+                raise UsageError(f"{directory.path / PLAN} is not of batch_sizes {list(config.batch_sizes)}: {AGAIN}")
             for name in directory.finished():
                 directory.read_group(name)
         claim.begin()
