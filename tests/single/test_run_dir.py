@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,90 @@ def test_half_made_parents_are_removed(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="No space left"):
         begin(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_changed_before_all_is_decided(tmp_path: Path) -> None:
+    old_run(tmp_path / "run")
+    before = tree(tmp_path)
+    for config in (
+        RunConfig(local_batch_size=4, overwrite=True),
+        RunConfig(local_batch_size=4, resume="auto", max_steps=9),
+    ):
+        with run_dir.claim(tmp_path / "run", config):
+            pass
+        assert tree(tmp_path) == before
+    with run_dir.claim(tmp_path / "new" / "run", CONFIG) as claimed:
+        claimed.begin()  # and then the log could not be made
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("changed", [{}, {"overwrite": True}, {"resume": "auto"}])
+@pytest.mark.parametrize("name", ["model.pt", "run.h5", "checkpoints/step-1.ckpt", "recipe.yaml"])
+def test_what_is_no_run_of_ours_is_left_alone(tmp_path: Path, name: str, changed: dict[str, object]) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("name: mine")
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match=name.partition("/")[0]):
+        run_dir.claim(tmp_path, replace(CONFIG, **changed))  # type: ignore[arg-type]
+    assert tree(tmp_path) == before
+
+
+def test_an_older_recipe_is_taken_with_defaults_and_a_newer_one_is_named(tmp_path: Path) -> None:
+    begin(tmp_path)
+    text = (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(text[: text.index("tuner:")])
+    begin(tmp_path, replace(CONFIG, resume="auto"))
+    assert "tuner:" in (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(f"{text}warp: 9\n")
+    with pytest.raises(UsageError, match="the key warp, which this version .* does not know"):
+        run_dir.claim(tmp_path, replace(CONFIG, resume="auto"))
+
+
+def test_a_name_that_no_file_system_takes_is_said_in_short(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write the run directory .*: File name too long") as refused:
+        run_dir.claim(tmp_path / ("x" * 300), CONFIG)
+    assert len(str(refused.value)) < 300 and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_leaves_a_run_that_is_there_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    old_run(tmp_path / "run")
+    before = tree(tmp_path)
+
+    def fail(path: Path, content: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_dir, "write_whole", fail)
+    with pytest.raises(UsageError, match=f"cannot write .*recipe.yaml: {os.strerror(number)}"):
+        begin(tmp_path / "run", RunConfig(local_batch_size=4, resume="auto", max_steps=9))
+    assert tree(tmp_path) == before
+
+
+def test_what_a_killed_process_left_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    old_run(tmp_path)
+    for name in (".recipe.yaml.77", "run.h5.resumed", ".run.h5.resumed.77", ".mine.77"):
+        (tmp_path / name).touch()
+    begin(tmp_path, RunConfig(local_batch_size=4, resume="auto"))
+    assert sorted(os.listdir(tmp_path)) == [
+        ".lock", ".mine.77", "checkpoints", "model.pt", "notes.txt", "recipe.yaml", "run.h5"
+    ]  # fmt: skip
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that came to nothing removed the file between our opening and locking it; a third one may make another."""
+    import fcntl
+
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        (tmp_path / ".lock").unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UsageError, match="was in use by another job until now"):
+        run_dir.claim(tmp_path, CONFIG)
 
 
 def test_a_view_is_saved_without_its_flat_buffer(tmp_path: Path) -> None:

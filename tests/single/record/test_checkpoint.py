@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import json
 import os
+import pickle
 import threading
 from pathlib import Path
 
@@ -98,18 +102,85 @@ def test_a_damaged_manifest_is_named_and_the_one_before_is_found(tmp_path: Path,
         read_checkpoint(tmp_path / FOLDER / "step-00000006")
 
 
-def test_loading_runs_no_code(tmp_path: Path) -> None:
+def replace_state(path: Path, content: bytes) -> None:
+    """Give rank 0 another file, and the manifest its checksum."""
+    (path / "rank-00000.pt").write_bytes(content)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["ranks"][0] = {"num_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def saved(value: object) -> bytes:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        b"PK\x03\x04" + bytes(40),
+        pickle.dumps({"step": 5}),
+        saved({"step": 5})[:-30],
+        saved([5]),
+        saved({}),
+        saved({"step": 6}),
+        saved({"step": 5, "code": threading.Thread}),
+    ],
+)
+def test_what_is_no_state_of_the_run_is_said_and_runs_no_code(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, 5)
     (found,), _ = find_checkpoints(tmp_path)
-    file = found.path / "rank-00000.pt"
-    torch.save({"bad": threading.Thread}, file)
-    manifest = json.loads((found.path / "manifest.json").read_text())
-    import hashlib
-
-    manifest["ranks"][0] = {"num_bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    (found.path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(Exception, match="[Ww]eights_only|Weights only"):
+    replace_state(found.path, content)
+    with pytest.raises(UsageError, match="rank-00000.pt holds no state of a run"):
         found.load(0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"step": -3}, "contradicts itself"),
+        ({"step": 10**30}, "contradicts itself"),
+        ({"step": True}, "contradicts itself"),
+        ({"step": 5}, "its manifest says step 5"),
+        ({"world_size": 0, "ranks": []}, "contradicts itself"),
+        ({"world_size": -1}, "contradicts itself"),
+        ({"ranks": None}, "has no len"),
+        ({"ranks": [{"num_bytes": -1, "sha256": "0"}]}, "contradicts itself"),
+        ({"ranks": [{"num_bytes": 3, "sha256": None}]}, "contradicts itself"),
+        ({"format": 2}, "of format 2, and this version of hpcsgd reads 1"),
+    ],
+)
+def test_impossible_numbers_in_a_manifest_are_no_checkpoint(
+    tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
+    write(tmp_path, 3)
+    file = tmp_path / FOLDER / "step-00000003" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    found, (broken,) = find_checkpoints(tmp_path)
+    assert found == [] and said in broken
+
+
+def test_directories_of_others_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    others = ["step-1", "step-1000", "step-00000009-best", "step-00000001/weights.pt", ".step-mine/x"]
+    for name in others:
+        (tmp_path / FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / FOLDER / name).mkdir() if "/" not in name else (tmp_path / FOLDER / name).touch()
+    for step in (3, 4, 5):
+        write(tmp_path, step)
+    assert all((tmp_path / FOLDER / name).exists() for name in others)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)[0]] == [5, 4]
+
+
+def test_a_file_system_without_fsync_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", unsupported)
+    write(tmp_path, 3)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)[0]] == [3]
 
 
 def test_what_cannot_be_written_is_said_and_leaves_the_one_before(

@@ -231,6 +231,33 @@ def test_a_log_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_log_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 has no part in it: at a full disk it may raise anything, or crash."""
+
+    def disk_full(path: Path, content: bytes) -> int:
+        with open(path, "wb") as file:
+            file.write(content[:8192])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        log_samples.make_writer(tmp_path / "run.h5")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_writer_that_is_given_up_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = log_samples.make_writer(tmp_path / "run.h5")
+
+    def disk_full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        writer.append_iterations(*log_samples.iterations(0, 3, 2))
+    writer.give_up()
+    assert len(load_run(tmp_path).iterations) == 0
+
+
 def test_a_full_disk_raises_and_loses_nothing_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def disk_full(fd: int, data: bytes, offset: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -99,6 +99,55 @@ def test_one_job_a_study(study: Study, tmp_path: Path) -> None:
     start(config)
 
 
+DAMAGED = [
+    "",
+    "{",
+    "[" * 100_000,
+    '[{"a": 1}]',
+    '{"a": 1}',
+    '[{"batch_size": 4, "budget": -1, "engine": "loop", "fuse": 0}]',
+]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "provenance.json", "groups/4-0.json", "study.yaml"])
+def test_a_damaged_file_is_named_and_nothing_is_changed(study: Study, tmp_path: Path, name: str) -> None:
+    config = study(study_dir=tmp_path / "s", trials=1, stop__steps=5)
+    path = start(config)
+    sound = (path / name).read_bytes()
+    for content in DAMAGED:
+        if name == "provenance.json" and content.startswith('[{"'):
+            continue
+        (path / name).write_text(content)
+        before = archive(path.parent / "s"), sorted(path.rglob("*")), (path / "study.yaml").read_bytes()
+        with pytest.raises(UsageError, match=name.replace("/", ".")):
+            start(config)
+        assert before == (archive(path), sorted(path.rglob("*")), (path / "study.yaml").read_bytes())
+    (path / name).write_bytes(sound)
+    start(config)
+
+
+def test_a_study_goes_on_with_its_own_data_only(study: Study, tmp_path: Path) -> None:
+    path = start(study(study_dir=tmp_path / "s", trials=1, stop__steps=5))
+    starts = json.loads((path / "provenance.json").read_text())
+    assert starts[0]["data"]["samples"] == {"train": 80, "val": 40, "test": 20}
+    starts[0]["data"]["samples"]["train"] = 90
+    (path / "provenance.json").write_text(json.dumps([{"argv": []}, *starts]))  # the first of an older version
+    before = archive(path)
+    with pytest.raises(UsageError, match="other data than this: here, train has 80 samples, not 90"):
+        start(study(study_dir=path, trials=1, stop__steps=5))
+    assert len(json.loads((path / "provenance.json").read_text())) == 2 and archive(path) == before
+    start(study(study_dir=path, trials=1, stop__steps=5, overwrite="true"))
+
+
+def test_what_is_no_study_is_not_overwritten(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (path / "archive").mkdir(parents=True)
+    (path / "archive" / "photos.zip").write_text("mine")
+    with pytest.raises(UsageError, match="holds archive, but has no study.yaml of a study"):
+        start(study(study_dir=path, overwrite="true"))
+    assert [file.name for file in path.rglob("*")] == ["archive", "photos.zip"]
+
+
 def test_how_trials_are_grouped_is_settled_once(study: Study, tmp_path: Path) -> None:
     path = start(study(study_dir=tmp_path / "s", fuse="auto"))
     plan = json.loads((path / "plan.json").read_text())
