@@ -15,11 +15,11 @@ from hpcsgd.record.schema import (
     EVALUATION_COLUMNS,
     ITERATION_COLUMNS,
     RANK_COLUMNS,
-    SCHEMA_VERSION,
     SEGMENT_COLUMNS,
     TUNER_COLUMNS,
     Column,
 )
+from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log
 from hpcsgd.record.writer import RunLogWriter
 
 COLUMNS = {
@@ -51,12 +51,11 @@ def continue_log(
 
     try:
         with h5py.File(path, "r", locking=False) as old:
-            if old.attrs.get("schema_version", 0) > SCHEMA_VERSION:
-                raise UsageError(f"it is of a newer version of hpcsgd (schema {old.attrs['schema_version']})")
+            check_log(old)
             if rank_axis not in old["iterations"] or list(old["iterations"][rank_axis][:]) != list(rank_labels):
                 raise UsageError("its iterations are of other ranks or statistics")
             tables = _read(old, num_rows)
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (ForeignFileError, *READ_ERRORS) as error:
         raise UsageError(
             f"{path}: cannot go on with this log: {reason(error)}; move it away to go on with a log of the coming steps"
         ) from error

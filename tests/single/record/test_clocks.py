@@ -82,7 +82,7 @@ def test_summary_is_minimum_median_and_maximum() -> None:
 def test_a_loss_that_is_not_finite_makes_the_epochs_so_and_a_lost_rank_adds_nothing() -> None:
     lost = {name: float("nan") for name in INDEX} | {"num_samples": 0}
     for bad in (float("nan"), float("inf")):
-        clocks = Clocks(world_size=2, steps_per_epoch=2, total_steps=4)
+        clocks = Clocks(world_size=2, steps_per_epoch=2)
         rows = [
             [seconds(1, 0, loss=1.0), seconds(2, 0, loss=3.0)],
             [seconds(1, 0, loss=2.0), lost],
