@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpcsgd import __version__, paths
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import DiskError, JointError, UsageError
+from hpcsgd.errors import DiskError, JointError, LaunchError, UsageError
 
 if TYPE_CHECKING:
     from hpcsgd.comm.communicator import Communicator
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = make_parser().parse_args(words)
         return {"data": bring, "info": info}[arguments.command](arguments)
     except (JointError, DiskError) as error:
-        print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
+        if not isinstance(error, LaunchError) or error.tells:
+            print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
 

@@ -29,6 +29,15 @@ class UsageError(JointError, ValueError):
     exit_code = 2
 
 
+class LaunchError(UsageError):
+    """Processes were started together and do not see each other: each raises it, and one alone has to say it."""
+
+    def __init__(self, text: str, *, tells: bool = True) -> None:
+        """``tells``: this process is the one that says it."""
+        super().__init__(text)
+        self.tells = tells
+
+
 class RanksLostError(Exception):
     """Other ranks have died. Each survivor raises it where it learns of it: not all at the same point."""
 

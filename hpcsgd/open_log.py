@@ -164,6 +164,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
     plan, comm = parts.plan, parts.comm
     return collect(list(argv), to_dict(parts.config)) | {
         "mpi_library": comm.library,
+        "mpi_allreduce_algorithm": {"asked": parts.config.comm.allreduce_algorithm, "pinned": comm.allreduce_algorithm},
         "gradient_allreduce": parts.gradients.name,
         "gradient_overlap": parts.gradients.overlap,
         "engine": parts.engine.name,

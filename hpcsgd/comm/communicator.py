@@ -42,6 +42,8 @@ class Communicator(Protocol):
     size: int
     library: str
     watchdog: Watchdog
+    allreduce_algorithm: str
+    """By which algorithm MPI sums, as far as it is pinned."""
     can_shrink: bool
     """Whether the ranks that are left can go on when one dies."""
 
@@ -94,6 +96,7 @@ class SingleCommunicator:
     rank = 0
     size = 1
     library = "none (single process)"
+    allreduce_algorithm = "none (single process)"
     can_shrink = False
 
     def __init__(self) -> None:

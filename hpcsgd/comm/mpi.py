@@ -9,7 +9,9 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.comm.communicator import Communicator, Pending, SingleCommunicator
+from hpcsgd.comm.launchers import find_launch, refusal
+from hpcsgd.comm.pinning import pin_allreduce
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import RanksLostError, UsageError
@@ -25,21 +29,8 @@ from hpcsgd.errors import RanksLostError, UsageError
 T = TypeVar("T")
 Array = NDArray[Any]
 
-# What launchers tell a process of the size of its job, the innermost launcher first: mpirun of Open MPI may itself
-# run inside a Slurm job, whose own variables then speak of the job and not of this start.
-SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """Set to 1 by Open MPI's ``mpirun --with-ft ulfm``."""
-
-# Open MPI's names of the allreduce algorithms (component "tuned"), and MPICH's.
-OPEN_MPI_ALGORITHMS = {"ring": "ring", "recursive_doubling": "recursive_doubling", "rabenseifner": "rabenseifner"}
-MPICH_ALGORITHMS = {
-    "ring": "ring",
-    "recursive_doubling": "recursive_doubling",
-    "rabenseifner": "reduce_scatter_allgather",
-}
-
 
 _has_shrunk = False
 
@@ -60,6 +51,7 @@ class MpiCommunicator:
         from mpi4py import MPI
 
         self.comm = comm
+        self.allreduce_algorithm: str = parent.allreduce_algorithm if parent is not None else ""
         self.can_shrink = os.environ.get(FAULT_TOLERANT) == "1"
         self._error = MPI.Exception
         self._lost = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED)
@@ -68,7 +60,7 @@ class MpiCommunicator:
             parent._parts.append(self)
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
-        self.library: str = MPI.Get_library_version().split("\n")[0].strip("\0 ")
+        self.library: str = " ".join(MPI.Get_library_version().split("\n")[0].strip("\0").split())
         self._in_place, self._max = MPI.IN_PLACE, MPI.MAX
         self.watchdog: Watchdog = parent.watchdog if parent is not None else Watchdog(self.rank, self.size, self.abort)
 
@@ -148,7 +140,7 @@ class MpiCommunicator:
         _has_shrunk = True
         self._revoke()
         left = MpiCommunicator(self.comm.Shrink())
-        left.watchdog = self.watchdog
+        left.watchdog, left.allreduce_algorithm = self.watchdog, self.allreduce_algorithm
         self.watchdog.regroup(left.rank, left.size, left.abort)
         return left
 
@@ -201,62 +193,63 @@ class MpiPending:
             self._request.Wait()
 
 
-def launched_size(environment: dict[str, str] | None = None) -> int | None:
-    """How many processes the launcher says that it started with this one; None where there is no launcher."""
-    variables = os.environ if environment is None else environment
-    for name in SIZE_VARIABLES:
-        if variables.get(name, "").isdecimal():
-            return int(variables[name])
-    return None
-
-
-def pin_allreduce_algorithm(algorithm: str) -> dict[str, str]:
-    """Set the MPI library's environment so that every allreduce uses ``algorithm``; return the variables in force.
-
-    To be called before MPI starts. A variable that the user has set wins. ``default`` sets nothing.
-    """
-    wanted: dict[str, str] = {}
-    if algorithm != "default":
-        wanted = {
-            # Open MPI's "han" would choose by message size and node; "tuned" obeys.
-            "OMPI_MCA_coll": "^han",
-            "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
-            "OMPI_MCA_coll_tuned_allreduce_algorithm": OPEN_MPI_ALGORITHMS[algorithm],
-            "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": MPICH_ALGORITHMS[algorithm],
-        }
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
-    return {name: os.environ[name] for name in wanted}
-
-
 def connect(config: CommConfig) -> Communicator:
     """Start MPI where a launcher started this process, else return the single-process communicator.
 
     Raises:
-        UsageError: the launcher started several processes, but mpi4py is missing or its MPI does not see them (the
-            launcher belongs to another MPI): every rank would train alone.
+        LaunchError: the launcher started several processes, but it is none of MPI's, mpi4py is missing, or its MPI does
+            not see them (the launcher belongs to another MPI): every rank would train alone.
+        UsageError: MPI does not start.
     """
-    expected = launched_size()
-    if expected is None:
-        return SingleCommunicator()
+    launch = find_launch()
+    if launch is None:
+        return _started_already() or SingleCommunicator()
+    if not launch.launcher.speaks_mpi:
+        raise refusal(launch, "not as ranks of MPI, and each would train alone")
     if importlib.util.find_spec("mpi4py") is None:
-        if expected == 1:
+        if launch.at_least == 1:
             return SingleCommunicator()
-        raise UsageError(
-            f"the launcher started {expected} processes, but mpi4py is not installed: pip install 'hpcsgd[mpi]'"
-        )
-    pin_allreduce_algorithm(config.allreduce_algorithm)
-    if os.environ.get(FAULT_TOLERANT) == "1":
-        import mpi4py
+        raise refusal(launch, "mpi4py is not installed (pip install 'hpcsgd[mpi]'), and each would train alone")
+    comm = _start_mpi(config.allreduce_algorithm)
+    if comm.size != launch.size if launch.size is not None else comm.size < launch.at_least:
+        raise refusal(launch, f"MPI ({comm.library}) sees {comm.size}, so that they do not belong together")
+    return comm
 
-        mpi4py.rc.finalize = False
-        atexit.register(_finalize)
+
+def _started_already() -> MpiCommunicator | None:
+    """The ranks of an MPI that the caller has started, under a launcher that nobody here knows; None of one alone."""
+    library = sys.modules.get("mpi4py.MPI")
+    if library is None or not library.Is_initialized() or library.COMM_WORLD.Get_size() == 1:
+        return None
+    return _start_mpi("default")
+
+
+def _start_mpi(algorithm: str) -> MpiCommunicator:
+    """Start MPI with its allreduce pinned, unless it runs already."""
+    import mpi4py
+
+    can_shrink = os.environ.get(FAULT_TOLERANT) == "1"
+    if "mpi4py.MPI" not in sys.modules:
+        # What can be pinned depends on the library, which tells its name before it starts.
+        mpi4py.rc.initialize = False
+        mpi4py.rc.finalize = not can_shrink
+        if can_shrink:
+            atexit.register(_finalize)
     from mpi4py import MPI
 
+    pinned = "default (MPI was started before)"
+    if not MPI.Is_initialized():
+        pinned = pin_allreduce(algorithm, MPI.Get_library_version())
+        level = mpi4py.rc.thread_level if mpi4py.rc.threads else "single"
+        try:
+            with warnings.catch_warnings():
+                # mpi4py's own guess at what the refusal below says.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                MPI.Init_thread(getattr(MPI, f"THREAD_{level.upper()}"))
+        except MPI.Exception as error:
+            raise UsageError(
+                f"MPI does not start: {error}; see the variables OMPI_MCA_*, MPIR_CVAR_*, UCX_*"
+            ) from error
     comm = MpiCommunicator(MPI.COMM_WORLD)
-    if comm.size != expected:
-        raise UsageError(
-            f"the launcher started {expected} processes, but MPI ({comm.library}) sees {comm.size}: they do "
-            "not belong together; use the mpirun of that MPI, or srun --mpi=pmix (srun --mpi=list shows the kinds)"
-        )
+    comm.allreduce_algorithm = pinned
     return comm

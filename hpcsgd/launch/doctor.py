@@ -9,11 +9,11 @@ from pathlib import Path
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import check_not_shared
+from hpcsgd.comm.launchers import find_launch, tasks_asked
 from hpcsgd.comm.mpi import connect
 from hpcsgd.comm.topology import discover
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.launch import slurm
 from hpcsgd.launch.allreduce import Sample, time_allreduce
 from hpcsgd.launch.probes import Facts, collect, try_locks
 from hpcsgd.launch.status import columns
@@ -32,13 +32,7 @@ def run_doctor(run_dir: Path, device: str, share_gpu: bool, max_bytes: int) -> i
     Raises:
         UsageError: MPI does not see the ranks that the launcher started, or there is no such directory or device.
     """
-    try:
-        comm = connect(CommConfig())
-    except UsageError:
-        # Each rank sees itself alone, but the launcher has numbered them: one message is enough.
-        if slurm.launcher_rank() not in (None, 0):
-            return 2
-        raise
+    comm = connect(CommConfig())
     with abort_on_failure(comm):
         try:
             text, errors = examine(comm, run_dir, device, share_gpu, max_bytes)
@@ -107,9 +101,9 @@ def wrong(facts: Sequence[Facts], *, share_gpu: bool) -> Iterator[str]:
 
 def doubtful(facts: Sequence[Facts]) -> Iterator[str]:
     """What may not be meant."""
-    asked = slurm.tasks_asked()
-    if asked is not None and asked > 1 and len(facts) == 1 and slurm.launcher_rank() is None:
-        yield f"the Slurm job is for {asked} tasks, but this process was started alone: start it by srun or mpirun"
+    asked = tasks_asked()
+    if asked is not None and asked[0] > 1 and len(facts) == 1 and find_launch() is None:
+        yield f"the job is for {asked[0]} tasks, but this process was started alone: start it by {asked[1]}"
     level = facts[0].thread_level
     if level not in ("", "multiple"):
         yield f"MPI's thread level is {level}, not multiple: set comm.overlap: false, and do not use Horovod"
@@ -173,6 +167,7 @@ def _machine(facts: Sequence[Facts], locks: Mapping[str, Mapping[str, str]]) -> 
     rows = [
         ("ranks", f"{len(facts)} on {counted(first.place.num_nodes, 'node')}"),
         ("MPI", first.mpi),
+        ("allreduce of MPI", first.allreduce),
         ("thread level", first.thread_level or "no MPI"),
         ("GPU buffers to MPI", first.mpi_cuda),
         ("Horovod", first.horovod.removeprefix("!")),

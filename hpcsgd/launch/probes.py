@@ -40,6 +40,7 @@ class Facts:
         visible_gpus: GPUs that it sees.
         omp_threads: ``OMP_NUM_THREADS``; empty where that is unset.
         mpi: the MPI library.
+        allreduce: by which algorithm MPI sums.
         thread_level: of MPI; empty without MPI.
         mpi_cuda: whether MPI takes GPU buffers.
         horovod: Horovod's build; why there is none; or, after ``!``, what is wrong with it.
@@ -55,6 +56,7 @@ class Facts:
     visible_gpus: int
     omp_threads: str
     mpi: str
+    allreduce: str
     thread_level: str
     mpi_cuda: str
     horovod: str
@@ -77,6 +79,7 @@ def collect(comm: Communicator, place: Topology, device: str) -> Facts:
         visible_gpus=torch.cuda.device_count(),
         omp_threads=os.environ.get("OMP_NUM_THREADS", ""),
         mpi=comm.library,
+        allreduce=comm.allreduce_algorithm,
         thread_level="" if single else thread_level(),
         mpi_cuda="no MPI" if single else mpi_cuda_support(comm, bound),
         horovod=horovod_build(comm),

@@ -5,11 +5,10 @@ Every variable of Slurm's that ``hpcsgd.launch`` and the scripts use stands here
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,20 +62,6 @@ def time_seconds(text: str) -> int | None:
         # MM, MM:SS
         hours, (minutes, seconds) = 0, (*given, 0)[:2]
     return ((days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds
-
-
-def launcher_rank(environment: Mapping[str, str] = os.environ) -> int | None:
-    """The number of this process as its launcher gave it, whatever MPI says; None without a launcher."""
-    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID"):
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
-    return None
-
-
-def tasks_asked(environment: Mapping[str, str] = os.environ) -> int | None:
-    """The tasks of the Slurm job that this process runs in; None outside of one."""
-    text = environment.get("SLURM_NTASKS", "")
-    return int(text) if text.isdecimal() and "SLURM_JOB_ID" in environment else None
 
 
 def submit(script: Path, options: Sequence[str] = (), cwd: Path | None = None) -> str:

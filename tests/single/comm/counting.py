@@ -31,6 +31,7 @@ class CountingCommunicator:
     size: int = 4
     rank: int = 0
     library: str = "counting"
+    allreduce_algorithm: str = "counting"
     group: str = "world"
     calls: list[Call] = field(default_factory=list)
     others: Sequence[Any] | None = None

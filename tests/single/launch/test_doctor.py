@@ -36,6 +36,7 @@ def ranks(nodes: str = "aabb", **changes: object) -> list[Facts]:
                 visible_gpus=place.local_size,
                 omp_threads="1",
                 mpi="an MPI",
+                allreduce="ring",
                 thread_level="multiple",
                 mpi_cuda="no",
                 horovod="0.28.1 with mpi",
@@ -101,7 +102,7 @@ def test_ranks_that_share_cores_enough_for_all(alone: None) -> None:
 def test_a_process_of_a_job_without_a_launcher(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_NTASKS", "8")
-    assert "the Slurm job is for 8 tasks, but this process was started alone" in next(iter(doubtful(ranks("a"))))
+    assert "the job is for 8 tasks, but this process was started alone" in next(iter(doubtful(ranks("a"))))
     assert list(doubtful(ranks("aa"))) == []
 
 
@@ -154,7 +155,7 @@ def test_a_rank_that_is_alone_among_many(alone: None) -> None:
             check=False,
         )
         assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.count("the launcher started 2 processes, but MPI") == messages
+        assert done.stderr.count("srun started 2 processes, but MPI") == messages
         assert done.stderr.count("\n") == messages
 
 

@@ -92,10 +92,3 @@ def test_a_job_of_a_federation_is_its_number(fakes: Fakes) -> None:
     fakes.add("sbatch", "echo '55;east'")
     assert slurm.submit(Path("x.sbatch"), ["--array=1"]) == "55"
     assert fakes.calls() == ["sbatch --parsable --array=1 x.sbatch"]
-
-
-def test_the_innermost_launcher_counts() -> None:
-    assert slurm.launcher_rank({}) is None
-    assert slurm.launcher_rank({"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "3"}) == 3
-    assert slurm.tasks_asked({"SLURM_NTASKS": "4"}) is None
-    assert slurm.tasks_asked({"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1"}) == 4
