@@ -43,6 +43,7 @@ from crossbow_study import (
     Study,
 )
 from crossbow_sweeps import SPREAD_NOTE, THROUGHPUT, UTILISATION
+from hpcsgd import streams
 from run_logs import CENTRAL, Entry
 from script import RECORD_NOTE, Output, skip_text
 
@@ -244,4 +245,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

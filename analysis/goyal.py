@@ -38,6 +38,7 @@ from goyal_settings import (
     setting_key,
     told_apart,
 )
+from hpcsgd import streams
 from hpcsgd.record.summary import counted
 from run_groups import repeats
 from run_logs import Entry
@@ -269,4 +270,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

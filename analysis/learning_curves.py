@@ -24,6 +24,7 @@ import learning_tables
 import run_logs
 import script
 import tables
+from hpcsgd import streams
 from run_logs import Entry
 
 PROGRAM = "learning_curves.py"
@@ -146,4 +147,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

@@ -25,6 +25,7 @@ import pandas as pd
 import run_logs
 import tables
 import workloads
+from hpcsgd import streams
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
 from hpcsgd.find import Finder
@@ -222,4 +223,4 @@ def write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

@@ -25,6 +25,7 @@ import script
 import size_figures
 import size_tables
 import timing_tables
+from hpcsgd import streams
 from run_logs import Entry
 from script import RECORD_NOTE, Output, skip_text
 from size_figures import Panel
@@ -119,4 +120,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

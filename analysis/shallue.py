@@ -24,6 +24,7 @@ import script
 import shallue_figures
 import shallue_tables
 import tables
+from hpcsgd import streams
 from hpcsgd.paths import argument
 from hpcsgd.study import regimes
 from workloads import FRACTION, METRIC, Workload, load
@@ -297,4 +298,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

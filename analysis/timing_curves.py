@@ -25,6 +25,7 @@ import size_figures
 import size_tables
 import timing_figures
 import timing_tables
+from hpcsgd import streams
 from hpcsgd.record.frames import throughput
 from run_logs import Entry
 from script import RECORD_NOTE, Output, skip_text
@@ -148,4 +149,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(streams.command(main))

@@ -6,14 +6,13 @@ Heavy imports happen in the commands that need them, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcsgd import __version__, paths
+from hpcsgd import __version__, paths, streams
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import DiskError, JointError, LaunchError, UsageError
 
@@ -44,8 +43,18 @@ LAUNCH = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit code: 0, 2 for a user's mistake, 75 for a run that was asked to stop, else 1."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run the command; gives the exit code: 0, 2 for a user's mistake, 75 for a run that was asked to stop, else 1.
+
+    ``argv``: its words; unset, those of this process, whose standard streams are made safe then.
+    """
+    if argv is not None:
+        return call(argv)
+    return streams.command(lambda: call(sys.argv[1:]))
+
+
+def call(argv: Sequence[str]) -> int:
+    """Call the function of the command."""
+    words = list(argv)
     try:
         if words[:1] == ["train"]:
             return train(words[1:])
@@ -167,10 +176,7 @@ def info(arguments: argparse.Namespace) -> int:
     from hpcsgd.record import load_run
     from hpcsgd.record.summary import summarise
 
-    try:
-        print(summarise(load_run(arguments.run)))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(summarise(load_run(arguments.run)))
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hpcsgd import run_dir
+from hpcsgd import run_dir, streams
 from hpcsgd.algorithms.batch_norm import recompute_statistics_
 from hpcsgd.build import Parts, build
 from hpcsgd.claims import Claim
@@ -68,6 +68,7 @@ def run(
         abort_on_failure(comm, alone=config.on_failure == "shrink"),
         comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
         listening(signals) as signals,
+        streams.safe(),
     ):
         _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
@@ -114,7 +115,8 @@ def _train_from(
     with open_log(parts, path, argv, start, claim) as collector:
         keeper = Keeper(parts, path, collector, signals, memory)
         try:
-            metrics = train(parts, collector, keeper, start.step)
+            with signals.heeding_interrupts():
+                metrics = train(parts, collector, keeper, start.step)
             keeper.end(parts.plan.total_steps, start.step)
             collector.end()
             _save(parts, path)

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.errors import DiskError, JointError
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code of a rank that Ctrl-C ended, as a shell has it."""
+
 
 @contextmanager
 def abort_on_failure(comm: Communicator, *, alone: bool = False) -> Iterator[None]:
@@ -45,10 +48,13 @@ def abort_on_failure(comm: Communicator, *, alone: bool = False) -> Iterator[Non
 
 
 def _end_job(comm: Communicator, error: BaseException, alone: bool) -> None:
-    """Print what happened and abort with the exit's code, or 1."""
+    """Print what happened, unless that was Ctrl-C, and abort with the exit's code, or 1."""
     if isinstance(error, DiskError):
         print(f"hpcsgd: rank {comm.rank}: {error}; the job ends", file=sys.stderr, flush=True)
         comm.abort(error.exit_code)
+        return
+    if isinstance(error, KeyboardInterrupt):
+        comm.abort(INTERRUPTED)
         return
     text = "".join(traceback.format_exception(error))
     ending = "the others go on" if alone else "the job ends"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -17,9 +17,10 @@ import numpy as np
 
 from hpcsgd.comm.communicator import Communicator, Pending
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)
 """USR1 is what a job script asks for before the time limit; TERM is what Slurm sends to the ranks of a job that is
-preempted, requeued or cancelled, some time before it kills them."""
+preempted, requeued or cancelled, some time before it kills them, and mpirun where it is interrupted; HUP comes when a
+terminal is closed."""
 
 
 class StopSignals:
@@ -32,18 +33,42 @@ class StopSignals:
 
     def listen(self) -> None:
         """Take note from now on; only the main thread can get signals."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._take(SIGNALS)
+
+    @contextmanager
+    def heeding_interrupts(self) -> Iterator[None]:
+        """Inside, the first Ctrl-C asks for a stop too, as there is something to keep; the second one ends at once."""
+        self._take([signal.SIGINT])
+        try:
+            yield
+        finally:
+            self._give_back(signal.SIGINT)
+
+    def _take(self, numbers: Sequence[int]) -> None:
+        """Take note of these signals, but for a hang-up or Ctrl-C that whoever started the process lets it ignore."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in numbers:
+            ignored = signal.getsignal(number) is signal.SIG_IGN
+            if number not in self._before and not (ignored and number in (signal.SIGHUP, signal.SIGINT)):
+                self._before[number] = signal.signal(number, self._note)
+
+    def _give_back(self, number: int) -> None:
+        """Let a signal do what it did before."""
+        if number in self._before:
+            # None: a handler that is not of Python, which cannot be put back from here.
+            handler = self._before.pop(number)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def close(self) -> None:
         """Let the signals do what they did before :meth:`listen`."""
-        for number, handler in self._before.items():
-            # None: a handler that is not of Python, which cannot be put back from here.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before.clear()
+        for number in list(self._before):
+            self._give_back(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.came = True
+        if number == signal.SIGINT:
+            self._give_back(number)
 
 
 @contextmanager

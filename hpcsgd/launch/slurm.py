@@ -23,8 +23,6 @@ VARIABLES = {
     "SLURM_JOB_NUM_NODES": "how many they are",
     "SLURM_CPUS_PER_TASK": "cores of a task, where sbatch was asked for them",
     "SRUN_CPUS_PER_TASK": "the same for srun, which does not read the former",
-    "SLURM_NTASKS": "tasks that sbatch was asked for",
-    "SLURM_PROCID": "number of this process in the step",
 }
 """The variables, with their meaning. The template and the sites use no others."""
 

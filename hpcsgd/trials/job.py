@@ -54,8 +54,9 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
             shown = config.progress if comm.rank == 0 else "none"
             lookout = Lookout(claims, groups, plans, signals, shop.num_teams, shown)
             todo = comm.broadcast_object([group for group in groups if group.name not in directory.finished()])
-            _train_all(shop, claims, lookout, plans, todo)
-            lookout.wait_for_all()
+            with signals.heeding_interrupts():
+                _train_all(shop, claims, lookout, plans, todo)
+                lookout.wait_for_all()
             comm.barrier()
             lookout.close()
             left = comm.broadcast_object(len(groups) - len(directory.finished()))
