@@ -61,6 +61,11 @@ class Claim:
         """Whether a directory is locked."""
         return self._descriptor is not None
 
+    @property
+    def descriptors(self) -> list[int]:
+        """The lock's file, for a process that is to hold it too; none where nothing is locked."""
+        return [] if self._descriptor is None else [self._descriptor]
+
     def begin(self) -> None:
         """Before the log is made: replace what is to be replaced, and write the recipe of what begins anew.
 

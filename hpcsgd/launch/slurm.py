@@ -35,6 +35,12 @@ WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT",
 
 TIMEOUT_SECONDS = 60
 
+JOB_ID = re.compile(r"(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?")
+QUEUED_ID = re.compile(r"\d+(?:_(?:\d+|\[.*\]))?(?:\+\d+)?")
+"""A job, an element of an array, those of it that still wait together, a part of a job of several kinds."""
+STATE = re.compile(r"[A-Z]+(?:_[A-Z]+)*\b")
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 
 @dataclass(frozen=True)
 class QueuedJob:
@@ -69,7 +75,14 @@ def submit(script: Path, options: Sequence[str] = (), cwd: Path | None = None) -
         UsageError: there is no sbatch here, or it refused.
     """
     answer = _run(["sbatch", "--parsable", *options, str(script)], cwd)
-    return answer.stdout.strip().split(";")[0]
+    # A site's own sbatch may say more; the id has a line of its own, with the cluster's name where there are several.
+    ids = [found[1] for line in plain(answer.stdout).splitlines() if (found := JOB_ID.fullmatch(line.strip()))]
+    if not ids:
+        said = " ".join(plain(answer.stdout + answer.stderr).split())
+        raise UsageError(
+            f"sbatch took the script, but gave no id of a job: {said or 'it said nothing'}; see squeue --me"
+        )
+    return ids[-1]
 
 
 def test_only(script: Path, cwd: Path | None = None) -> str:
@@ -79,12 +92,12 @@ def test_only(script: Path, cwd: Path | None = None) -> str:
         UsageError: there is no sbatch here, or it would refuse.
     """
     answer = _run(["sbatch", "--test-only", str(script)], cwd)
-    return (answer.stderr + answer.stdout).strip()
+    return plain(answer.stderr + answer.stdout).strip()
 
 
 def queue() -> dict[str, QueuedJob] | None:
     """The user's jobs that Slurm still knows, elements of arrays one by one; None where it cannot be asked."""
-    answer = _ask(["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T|%r"])
+    answer = ask(["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T|%r"])
     return None if answer is None else _jobs(answer)
 
 
@@ -93,7 +106,7 @@ def finished(ids: Iterable[str]) -> dict[str, QueuedJob]:
     wanted = sorted(set(ids))
     if not wanted:
         return {}
-    answer = _ask(
+    answer = ask(
         ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(wanted)}",
          "--format=JobID,State,ExitCode"]
     )  # fmt: skip
@@ -101,38 +114,53 @@ def finished(ids: Iterable[str]) -> dict[str, QueuedJob]:
 
 
 def _jobs(lines: str) -> dict[str, QueuedJob]:
-    """Jobs by their ids, from lines of ``id|state|reason``; a state may go on, as in ``CANCELLED by 0``."""
+    """Jobs by their ids, from lines of ``id|state|reason``; a state may go on, as in ``CANCELLED by 0``.
+
+    Lines that are none of a job's, as a site's wrapper prints them, are passed over.
+    """
     jobs = {}
     for line in lines.splitlines():
-        name, state, reason = (*line.strip().split("|", 2), "", "")[:3]
-        if name:
-            jobs[name] = QueuedJob((state.split() or [""])[0].rstrip("+"), reason)
+        name, *rest = line.strip().split("|")
+        state, reason = (*rest, "", "")[:2]
+        if QUEUED_ID.fullmatch(name) and STATE.match(state):
+            jobs[name] = QueuedJob(state.split()[0].rstrip("+"), reason)
     return jobs
 
 
-def _ask(command: list[str]) -> str | None:
-    """What a command of Slurm's prints; None where it is not here, fails, or does not answer."""
+def plain(text: str) -> str:
+    """``text`` without colours and other commands to a terminal."""
+    return ESCAPE.sub("", text)
+
+
+def ask(command: list[str]) -> str | None:
+    """What a command of the site's prints; None where it is not here, fails, or does not answer."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = _call(command)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return plain(done.stdout) if done.returncode == 0 else None
+
+
+def _call(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Call a command of the site's, whatever letters it prints."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def _run(command: list[str], cwd: Path | None) -> subprocess.CompletedProcess[str]:
     """Run a command of Slurm's that must work."""
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = _call(command, cwd)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise UsageError(f"the directory {cwd}, from which the job was first sent, is gone") from error
@@ -140,6 +168,8 @@ def _run(command: list[str], cwd: Path | None) -> subprocess.CompletedProcess[st
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{command[0]} did not answer within {TIMEOUT_SECONDS} s") from error
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split()).removeprefix(f"{command[0]}: ").removeprefix("error: ")
+        said = (
+            " ".join(plain(done.stderr or done.stdout).split()).removeprefix(f"{command[0]}: ").removeprefix("error: ")
+        )
         raise UsageError(f"{command[0]} refused: {said or f'exit code {done.returncode}'}")
     return done
