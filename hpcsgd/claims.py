@@ -36,12 +36,14 @@ class Claim:
     """A directory that no other job may use until :meth:`close`.
 
     Attributes:
+        path: the directory; None where nothing is locked.
         before: dotted keys and values of the recipe of what is there and is gone on with; None: it begins anew.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         """``descriptor``: of the locked file; None locks nothing."""
         self._descriptor = descriptor
+        self.path: Path | None = None
         self._made: list[Path] = []
         self._directories: list[Path] = []
         self._changes = Changes()
@@ -55,6 +57,7 @@ class Claim:
         """
         if self._descriptor is None:
             self._descriptor, _ = _lock(path, kind)
+            self.path = path
 
     @property
     def holds(self) -> bool:
@@ -115,21 +118,27 @@ class Claim:
         self.close()
 
     @classmethod
-    def make(cls, path: Path, kind: Kind, decide: Callable[[Claim], Changes]) -> Claim:
+    def make(cls, path: Path, kind: Kind, decide: Callable[[Claim], Changes], *, new: bool = False) -> Claim:
         """Make a directory and keep other jobs from it.
 
         Args:
             path: the directory.
             kind: what it holds.
             decide: looks at what is there, changing nothing, and gives what there is to change.
+            new: it must not be there yet.
 
         Raises:
+            FileExistsError: it is there, and must not.
             UsageError: from ``decide``, or another job is using it, or it cannot be written. Nothing is left behind.
         """
         claimed = cls(None)
+        missing = [parent for parent in (path, *path.parents) if not parent.exists()]
         try:
-            claimed._directories = [parent for parent in (path, *path.parents) if not parent.exists()]
-            path.mkdir(parents=True, exist_ok=True)
+            claimed._directories = missing[1:]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=not new)
+            claimed._directories = missing
+            claimed.path = path
             claimed._descriptor, is_new = _lock(path, kind.name)
             if is_new:
                 claimed._made.append(path / LOCK)
@@ -138,7 +147,8 @@ class Claim:
                 claimed._made.append(claimed._changes.recipe)
         except (OSError, UsageError) as error:
             claimed.close()
-            if isinstance(error, UsageError):
+            is_taken = new and isinstance(error, FileExistsError) and os.path.lexists(path)
+            if is_taken or isinstance(error, UsageError):
                 raise
             raise UsageError(f"cannot write the {kind.name} directory {_short(path)}: {reason(error)}") from error
         return claimed

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +118,7 @@ def train(words: list[str]) -> int:
     overrides = [word for word in words[recipe is not None :] if word != "--print_config"]
     config, mistake = RunConfig(local_batch_size=1), None
     try:
-        config = _with_run_dir(load_config(recipe, overrides), recipe)
+        config = load_config(recipe, overrides)
     except UsageError as error:
         mistake = error
     if "--print_config" in words:
@@ -127,32 +126,23 @@ def train(words: list[str]) -> int:
             raise mistake
         print(to_yaml(config), end="")
         return 0
-    return _train_together(config, mistake, ["hpcsgd", "train", *words])
+    name = Path(recipe).stem if recipe is not None else None
+    return _train_together(config, mistake, ["hpcsgd", "train", *words], name)
 
 
-def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str]) -> int:
-    """Train on all ranks."""
+def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str], name: str | None) -> int:
+    """Train on all ranks; ``name`` is that of a run without a directory."""
     from hpcsgd.start import work_together
 
     def work(config: RunConfig, comm: Communicator, signals: StopSignals) -> int:
         from hpcsgd.train import run
 
-        result = run(config, comm, argv, signals)
+        result = run(config, comm, argv, signals, name)
         if comm.rank == 0 and result.path is not None:
             print(f"hpcsgd: the run is in {result.path}", file=sys.stderr)
         return 0
 
     return work_together(config, mistake, work)
-
-
-def _with_run_dir(config: RunConfig, recipe: str | None) -> RunConfig:
-    """The configuration with a run directory: ``runs/NAME-TIME``, unless one is given."""
-    import dataclasses
-
-    if config.run_dir is not None:
-        return config
-    name = Path(recipe).stem if recipe else config.algorithm.name
-    return dataclasses.replace(config, run_dir=f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def bring(arguments: argparse.Namespace) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,22 @@ def claim(path: Path, config: RunConfig) -> Claim:
             there is changed.
     """
     return Claim.make(path, RUN, lambda claimed: _decide(path, config, claimed))
+
+
+def claim_new(path: Path, config: RunConfig) -> Claim:
+    """Claim ``path`` for a run, or where that is there, the first of ``path-2``, ``path-3``, ... that is not.
+
+    Of several jobs at the same moment, each gets its own: what counts is who makes the directory.
+
+    Raises:
+        UsageError: see :func:`claim`.
+    """
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        own = dataclasses.replace(config, run_dir=str(free))
+        with contextlib.suppress(FileExistsError):
+            return Claim.make(free, RUN, partial(_decide, free, own), new=True)
+    raise AssertionError("there is always a next number")
 
 
 def _decide(path: Path, config: RunConfig, claimed: Claim) -> Changes:

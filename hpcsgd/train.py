@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -19,6 +20,7 @@ from hpcsgd.claims import Claim
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
+from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
 from hpcsgd.course import is_complete
@@ -28,7 +30,7 @@ from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
 from hpcsgd.passes import choose, forward_backward
 from hpcsgd.progress import Progress
-from hpcsgd.recipe import check_paths
+from hpcsgd.recipe import check_paths, dotted, to_dict
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.resume import Start, find_start
@@ -49,6 +51,7 @@ def run(
     comm: Communicator | None = None,
     argv: Sequence[str] = (),
     signals: StopSignals | None = None,
+    name: str | None = None,
 ) -> RunResult:
     """Train as ``config`` says. Collective: every rank calls it with the same configuration.
 
@@ -57,23 +60,27 @@ def run(
         comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
         argv: the command, for the log's provenance.
         signals: those that ask for a stop, if they are listened for already; unset, the run does so itself.
+        name: of a run without ``run_dir``, which is kept in ``runs/NAME-TIME``; unset, the algorithm's.
 
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
     comm = comm if comm is not None else connect(config.comm)
     agree(comm, lambda: check_paths(config))
-    path = _run_path(config)
     with (
         abort_on_failure(comm, alone=config.on_failure == "shrink"),
         comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
         listening(signals) as signals,
         streams.safe(),
     ):
+        check_same(comm, "their configuration", dict(dotted(to_dict(config))))
+        check_programs(comm)
+        path = _run_path(config, name, comm)
         _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
         parts = build(config, comm)
         with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
+            path = _settle_path(parts, claim, path)
             if is_complete(parts, path, claim.before):
                 return RunResult(path, {})
             start = find_start(parts, path, claim.before)
@@ -217,18 +224,31 @@ def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
     return f"epoch {epochs:g}: " + "; ".join(results)
 
 
-def _run_path(config: RunConfig) -> Path | None:
-    """The run's directory; None where nothing is to be kept."""
+def _run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:
+    """The run's directory, by rank 0's clock and from its working directory; None where nothing is kept. Collective."""
     checkpoint = config.checkpoint
     if not (config.log.enabled or config.log.save_model or checkpoint.every_steps or checkpoint.every_epochs):
         return None
-    name = f"{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path(config.run_dir if config.run_dir is not None else f"runs/{name}")
+    unique = f"runs/{name or config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, origin = comm.broadcast_object((config.run_dir or unique, os.getcwd()))
+    return Path(path) if os.getcwd() == origin else Path(origin, path)
 
 
 def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> Claim:
-    """Rank 0 claims the run's directory for this job."""
-    return run_dir.claim(path, config) if path is not None and comm.rank == 0 else Claim(None)
+    """Rank 0 claims the run's directory for this job, or where no name was given, the next one that is free."""
+    if path is None or comm.rank:
+        return Claim(None)
+    return run_dir.claim(path, config) if config.run_dir is not None else run_dir.claim_new(path, config)
+
+
+def _settle_path(parts: Parts, claim: Claim, path: Path | None) -> Path | None:
+    """The directory that rank 0 has claimed; from now on, the configuration has it. Collective."""
+    if path is None or parts.config.run_dir is not None:
+        return path
+    path = path.with_name(parts.comm.broadcast_object(claim.path.name if claim.path is not None else path.name))
+    parts.config = replace(parts.config, run_dir=str(path))
+    _choose_meeting_place(parts.comm, path)
+    return path
 
 
 def _choose_meeting_place(comm: Communicator, path: Path | None) -> None:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce
+from hpcsgd.errors import UsageError
+
+MPI_LIBRARY = re.compile(r"/(lib(?:mpi|mpich|mpi_cray\w*)\.so[.\d]*)\s*$", re.MULTILINE)
+
+
+def check_same_mpi(maps: Path = Path("/proc/self/maps")) -> None:
+    """See that Horovod, once imported, has brought no other MPI library than mpi4py's: its start would end the process.
+
+    Args:
+        maps: what the process has loaded, as Linux shows it.
+
+    Raises:
+        UsageError: two MPI libraries are loaded.
+    """
+    loaded = sorted({found[1] for found in MPI_LIBRARY.finditer(maps.read_text(errors="replace"))})
+    if len(loaded) > 1:
+        raise UsageError(
+            f"Horovod was built with another MPI than mpi4py ({' and '.join(loaded)} are loaded): build it again with "
+            "the MPI at hand, or set comm.allreduce: mpi"
+        )
 
 
 class HorovodGradients(GradientAllreduce):
@@ -29,6 +51,7 @@ class HorovodGradients(GradientAllreduce):
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
         import horovod.torch as hvd
 
+        check_same_mpi()
         hvd.init(comm=world)
         assert hvd.size() == world.Get_size(), "Horovod sees other ranks than MPI"
         super().__init__(buckets, overlap=overlap)

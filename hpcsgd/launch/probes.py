@@ -19,9 +19,11 @@ import torch
 import hpcsgd
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.comm.device import bind_device, core_list
+from hpcsgd.comm.horovod_gradients import check_same_mpi
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.reduce import probe_cuda_aware
 from hpcsgd.comm.topology import Topology
+from hpcsgd.errors import UsageError
 
 LOCKS: dict[str, Callable[[IO[bytes], int], None]] = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
 THREAD_LEVELS = ("single", "funneled", "serialized", "multiple")
@@ -130,6 +132,10 @@ def horovod_build(comm: Communicator) -> str:
         return text
     if "mpi" not in parts:
         return f"!{text}: it was built without MPI"
+    try:
+        check_same_mpi()
+    except UsageError as error:
+        return f"!{text}: {error}"
     hvd.init(comm=comm.comm)
     seen = (hvd.rank(), hvd.size())
     return text if seen == (comm.rank, comm.size) else f"!{text}: it sees rank {seen[0]} of {seen[1]}"

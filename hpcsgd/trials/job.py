@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from hpcsgd import streams
 from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import Preempted, UsageError
-from hpcsgd.recipe import check_paths, to_dict
+from hpcsgd.recipe import check_paths, dotted, to_dict
 from hpcsgd.record import provenance
 from hpcsgd.study.space import draw_points
 from hpcsgd.trials.directory import AGAIN, PLAN, Claims, StudyDirectory
@@ -42,7 +44,9 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
     agree(comm, lambda: check_paths(config))
     assert config.study_dir is not None
     path = Path(config.study_dir)
-    with listening(signals) as signals:
+    with listening(signals) as signals, streams.safe():
+        check_same(comm, "their configuration", dict(dotted(to_dict(config))))
+        check_programs(comm)
         shop = open_workshop(config, comm)
         with agree(comm, lambda: claim_study(path, config) if comm.rank == 0 else Claim(None)) as claim:
             token = comm.broadcast_object(f"{time.time_ns():x}")
