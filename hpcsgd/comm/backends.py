@@ -7,8 +7,8 @@ import os
 
 import torch
 
-from hpcsgd.comm.communicator import Communicator
-from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce, told_as_start
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.mpi_gradients import MpiGradients
 from hpcsgd.comm.reduce import FlatReducer, probe_cuda_aware
@@ -36,7 +36,7 @@ def make_gradient_allreduce(
     """The gradient allreduce that the configuration names. Collective.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not installed, or does not start.
     """
     name = resolve_allreduce(config, comm)
     if name == "none":
@@ -63,7 +63,13 @@ def _start(
     from hpcsgd.comm.horovod_gradients import HorovodGradients
 
     assert isinstance(comm, MpiCommunicator)
-    return HorovodGradients(buckets, comm.comm, overlap=overlap)
+    world = comm.comm
+
+    def start() -> GradientAllreduce:
+        with told_as_start("Horovod", "HOROVOD_*"):
+            return HorovodGradients(buckets, world, overlap=overlap)
+
+    return agree(comm, start)
 
 
 def resolve_allreduce(config: CommConfig, comm: Communicator) -> str:

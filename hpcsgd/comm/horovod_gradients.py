@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hpcsgd.comm.gradients import Buckets, GradientAllreduce
 from hpcsgd.errors import UsageError
 
 MPI_LIBRARY = re.compile(r"/(lib(?:mpi|mpich|mpi_cray\w*)\.so[.\d]*)\s*$", re.MULTILINE)
+
+SETTINGS = {"HOROVOD_CONTROLLER": ("mpi",), "HOROVOD_CPU_OPERATIONS": ("mpi", "gloo", "ccl")}
 
 
 def check_same_mpi(maps: Path = Path("/proc/self/maps")) -> None:
@@ -30,6 +33,18 @@ def check_same_mpi(maps: Path = Path("/proc/self/maps")) -> None:
             f"Horovod was built with another MPI than mpi4py ({' and '.join(loaded)} are loaded): build it again with "
             "the MPI at hand, or set comm.allreduce: mpi"
         )
+
+
+def check_settings(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse values of Horovod's variables that end the process where it starts.
+
+    Raises:
+        UsageError: names the variable and what it may be.
+    """
+    for name, valid in SETTINGS.items():
+        value = environment.get(name, "")
+        if value and value.lower() not in valid:
+            raise UsageError(f"{name} is {value}: Horovod over MPI wants {' or '.join(valid)}, or leave it unset")
 
 
 class HorovodGradients(GradientAllreduce):
@@ -52,6 +67,7 @@ class HorovodGradients(GradientAllreduce):
         import horovod.torch as hvd
 
         check_same_mpi()
+        check_settings()
         hvd.init(comm=world)
         assert hvd.size() == world.Get_size(), "Horovod sees other ranks than MPI"
         super().__init__(buckets, overlap=overlap)

@@ -19,7 +19,7 @@ import torch
 import hpcsgd
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.comm.device import bind_device, core_list
-from hpcsgd.comm.horovod_gradients import check_same_mpi
+from hpcsgd.comm.horovod_gradients import check_same_mpi, check_settings
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.reduce import probe_cuda_aware
 from hpcsgd.comm.topology import Topology
@@ -134,6 +134,7 @@ def horovod_build(comm: Communicator) -> str:
         return f"!{text}: it was built without MPI"
     try:
         check_same_mpi()
+        check_settings()
     except UsageError as error:
         return f"!{text}: {error}"
     hvd.init(comm=comm.comm)
