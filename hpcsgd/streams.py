@@ -58,6 +58,8 @@ def make_safe() -> None:
     """Let this process's standard streams be safe from now on; those that are not the interpreter's own stay."""
     codecs.register_error(ANY_CHARACTER, _any_character)
     _open_all()
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or (stream is getattr(sys, f"__{name}__") and not is_safe(stream)):

@@ -12,6 +12,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, told_as_start
+from hpcsgd.errors import UsageError
 
 
 class TorchGradients(GradientAllreduce):

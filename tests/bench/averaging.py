@@ -137,7 +137,7 @@ def _periodic_averager(comm: MpiCommunicator, parameters: list[nn.Parameter], ow
     """torch's ``PeriodicModelAverager`` over Gloo on copies of ``parameters``, whose values are all ``own``."""
     from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 
-    start_process_group(comm, "gloo", one_node=True)
+    start_process_group(comm, torch.device("cpu"), one_node=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # period 1: every call is to average
         averager = PeriodicModelAverager(period=1)
