@@ -193,8 +193,8 @@ def share(parts: Parts) -> None:
     Raises:
         UsageError: there is not enough for all learners.
     """
-    comm, own = parts.comm, len(parts.learners)
-    parts.loader.share(comm.rank * own, comm.size * own, own)
+    own = len(parts.learners)
+    parts.loader.share(parts.comm.rank * own, parts.comm.size * own, own)
 
 
 def join(parts: Parts, config: RunConfig) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hpcsgd import __version__, paths, streams
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import DiskError, JointError, LaunchError, UsageError
+from hpcsgd.errors import JointError, LaunchError, LoneError, UsageError
 
 if TYPE_CHECKING:
     from hpcsgd.comm.communicator import Communicator
@@ -68,7 +68,7 @@ def call(argv: Sequence[str]) -> int:
             return code
         arguments = make_parser().parse_args(words)
         return {"data": bring, "info": info}[arguments.command](arguments)
-    except (JointError, DiskError) as error:
+    except (JointError, LoneError) as error:
         if not isinstance(error, LaunchError) or error.tells:
             print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
         return error.exit_code

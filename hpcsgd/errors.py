@@ -60,10 +60,20 @@ class Preempted(JointError):
     exit_code = 75
 
 
-class DiskError(Exception):
-    """One rank alone cannot write one of the run's files: it ends the job. What the text names is left readable."""
+class LoneError(Exception):
+    """What one rank alone has met: it says so in one line, and ends the job; ``exit_code`` is the command's."""
 
     exit_code = 1
+
+
+class DiskError(LoneError):
+    """A rank cannot write one of the run's files. What the text names is left readable."""
+
+
+class StartError(LoneError):
+    """A library does not start on a rank, while others may wait for it in its own start."""
+
+    exit_code = 2
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.errors import DiskError, JointError
+from hpcsgd.errors import JointError, LoneError
 
 INTERRUPTED = 128 + signal.SIGINT
 """The exit code of a rank that Ctrl-C ended, as a shell has it."""
@@ -49,7 +49,7 @@ def abort_on_failure(comm: Communicator, *, alone: bool = False) -> Iterator[Non
 
 def _end_job(comm: Communicator, error: BaseException, alone: bool) -> None:
     """Print what happened, unless that was Ctrl-C, and abort with the exit's code, or 1."""
-    if isinstance(error, DiskError):
+    if isinstance(error, LoneError):
         print(f"hpcsgd: rank {comm.rank}: {error}; the job ends", file=sys.stderr, flush=True)
         comm.abort(error.exit_code)
         return

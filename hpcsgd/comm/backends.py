@@ -8,7 +8,7 @@ import os
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
-from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce, told_as_start
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.mpi_gradients import MpiGradients
 from hpcsgd.comm.reduce import FlatReducer, probe_cuda_aware
@@ -60,16 +60,11 @@ def _start(
         from hpcsgd.comm.torch_gradients import TorchGradients
 
         return TorchGradients(buckets, comm, one_node=place.num_nodes == 1, overlap=overlap)
-    from hpcsgd.comm.horovod_gradients import HorovodGradients
+    from hpcsgd.comm.horovod_gradients import HorovodGradients, prepare_horovod
 
     assert isinstance(comm, MpiCommunicator)
-    world = comm.comm
-
-    def start() -> GradientAllreduce:
-        with told_as_start("Horovod", "HOROVOD_*"):
-            return HorovodGradients(buckets, world, overlap=overlap)
-
-    return agree(comm, start)
+    agree(comm, prepare_horovod)
+    return HorovodGradients(buckets, comm.comm, overlap=overlap)
 
 
 def resolve_allreduce(config: CommConfig, comm: Communicator) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hpcsgd.comm.flat import Slot
 from hpcsgd.comm.guard import FiniteGuard
-from hpcsgd.errors import JointError, UsageError
+from hpcsgd.errors import JointError, LoneError, StartError
 
 PLACE = re.compile(r"^\[[^\]]*\]\s*")
 
@@ -28,17 +28,17 @@ def told_as_start(library: str, variables: str) -> Iterator[None]:
     """Inside, a library starts: what it raises, of whatever type, is something to set right in its environment.
 
     Raises:
-        UsageError: the body raised an exception; in its first line.
+        StartError: the body raised such an error; in its first line.
     """
     try:
         yield
-    except JointError:
+    except (JointError, LoneError):
         raise
     except Exception as error:
         # Some of torch's begin with the place in its source, and go on with their own stack.
         lines = [line.strip() for line in PLACE.sub("", str(error)).splitlines() if line.strip()]
         said = lines[0] if lines else type(error).__name__
-        raise UsageError(
+        raise StartError(
             f"{library} does not start on {socket.gethostname()}: {said}; see the variables {variables}, or set "
             "comm.allreduce: mpi"
         ) from error

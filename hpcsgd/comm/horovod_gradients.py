@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hpcsgd.comm.gradients import Buckets, GradientAllreduce
+from hpcsgd.comm.gradients import Buckets, GradientAllreduce, told_as_start
 from hpcsgd.errors import UsageError
 
 MPI_LIBRARY = re.compile(r"/(lib(?:mpi|mpich|mpi_cray\w*)\.so[.\d]*)\s*$", re.MULTILINE)
@@ -47,6 +47,23 @@ def check_settings(environment: Mapping[str, str] = os.environ) -> None:
             raise UsageError(f"{name} is {value}: Horovod over MPI wants {' or '.join(valid)}, or leave it unset")
 
 
+def prepare_horovod() -> None:
+    """Import Horovod, and look for what would end the process where it starts.
+
+    Raises:
+        UsageError: it cannot be imported, or would not start.
+    """
+    try:
+        import horovod.torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        text = " ".join(str(error).split())
+        raise UsageError(
+            f"Horovod cannot be imported ({text}): build it again for this torch, or set comm.allreduce: mpi"
+        ) from error
+    check_same_mpi()
+    check_settings()
+
+
 class HorovodGradients(GradientAllreduce):
     """Buckets summed by Horovod's background thread.
 
@@ -66,9 +83,8 @@ class HorovodGradients(GradientAllreduce):
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
         import horovod.torch as hvd
 
-        check_same_mpi()
-        check_settings()
-        hvd.init(comm=world)
+        with told_as_start("Horovod", "HOROVOD_*"):
+            hvd.init(comm=world)
         assert hvd.size() == world.Get_size(), "Horovod sees other ranks than MPI"
         super().__init__(buckets, overlap=overlap)
         self._hvd = hvd

@@ -55,7 +55,8 @@ def start_process_group(comm: Communicator, device: torch.device, *, one_node: b
     Collective.
 
     Raises:
-        UsageError: it does not start, on whatever rank; on all of them.
+        UsageError: a rank has no such network interface as its environment names; on all of them.
+        StartError: it does not start, on this rank.
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     if one_node and backend == "gloo":
@@ -65,20 +66,17 @@ def start_process_group(comm: Communicator, device: torch.device, *, one_node: b
     host = comm.broadcast_object("127.0.0.1" if one_node else socket.gethostname())
 
     def open_store(port: int) -> TCPStore:
-        with told_as_start("torch.distributed's store", "of proxies, and the name of this host"):
+        with told_as_start("torch.distributed's store", "MASTER_*, TORCH_*, and the name of this host"):
             return TCPStore(host, port, comm.size, is_master=comm.rank == 0, wait_for_workers=False)
 
-    store = agree(comm, lambda: open_store(0) if comm.rank == 0 else None)
+    store = open_store(0) if comm.rank == 0 else None
     port = comm.broadcast_object(0 if store is None else store.port)
-    others = agree(comm, lambda: open_store(port) if comm.rank else None)
-
-    def start() -> None:
-        with told_as_start(f"torch.distributed ({backend})", f"{backend.upper()}_*"):
-            dist.init_process_group(backend, store=others or store, rank=comm.rank, world_size=comm.size)
-            # NCCL connects at its first collective only.
-            dist.all_reduce(torch.zeros(1, device=device))
-
-    agree(comm, start)
+    if store is None:
+        store = open_store(port)
+    with told_as_start(f"torch.distributed ({backend})", f"{backend.upper()}_*"):
+        dist.init_process_group(backend, store=store, rank=comm.rank, world_size=comm.size)
+        # NCCL connects at its first collective only.
+        dist.all_reduce(torch.zeros(1, device=device))
 
 
 def check_interfaces(variable: str) -> None:
