@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,6 +70,48 @@ def test_an_unwritable_run_directory_is_named(tmp_path: Path) -> None:
     message = refused(mpirun(2, *train_words(tmp_path / "file" / "run")), tmp_path / "file" / "run")
     assert "cannot write the run directory" in message
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torchrun", "--nproc-per-node", "2", "--no-python"],
+        ["mpirun", "--oversubscribe", "-n", "2", "env", "-u", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE=3"],
+    ],
+)
+def test_ranks_that_do_not_see_each_other_are_refused_by_one(tmp_path: Path, launcher: list[str]) -> None:
+    words = [*launcher, sys.executable, *train_words(tmp_path / "run")]
+    done = subprocess.run(words, env=environment(PMI_RANK="0"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and not (tmp_path / "run").exists()
+    assert "processes, but" in done.stderr and "start them by mpirun" in done.stderr
+
+
+def test_a_run_from_python_has_the_name_of_rank_0_and_one_configuration(tmp_path: Path) -> None:
+    program = """
+import os, sys, time
+from hpcsgd.comm.mpi import connect
+from hpcsgd.config import CommConfig, DataConfig, RunConfig
+from hpcsgd.errors import UsageError
+from hpcsgd.train import run
+data = DataConfig(name="synthetic", synthetic_train_samples=64, synthetic_test_samples=8)
+comm = connect(CommConfig())
+time.sleep(1.2 * comm.rank)  # another second of the clock
+config = RunConfig(local_batch_size=8, max_steps=2, progress="none", data=data)
+path = run(config, comm).path
+assert path is not None and comm.allgather_object(str(path)) == [str(path)] * 2
+try:
+    run(RunConfig(local_batch_size=8, max_steps=2, seed=comm.rank, data=data), comm)
+except UsageError as error:
+    assert "seed is 0 on rank 0, 1 on rank 1" in str(error), error
+else:
+    sys.exit("not refused")
+"""
+    done = subprocess.run(
+        command(2, "-c", program), env=environment(PYTHONPATH=str(ROOT)), cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(os.listdir(tmp_path / "runs")) == 1
 
 
 @pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 3)])

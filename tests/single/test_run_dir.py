@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,3 +223,30 @@ def test_a_view_is_saved_without_its_flat_buffer(tmp_path: Path) -> None:
     assert (tmp_path / "model.pt").stat().st_size < 10_000
     loaded = torch.load(tmp_path / "model.pt", weights_only=True)
     assert loaded["bias"].tolist() == [10.0, 11.0, 12.0]
+
+
+def test_a_run_without_a_name_of_its_own_gets_the_next_that_is_free(tmp_path: Path) -> None:
+    config = RunConfig(local_batch_size=1)
+    names = []
+    for _ in range(3):
+        with run_dir.claim_new(tmp_path / "runs" / "x", config) as claimed:
+            assert claimed.path is not None
+            names.append(claimed.path.name)
+            assert f"run_dir: {claimed.path}" in (claimed.path / "recipe.yaml").read_text()
+    assert names == ["x", "x-2", "x-3"]
+
+
+def test_several_jobs_at_the_same_moment_get_a_directory_each(tmp_path: Path) -> None:
+    config = RunConfig(local_batch_size=1)
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda _: run_dir.claim_new(tmp_path / "x", config), range(8)))
+    assert len({claimed.path for claimed in claims}) == 8
+    for claimed in claims:
+        claimed.close()
+
+
+def test_a_new_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write the run directory"):
+        run_dir.claim_new(tmp_path / "file" / "x", RunConfig(local_batch_size=1))
+    assert os.listdir(tmp_path) == ["file"]

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from hpcsgd.comm.abort import abort_on_failure
+from hpcsgd.comm.gradients import told_as_start
 from hpcsgd.errors import UsageError
 from tests.single.comm.counting import CountingCommunicator
 
@@ -19,7 +20,6 @@ def aborts(comm: CountingCommunicator) -> list[str]:
     ("error", "code"),
     [
         (RuntimeError("broken"), 1),
-        (KeyboardInterrupt(), 1),
         (SystemExit(3), 3),
         (SystemExit(0), 1),
         (SystemExit("text"), 1),
@@ -34,6 +34,24 @@ def test_any_exception_ends_all_ranks(error: BaseException, code: int, capfd: py
     text = capfd.readouterr().err
     assert "rank 2 of 3 failed" in text
     assert "Traceback" in text and type(error).__name__ in text
+
+
+def test_ctrl_c_ends_all_ranks_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    comm = CountingCommunicator(size=3, rank=2)
+    with abort_on_failure(comm):
+        raise KeyboardInterrupt
+    assert aborts(comm) == ["abort 130"]
+    assert capfd.readouterr().err == ""
+
+
+def test_what_one_rank_alone_has_met_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    comm = CountingCommunicator(size=3, rank=2)
+    with abort_on_failure(comm), told_as_start("Gloo", "GLOO_*"):
+        raise RuntimeError("[c10d] no route to host\n  its own stack")
+    assert aborts(comm) == ["abort 2"]
+    said = capfd.readouterr().err
+    assert said.startswith("hpcsgd: rank 2: Gloo does not start on ") and "no route to host; see the variables" in said
+    assert said.count("\n") == 1
 
 
 def test_an_exception_in_a_thread_ends_all_ranks(capfd: pytest.CaptureFixture[str]) -> None:

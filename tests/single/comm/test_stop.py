@@ -15,12 +15,13 @@ from hpcsgd.comm.stop import SIGNALS, StopRequest, StopSignals, listening
 
 @pytest.fixture(autouse=True)
 def _handlers_are_put_back() -> Iterator[None]:
-    before = [signal.getsignal(number) for number in SIGNALS]
+    numbers = [*SIGNALS, signal.SIGINT]
+    before = [signal.getsignal(number) for number in numbers]
     yield
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_agreed_on_at_a_set_step(number: signal.Signals) -> None:
     with listening(None) as signals:
         stop = StopRequest(SingleCommunicator(), 4, signals)
@@ -65,3 +66,26 @@ def test_a_thread_cannot_listen_and_does_not_try() -> None:
     thread.start()
     thread.join()
     assert not failures
+
+
+def test_ctrl_c_asks_for_a_stop_once_and_ends_the_second_time() -> None:
+    with listening(None) as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)  # before there is anything to keep
+        assert not signals.came
+        with signals.heeding_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            assert signals.came
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_nohup_lets_a_process_ignore_is_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with listening(None) as signals, signals.heeding_interrupts():
+            signal.raise_signal(number)
+            assert not signals.came
+    finally:
+        signal.signal(number, before)

@@ -13,7 +13,9 @@ import pytest
 
 from hpcsgd.cli import LAUNCH, main
 from hpcsgd.launch import commands
+from hpcsgd.launch.local import mpirun_options
 from hpcsgd.record.study_file import Entry, Study
+from hpcsgd.run_dir import Claim
 from tests.single.launch.fake_runs import make_run
 from tests.single.launch.fakes import Fakes
 
@@ -395,3 +397,39 @@ def test_resubmit_names_what_it_cannot_send(fakes: Fakes, capsys: pytest.Capture
     make_run(Path("s/by_hand"), "failed", jobs=("7",))
     assert main(["resubmit", "--failed", "s"]) == 1
     assert "s/by_hand is failed, but was not sent by hpcsgd" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_run_does_not_go_on_without_who_started_it(fakes: Fakes, number: signal.Signals) -> None:
+    fakes.add("waiting", "trap 'echo USR1; exit 75' USR1; echo up; for _ in {1..600}; do sleep 0.1; done")
+    code = "from hpcsgd.launch.local import run_to_end; run_to_end(['waiting'])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "USR1\n"
+
+
+def test_a_study_that_runs_already_is_left_alone(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
+    fakes.add("mpirun")
+    with Claim(None) as claimed:
+        Path("s").mkdir()
+        claimed.take_over(Path("s"), "study")
+        assert main(LOCAL) == 2
+    assert "s is in use by process" in capfd.readouterr().err
+    assert fakes.calls("mpirun") == ["mpirun --version"] and os.listdir("s") == [".lock"]
+    # Held by what it has started, too.
+    with Claim(None) as claimed:
+        claimed.take_over(Path("s"), "study")
+        with subprocess.Popen(["sleep", "60"], pass_fds=claimed.descriptors) as child:
+            claimed.close()
+            assert main(LOCAL) == 2
+            child.kill()
+    assert main(LOCAL) == 0
+
+
+@pytest.mark.parametrize("banner", ["", "echo 'site module loaded' >&2; ", "printf '\\xff\\xfe\\n'; "])
+def test_the_kind_of_mpirun_is_read_from_all_that_it_says(fakes: Fakes, banner: str) -> None:
+    fakes.add("mpirun", f'{banner}echo "mpirun (Open MPI) 5.0"')
+    assert mpirun_options() == ["--oversubscribe", "--bind-to", "none"]

@@ -35,6 +35,37 @@ def test_times_as_slurm_writes_them(text: str, seconds: int | None) -> None:
     assert slurm.time_seconds(text) == seconds
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "55",
+        "55;east",
+        "Welcome to the cluster (2 notices)\\n55;east\\nsee https://help/3",
+        "\\x1b[33mquota: 90 %%\\x1b[0m\\n\\x1b[1m55\\x1b[0m",
+        "Quota: \\xff\\xfe\\n55",
+        "Submitted batch job 55 on cluster east",
+    ],
+)
+def test_the_id_is_found_in_what_a_site_prints(fakes: Fakes, printed: str) -> None:
+    fakes.add("sbatch", f"printf '{printed}\\n'")
+    assert slurm.submit(Path("x.sbatch")) == "55"
+
+
+def test_an_answer_without_an_id_is_told(fakes: Fakes) -> None:
+    fakes.add("sbatch", "echo 'queued for review'")
+    with pytest.raises(UsageError, match="gave no id of a job: queued for review; see squeue --me"):
+        slurm.submit(Path("x.sbatch"))
+
+
+def test_lines_that_are_of_no_job_are_passed_over(fakes: Fakes) -> None:
+    said = "*** maintenance | tonight ***\\nslurm: warning\\n12|RUNNING|None\\n\\x1b[32m13_[4-6%%2]|PENDING|\\xff\\x1b[0m\\n7|\\n"
+    fakes.add("squeue", f"printf '{said}'")
+    assert slurm.queue() == {
+        "12": slurm.QueuedJob("RUNNING", "None"),
+        "13_[4-6%2]": slurm.QueuedJob("PENDING", "\ufffd"),
+    }
+
+
 def test_every_variable_of_slurm_stands_in_one_place() -> None:
     pattern = re.compile(r"\b(?:SLURM|SRUN|SBATCH)_[A-Z_]+\b")
     used: dict[str, set[str]] = {}
