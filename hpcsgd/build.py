@@ -193,8 +193,8 @@ def share(parts: Parts) -> None:
     Raises:
         UsageError: there is not enough for all learners.
     """
-    own = len(parts.learners)
-    parts.loader.share(parts.comm.rank * own, parts.comm.size * own, own)
+    rank, size, own = parts.comm.rank, parts.comm.size, len(parts.learners)
+    parts.loader.share(rank * own, size * own, own)
 
 
 def join(parts: Parts, config: RunConfig) -> None:

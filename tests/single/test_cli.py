@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from hpcsgd.cli import main
 from hpcsgd.progress import Progress, is_terminal
 from hpcsgd.record.collector import LastIteration
 
-RECIPE = str(Path(__file__).parents[2] / "jobs" / "demo_local_sgd.yaml")
+ROOT = Path(__file__).parents[2]
+RECIPE = str(ROOT / "jobs" / "demo_local_sgd.yaml")
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +103,32 @@ def test_a_bar_goes_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_is_no_terminal(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
         assert not is_terminal(stream)
+
+
+def long_run(run_dir: Path, *words: str) -> subprocess.Popen[str]:
+    """A training by the command, in a process of its own, whose progress can be read."""
+    data = ["--data.name=synthetic", "--data.synthetic_train_samples=64", "--local_batch_size=16"]
+    keys = [*data, "--model.widths=[4]", "--run_dir", str(run_dir), *words]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hpcsgd", "train", *keys], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_hang_up_keep_what_was_trained(tmp_path: Path, number: signal.Signals) -> None:
+    with long_run(tmp_path, "--epochs=1000000", "--log.flush_steps=4", "--evaluate.every_epochs=100000") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("step ")
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 75
+    assert "Traceback" not in said and "hpcsgd: asked to stop; the state after" in said.splitlines()[-1]
+    assert any((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
+    with long_run(tmp_path, "--epochs=20") as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+    assert process.returncode == 0 and (tmp_path / "model.pt").exists()

@@ -422,7 +422,8 @@ def test_a_study_that_runs_already_is_left_alone(fakes: Fakes, capfd: pytest.Cap
     # Held by what it has started, too.
     with Claim(None) as claimed:
         claimed.take_over(Path("s"), "study")
-        with subprocess.Popen(["sleep", "60"], pass_fds=claimed.descriptors) as child:
+        waiting = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(waiting, stdin=subprocess.PIPE, pass_fds=claimed.descriptors) as child:
             claimed.close()
             assert main(LOCAL) == 2
             child.kill()

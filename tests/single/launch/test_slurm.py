@@ -58,8 +58,10 @@ def test_an_answer_without_an_id_is_told(fakes: Fakes) -> None:
 
 
 def test_lines_that_are_of_no_job_are_passed_over(fakes: Fakes) -> None:
-    said = "*** maintenance | tonight ***\\nslurm: warning\\n12|RUNNING|None\\n\\x1b[32m13_[4-6%%2]|PENDING|\\xff\\x1b[0m\\n7|\\n"
-    fakes.add("squeue", f"printf '{said}'")
+    lines = ["*** maintenance | tonight ***", "slurm: warning", "12|RUNNING|None", "7|"]
+    lines.append("\\x1b[32m13_[4-6%%2]|PENDING|\\xff\\x1b[0m")
+    joined = "\\n".join(lines)
+    fakes.add("squeue", f"printf '{joined}'")
     assert slurm.queue() == {
         "12": slurm.QueuedJob("RUNNING", "None"),
         "13_[4-6%2]": slurm.QueuedJob("PENDING", "\ufffd"),
