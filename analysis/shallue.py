@@ -288,12 +288,12 @@ def draw(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     options = arguments(argv)
+
+    def drawing(workloads: Sequence[Workload], problems: Sequence[str], to: Path) -> tuple[list[Path], list[str]]:
+        return draw(workloads, problems, to, options.goal, options.metric)
+
     return script.run(
-        PROGRAM,
-        options.output,
-        lambda: load(options.studies),
-        lambda workloads, problems, directory: draw(workloads, problems, directory, options.goal, options.metric),
-        "none of the studies can be read",
+        PROGRAM, options.output, lambda: load(options.studies), drawing, "none of the studies can be read"
     )
 
 
