@@ -27,12 +27,13 @@ DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
 
-.PHONY: help setup data demo test soak lint bench clean
+.PHONY: help setup data demo test soak fuzz lint bench clean
 
 help:
 	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
 	@echo 'make test    all tests, those under mpirun too'
 	@echo 'make soak    stop, kill and break runs in every way and place: tables in runs/soak (an hour; tests take a sample)'
+	@echo 'make fuzz    odd recipes, data, logs, checkpoints and environments, hundreds of each (minutes; tests take a sample)'
 	@echo 'make lint    format, style, types, shell scripts'
 	@echo 'make bench   side by side with the peers: ratios with intervals'
 	@echo 'make setup   only the virtual environment .venv (the others do it when needed)'
@@ -76,6 +77,9 @@ test: | $(STAMP) data
 soak: | $(STAMP)
 	$(BIN)/python -m tests.soak.run
 	$(BIN)/python -m tests.soak.study 10
+
+fuzz: | $(STAMP)
+	$(BIN)/python -m tests.fuzz.run
 
 lint: | $(STAMP)
 	$(BIN)/ruff format --check .

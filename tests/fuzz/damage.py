@@ -19,7 +19,9 @@ Damage = Callable[[Random, Path], None]
 def cut(rng: Random, path: Path) -> None:
     """Its end is missing."""
     content = path.read_bytes()
-    path.write_bytes(content[: rng.choice([0, 1, 8, len(content) // 2, max(0, len(content) - 1), *_places(rng, content)])])
+    path.write_bytes(
+        content[: rng.choice([0, 1, 8, len(content) // 2, max(0, len(content) - 1), *_places(rng, content)])]
+    )
 
 
 def flip(rng: Random, path: Path) -> None:

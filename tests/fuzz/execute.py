@@ -27,7 +27,7 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 @dataclass(frozen=True)
 class Ending:
-    """What came of a command: ``code`` is negative for a signal, None for a hang; ``left`` says if processes are left."""
+    """What came of a command: ``code`` is negative for a signal, None for a hang; ``left``: some process is left."""
 
     code: int | None
     out: str

@@ -35,8 +35,12 @@ def other_array(rng: Random, path: Path) -> None:
 
 def other_table(rng: Random, path: Path) -> None:
     """A sound pickle of what no CIFAR file holds."""
-    data: Any = rng.choice([np.zeros((4, 3072), np.uint8), np.zeros((0, 3072), np.uint8), np.zeros((4, 3071)), [], None])
-    labels: Any = rng.choice([[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 10], [0, 1, 2, -1], [], "abcd", [[0]] * 4, [2**70] * 4])
+    data: Any = rng.choice(
+        [np.zeros((4, 3072), np.uint8), np.zeros((0, 3072), np.uint8), np.zeros((4, 3071)), [], None]
+    )
+    labels: Any = rng.choice(
+        [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 10], [0, 1, 2, -1], [], "abcd", [[0]] * 4, [2**70] * 4]
+    )
     labels_key = rng.choice([b"labels", b"labels", "labels", b"fine_labels", 3])
     table = rng.choice([{b"data": data, labels_key: labels}, [data, labels], {1: 2, b"data": 0}, {b"data": data}])
     path.write_bytes(pickle.dumps(table, protocol=rng.choice([0, 2, 5])))
@@ -45,7 +49,9 @@ def other_table(rng: Random, path: Path) -> None:
 def zipped(rng: Random, path: Path) -> None:
     """Soundly gzipped, as published, or cut after it; now and then the plain file stays beside it."""
     content = gzip.compress(path.read_bytes())
-    path.with_name(f"{path.name}.gz").write_bytes(content[: rng.choice([len(content), len(content) // 2, len(content) - 3])])
+    path.with_name(f"{path.name}.gz").write_bytes(
+        content[: rng.choice([len(content), len(content) // 2, len(content) - 3])]
+    )
     if rng.random() < 0.7:
         path.unlink()
 

@@ -15,7 +15,23 @@ from tests.fuzz.damage import ALL, damage, files_below
 
 MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "F", "HSV", "LAB")
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PDF")
-NAMES = ("a b", "d'\"x", "日本", "-x", "new\nline", "\x1b[31m", "..x", ".x", "x" * 200, "%s{0}", "*", "nul", "CON", "~", "$HOME")
+NAMES = (
+    "a b",
+    "d'\"x",
+    "日本",
+    "-x",
+    "new\nline",
+    "\x1b[31m",
+    "..x",
+    ".x",
+    "x" * 200,
+    "%s{0}",
+    "*",
+    "nul",
+    "CON",
+    "~",
+    "$HOME",
+)
 HIDDEN = (".ipynb_checkpoints", ".DS_Store", ".git", "@eaDir", "__MACOSX", "lost+found")
 OTHERS = ("Thumbs.db", "readme.txt", "labels.csv", "._1.png", ".1.png.swp", "1.png~", "1.txt", "1.png.part")
 
@@ -178,6 +194,4 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
             continue
     trained = train(data__name="image_folder", data__dir="images", data__image_size="8")
     packed = ("hpcsgd", "data", "pack", "images", "images.h5", "--size", "8")
-    return Case(
-        ", ".join(done), (Command(trained, makes=run_makes("run")), Command(packed, makes=("images.h5",)))
-    )
+    return Case(", ".join(done), (Command(trained, makes=run_makes("run")), Command(packed, makes=("images.h5",))))

@@ -19,6 +19,7 @@ NOTES = (
     r"step \d+/\d+: ",
     r"trial \d+/\d+",
     r"tuner: ",
+    r"libgomp: Invalid value",
     r" *\d+%\|.*\]$",
     r"hpcsgd: the (run|study) is in ",
     r"hpcsgd: not used: ",
@@ -27,6 +28,12 @@ NOTES = (
     r"hpcsgd: .* is complete: there is nothing to go on with",
 )
 """Lines on stderr of runs in which nothing is wrong."""
+
+MPI_FILES = "tmp/ompi.*"
+"""What Open MPI itself leaves."""
+
+BEGUN = r"not finite|diverge|cannot write"
+"""What may end a run that has begun."""
 
 Snapshot = Mapping[str, str]
 
@@ -63,6 +70,8 @@ def faults(command: Command, ending: Ending, place: Path, before: Snapshot, afte
     found = [f"it was ended by signal {-ending.code}"] if ending.code < 0 else []
     if ending.code >= 0 and ending.code not in command.codes:
         found.append(f"exit code {ending.code}, not {' or '.join(map(str, command.codes))}")
+    if ending.code == 1 and not re.search(BEGUN, ending.err):
+        found.append(f"exit code 1 is for what fails on the way: {_last_line(ending.err)}")
     if ending.left:
         found.append("it leaves processes behind")
     said = ending.out + ending.err
@@ -99,8 +108,8 @@ def _left_behind(command: Command, code: int, place: Path, before: Snapshot, aft
 
 def _may_make(path: str, place: Path, makes: Sequence[str]) -> bool:
     """Whether a pattern has the path; patterns are below ``work``, those with ``~/`` below ``home``."""
-    patterns = (f"home{name[1:]}" if name.startswith("~/") else f"work/{name}" for name in makes)
-    return any(fnmatchcase(os.path.relpath(path, place), pattern) for pattern in patterns)
+    patterns = [f"home{name[1:]}" if name.startswith("~/") else f"work/{name}" for name in makes]
+    return any(fnmatchcase(os.path.relpath(path, place), pattern) for pattern in (*patterns, MPI_FILES))
 
 
 def _last_line(text: str) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.case import Case, Command
-from tests.fuzz.damage import ALL, cut, damage, flip, zeros
+from tests.fuzz.damage import ALL, cut, damage, flip, gone, zeros
 from tests.fuzz.packs import inner
+
+CHOICES = (*(how for how in ALL if how is not gone), cut, cut, flip, flip, flip, zeros, inner, inner, inner)
+"""A directory without a log is none of a run."""
 
 
 def make(rng: Random, work: Path, sound: Path) -> Case:
@@ -16,7 +19,7 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
     for name in ("good", "broken"):
         (work / name).mkdir()
         shutil.copyfile(sound / "run" / "run.h5", work / name / "run.h5")
-    note = damage(rng, [work / "broken" / "run.h5"], (*ALL, cut, cut, flip, flip, flip, zeros, inner, inner, inner))
+    note = damage(rng, [work / "broken" / "run.h5"], CHOICES)
     commands = [
         Command(("hpcsgd", "info", "broken")),
         Command(("hpcsgd", "status", "."), codes=(0,), shows=("good", "broken")),

@@ -19,24 +19,36 @@ from tests.fuzz.sound import STUDY
 from tests.fuzz.text import encoded, lines_moved
 
 VALUES = (
-    "", "''", "' '", "~", "null", "yes", "no", "on", "off", "y", "true", "True", "TRUE", "'true'", "0", "1", "2", "-1", "3.0", "1.5",
-    "010", "0o10", "0x10", "0b11", "1_000", "1e3", "1.0e3", "1E+3", "1e-3", ".5", "5.", "-0.0", "1e400", "1e-400", "1e30", "1e-30",
-    ".inf", "-.inf", ".nan", "inf", "-inf", "nan", "NaN", "Infinity", "99999999999", "9223372036854775807", "9223372036854775808",
-    "1" + "0" * 30, "1" + "0" * 5000, "-99999999999", "4294967296", "'1'", "\"0.1\"", "1,5", "1 000", "1/2", "2**3", "10%", "1k",
-    "[1]", "[]", "[1, [2]]", "[a, b]", "[1, null]", "[1, 010]", "[.nan]", "[true]", "['1']", "[0.1, 1e3]", "{}", "{a: 1}", "{1: 2}",
-    "{4: 1, 8: 2}", "{8: 1e0}", "2020-01-01", "12:30:45", "1:2", "é", "'日本'", '"\\0"', '"\\ud800"', '"a\\nb"', '"\\e[31m"', "'%s{0}'",
-    "!!binary aGVsbG8=", "!!set {a}", "!!python/name:os.system", "!!python/object/apply:os.getcwd []", "!x y", "&a 1", "*nowhere",
-    "|\n  text", "@x", "`x`", "a: b", "0.1 # c", "١٢", "１２", "²", "Ⅷ", "epoch:1", "epoch:٣", "step:99999999999999999999", "epoch:-1",
-    "step:1e3", "first_lr_drop", "none", "None", "auto", "all", "cpu", "cuda", "x" * 5000, "[" * 2000, "test", "[test, test]", "[val]",
+    "", "''", "' '", "~", "null", "yes", "no", "on", "off", "y", "true", "True", "TRUE", "'true'", "0", "1", "2",
+    "-1", "3.0", "1.5", "010", "0o10", "0x10", "0b11", "1_000", "1e3", "1.0e3", "1E+3", "1e-3", ".5", "5.", "-0.0",
+    "1e400", "1e-400", "1e30", "1e-30", ".inf", "-.inf", ".nan", "inf", "-inf", "nan", "NaN", "Infinity",
+    "99999999999", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "1" + "0" * 5000, "-99999999999",
+    "4294967296", "'1'", "\"0.1\"", "1,5", "1 000", "1/2", "2**3", "10%", "1k", "[1]", "[]", "[1, [2]]", "[a, b]",
+    "[1, null]", "[1, 010]", "[.nan]", "[true]", "['1']", "[0.1, 1e3]", "{}", "{a: 1}", "{1: 2}", "{4: 1, 8: 2}",
+    "{8: 1e0}", "2020-01-01", "12:30:45", "1:2", "é", "'日本'", '"\\0"', '"\\ud800"', '"a\\nb"', '"\\e[31m"', "'%s{0}'",
+    "!!binary aGVsbG8=", "!!set {a}", "!!python/name:os.system", "!!python/object/apply:os.getcwd []", "!x y", "&a 1",
+    "*nowhere", "|\n  text", "@x", "`x`", "a: b", "0.1 # c", "١٢", "１２", "²", "Ⅷ", "epoch:1", "epoch:٣",
+    "step:99999999999999999999", "epoch:-1", "step:1e3", "first_lr_drop", "none", "None", "auto", "all", "cpu",
+    "cuda", "x" * 5000, "[" * 2000, "test", "[test, test]", "[val]",
 )  # fmt: skip
 """What stands in the place of a value, as YAML."""
 
 PATHS = (
-    "~/x", "~nobody/x", "$HOME/x", "$NOWHERE/x", "${NOWHERE}", "''", "' '", ".", "./x/", "x//y", "/dev/null", "/dev/null/x", "/proc/x",
-    "recipe.yaml", "recipe.yaml/x", "größe", "'a b'", "'a\\b'", '"a\\nb"', '"a\\0b"', '"\\udcff"', "x" * 300, "'-x'", "'*'", "1", "010",
-    "no", "2020-01-01", "1e3", "~", "[a]", "dangling", "dangling/x", "'%s{0}'", "'$(touch left)'", "\u202e", "1.0", "~/",
+    "~/x", "~nobody/x", "$HOME/x", "$NOWHERE/x", "${NOWHERE}", "''", "' '", ".", "./x/", "x//y", "/dev/null",
+    "/dev/null/x", "/proc/x", "recipe.yaml", "recipe.yaml/x", "größe", "'a b'", "'a\\b'", '"a\\nb"', '"a\\0b"',
+    '"\\udcff"', "x" * 300, "'-x'", "'*'", "1", "010", "no", "2020-01-01", "1e3", "~", "[a]", "dangling",
+    "dangling/x", "'%s{0}'", "'$(touch left)'", "\u202e", "1.0", "~/",
 )  # fmt: skip
-PATH_KEYS = {RunConfig: ("run_dir", "data.dir", "resume", "tuner.replay", "data.stage_dir"), StudyConfig: ("study_dir", "data.dir")}
+PATH_KEYS = {
+    RunConfig: ("run_dir", "data.dir", "resume", "tuner.replay", "data.stage_dir"),
+    StudyConfig: ("study_dir", "data.dir"),
+}
+
+ODD_KEYS = (
+    "1", "null", "true", "1.5", "2020-01-01", "? [a, b]\n", "? {a: b}\n", "''", "' '", "'.'", "é", "data.flip", "model.name.x",
+    "'data.flip '", "__class__", "self", "config", "cfg", "help", "print_config", "'--seed'", "model", "DATA", "Seed", "'x y'",
+    '"\\0"', "'a.b.c'", "seed.x",
+)  # fmt: skip
 
 STRUCTURES: tuple[Callable[[str], str], ...] = (
     lambda text: f"{text}---\nepochs: 1\n",
@@ -51,7 +63,7 @@ STRUCTURES: tuple[Callable[[str], str], ...] = (
     lambda text: f"{text}faults: &f {{check_finite: true}}\nlog: *f\n",
     lambda text: f"{text}faults: &f [*f]\n",
     lambda text: f"{text}faults: &f {{check_finite: *f}}\n",
-    lambda text: f"{text}comm: {{allreduce: &a [&b [&c [x, x, x, *c], *b, *b], *a]}}\n",
+    lambda text: f"{text}comm: {{allreduce: &a [&b [x, x, *b], *a]}}\n",
     lambda text: f"{text}evaluate: {{splits: {_laughs()}}}\n",
     lambda text: json.dumps(yaml.safe_load(text)),
     lambda text: json.dumps(yaml.safe_load(text), indent="\t"),
@@ -62,15 +74,15 @@ STRUCTURES: tuple[Callable[[str], str], ...] = (
     lambda text: "{a: " * 3000,
     lambda text: "!!python/object/apply:os.mkdir [left]",
     lambda text: f"{text}class_path: os.mkdir\ninit_args: {{path: left}}\n",
-    *((lambda text, line=line: f"{text}{line}: 1\n") for line in (
-        "1", "null", "true", "1.5", "2020-01-01", "? [a, b]\n", "? {a: b}\n", "''", "' '", "'.'", "é", "data.flip", "model.name.x", "'data.flip '",
-        "__class__", "self", "config", "cfg", "help", "print_config", "'--seed'", "model", "DATA", "Seed", "'x y'", '"\\0"', "'a.b.c'", "seed.x",
-    )),
+    *((lambda text, key=key: f"{text}{key}: 1\n") for key in ODD_KEYS),
 )  # fmt: skip
 """What becomes of a whole recipe."""
 
-DUPLICATES = ("seed: 1\nseed: 2\n", "faults: {check_finite: true}\nfaults: {check_finite: false}\n", "log: {enabled: true, enabled: true}\n",
-              "log:\n  enabled: true\n  'enabled': false\n", "faults: {}\nfaults: {}\n", "'seed': 1\nseed: 1\n")  # fmt: skip
+DUPLICATES = (
+    "seed: 1\nseed: 2\n", "faults: {check_finite: true}\nfaults: {check_finite: false}\n",
+    "log: {enabled: true, enabled: true}\n", "log:\n  enabled: true\n  'enabled': false\n",
+    "faults: {}\nfaults: {}\n", "'seed': 1\nseed: 1\n",
+)  # fmt: skip
 
 
 def _laughs() -> str:
@@ -79,6 +91,18 @@ def _laughs() -> str:
     for level in range(1, 9):
         text = f"&a{level} [{text}{f', *a{level - 1}' * 8}]"
     return text
+
+
+WRONG = {
+    "<class 'int'>": ("true", "yes", "1.5", "null", "[1]", "{}", "x", "''", "2020-01-01"),
+    "<class 'bool'>": ("2", "-1", "null", "[true]", "{}", "x", "''", "1.5"),
+    "<class 'float'>": ("true", "no", "null", "[1]", "{}", "x", "''", "2020-01-01"),
+    "int | None": ("true", "off", "1.5", "[1]", "{}", "x", "''"),
+    "float | None": ("true", "on", "[1]", "{}", "x", "''"),
+    "tuple": ("1", "[true]", "[x]", "[null]", "{}", "x", "{1: 2}", "null", "[[1]]"),
+    "typing.Literal": ("null", "true", "3", "1.5", "[x]", "{}", "x", "''"),
+}
+"""Values that are not of a type."""
 
 
 @dataclass
@@ -134,6 +158,14 @@ def not_finite(rng: Random, recipe: Recipe, text: str) -> None:
     recipe.codes = (2,)
 
 
+def wrong_type(rng: Random, recipe: Recipe, text: str) -> None:
+    """A value of another type than the key's: never valid."""
+    kinds = {key: str(kind).partition("[")[0] for key, kind in known_keys(recipe.cls).items()}
+    key = rng.choice([key for key, kind in kinds.items() if kind in WRONG])
+    _set(recipe, text, {key: rng.choice(WRONG[kinds[key]])})
+    recipe.codes = (2,)
+
+
 def moved_key(rng: Random, recipe: Recipe, text: str) -> None:
     """A key is misspelt, in another section, or too deep."""
     content = yaml.safe_load(text)
@@ -142,7 +174,9 @@ def moved_key(rng: Random, recipe: Recipe, text: str) -> None:
     value = section.pop(key)
     place = rng.randrange(len(key))
     other = rng.choice([content, *(part for part in content.values() if isinstance(part, dict))])
-    new = rng.choice([key, key, f"{key[:place]}{key[place + 1 :]}", f"{key[:place]}x{key[place:]}", key.upper(), f"{key} "])
+    new = rng.choice(
+        [key, key, f"{key[:place]}{key[place + 1 :]}", f"{key[:place]}x{key[place:]}", key.upper(), f"{key} "]
+    )
     other[new] = rng.choice([value, value, {key: value}, [value]])
     recipe.text = yaml.safe_dump(content)
 
@@ -172,7 +206,7 @@ def other_bytes(rng: Random, recipe: Recipe, text: str) -> None:
 
 EDITS: tuple[Edit, ...] = (
     *6 * (other_value,), *2 * (other_word,), *2 * (other_path,), *2 * (two_values,), *2 * (whole,),
-    not_finite, moved_key, duplicate, other_lines, other_bytes,
+    *2 * (not_finite,), *2 * (wrong_type,), moved_key, duplicate, other_lines, other_bytes,
 )  # fmt: skip
 
 
