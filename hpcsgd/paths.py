@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from hpcsgd.errors import UsageError
@@ -23,8 +24,8 @@ def expand(text: str) -> str:
     """
     if not text.strip():
         raise ValueError(f"{text!r}: it must be a path (was it written with a variable of the shell that is not set?)")
-    if "\0" in text:
-        raise ValueError(f"{text!r}: no path has a zero byte")
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError(f"{text!r}: it must be a path of one line, without a tab or another control character")
     found = VARIABLE.sub(lambda name: os.environ.get(name[1] or name[2]) or name[0], text)
     if not found.startswith("~"):
         return found

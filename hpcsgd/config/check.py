@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
+import typing
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -66,10 +68,14 @@ def check_values(section: Any, prefix: str = "") -> None:
         prefix: what its keys begin with in a recipe, as ``data.``.
 
     Raises:
-        ValueError: a number that is not finite or too large, an empty text, or a value that would be ignored.
+        ValueError: a number that is not finite or too large, an empty text, a value that would be ignored, or none where
+            there must be one.
     """
+    kinds = typing.get_type_hints(type(section))
     for known in dataclasses.fields(section):
         value, name = getattr(section, known.name), prefix + known.name
+        optional = types.NoneType in typing.get_args(kinds[known.name])
+        require(optional or value is not None, name, None, f"a value, or left out for its default, {known.default!r}")
         for part in _plain_values(value):
             if isinstance(part, float):
                 require(math.isfinite(part), name, part, "a finite number")

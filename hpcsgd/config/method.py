@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,10 +126,10 @@ def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "ste
     """Split ``first_lr_drop``, ``epoch:N`` or ``step:N`` in its kind and number (0 for ``first_lr_drop``)."""
     if text == "first_lr_drop":
         return "first_lr_drop", 0
-    kind, _, number = text.partition(":")
-    ok = kind in ("epoch", "step") and number.isdecimal()
-    require(ok, "algorithm.local_start", text, "first_lr_drop, epoch:N or step:N")
-    return ("epoch" if kind == "epoch" else "step"), int(number)
+    found = re.fullmatch("(epoch|step):([0-9]{1,18})", text)
+    if found is None:
+        raise ValueError(f"algorithm.local_start is {text!r}: it must be first_lr_drop, epoch:N or step:N")
+    return ("epoch" if found[1] == "epoch" else "step"), int(found[2])
 
 
 @dataclass(frozen=True)

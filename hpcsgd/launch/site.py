@@ -23,6 +23,10 @@ from hpcsgd.paths import resolved
 Launcher = Literal["srun", "mpirun", "ibrun"]
 Option = Literal["account", "partition", "qos", "constraint", "reservation"]
 OPTIONS: tuple[Option, ...] = typing.get_args(Option)
+SLURM_LARGEST = 65535
+"""Slurm keeps these numbers in 16 bits."""
+
+LEAST = {"tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0, "signal_seconds": 1, "max_restarts": 0}
 TEMPLATE = "job.sbatch.j2"
 
 
@@ -84,14 +88,14 @@ class SiteProfile:
     name: str = ""
 
     def __post_init__(self) -> None:
-        require(self.tasks_per_node >= 1, "tasks_per_node", self.tasks_per_node, "1 or more")
-        require(self.cpus_per_task is None or self.cpus_per_task >= 1, "cpus_per_task", self.cpus_per_task, "1 or more")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            ok = value is None or least <= value <= SLURM_LARGEST
+            require(ok, name, value, f"{least} or more, and at most {SLURM_LARGEST}")
         enough = self.gpus_per_node == 0 or self.gpus_per_node >= self.tasks_per_node
         require(enough, "gpus_per_node", self.gpus_per_node, f"0, or tasks_per_node = {self.tasks_per_node} or more")
-        require(self.max_restarts >= 0, "max_restarts", self.max_restarts, "0 or more")
         limit = time_seconds(self.time)
         require(limit is not None, "time", self.time, "a time as Slurm writes it: MINUTES, H:MM:SS or D-HH:MM:SS")
-        require(self.signal_seconds >= 1, "signal_seconds", self.signal_seconds, "1 or more")
         for name in self.exports:
             require(name.isidentifier() and name.isascii(), "exports", name, "names of environment variables")
         for option in self.sbatch_options:

@@ -45,9 +45,9 @@ PATH_KEYS = {
 }
 
 ODD_KEYS = (
-    "1", "null", "true", "1.5", "2020-01-01", "? [a, b]\n", "? {a: b}\n", "''", "' '", "'.'", "é", "data.flip", "model.name.x",
-    "'data.flip '", "__class__", "self", "config", "cfg", "help", "print_config", "'--seed'", "model", "DATA", "Seed", "'x y'",
-    '"\\0"', "'a.b.c'", "seed.x",
+    "1", "null", "true", "1.5", "2020-01-01", "? [a, b]\n", "? {a: b}\n", "''", "' '", "'.'", "é", "data.flip",
+    "model.name.x", "'data.flip '", "__class__", "self", "config", "cfg", "help", "print_config", "'--seed'", "model",
+    "DATA", "Seed", "'x y'", '"\\0"', "'a.b.c'", "seed.x",
 )  # fmt: skip
 
 STRUCTURES: tuple[Callable[[str], str], ...] = (

@@ -116,6 +116,9 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
         ("learning_rate: {base: 1e31}", [], ["learning_rate.base", "at most 1e+30"]),
         ("log: {flush_steps: 10000000}", [], ["log.flush_steps", "1 to 1000000"]),
         ("threads: 100000", [], ["threads", "1 to 1024"]),
+        ("device: null", [], ["device is None", "left out for its default, 'auto'"]),
+        ("data: {flip: null}", [], ["data.flip is None", "its default, False"]),
+        ("model: {name: null}", [], ["model.name is None", "fully_connected"]),
         ("run_dir: ''", [], ["run_dir", "it must be a path"]),
         ("algorithm: {name: post_local_sgd, local_start: ''}", [], ["algorithm.local_start", "empty"]),
     ],
@@ -167,7 +170,9 @@ def test_local_start_forms(text: str, parsed: tuple[str, int]) -> None:
     assert parse_local_start(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["epoch", "epoch:", "epoch:-1", "epoch:1.5", "steps:3"])
+@pytest.mark.parametrize(
+    "text", ["epoch", "epoch:", "epoch:-1", "epoch:1.5", "steps:3", "epoch:\u0663", "step:" + "9" * 5000, "xepoch:1"]
+)
 def test_local_start_refuses_other_forms(text: str) -> None:
     with pytest.raises(ValueError, match="first_lr_drop, epoch:N or step:N"):
         AlgorithmConfig(name="post_local_sgd", local_start=text)
