@@ -23,8 +23,9 @@ NOTES = (
     r" *\d+%\|.*\]$",
     r"hpcsgd: the (run|study) is in ",
     r"hpcsgd: not used: ",
-    r"hpcsgd: .*\bleft out\b",
+    r"hpcsgd: (?!.* must be ).*\bleft out\b",
     r"hpcsgd: .* is not there: a new log begins",
+    r"hpcsgd: .* has no images of classes that ",
     r"hpcsgd: .* is complete: there is nothing to go on with",
 )
 """Lines on stderr of runs in which nothing is wrong."""
