@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,32 @@ def describe(directory: Path) -> str:
     """A table of a study, one row a batch size, and what is to be said below it.
 
     Raises:
-        UsageError: there is no study.
+        UsageError: there is no study, or one whose recipe or trials are damaged.
     """
-    if not (directory / RECIPE).exists():
-        raise UsageError(f"{directory} holds no study: there is no {RECIPE}")
-    recipe = read_recipe(directory / RECIPE)
-    metric, goal = recipe["goal"]["metric"], recipe["goal"]["value"]
+    metric, goal, num_trials = _read_recipe(directory)
     studies = read_archive(directory / ARCHIVE)
     results = {} if goal is None else {s.batch_size: steps_to_result(s, metric, goal) for s in studies}
-    rows = [_row(study, recipe, results.get(study.batch_size)) for study in studies]
+    rows = [_row(study, metric, goal, num_trials, results.get(study.batch_size)) for study in studies]
     lines = [f"goal: {metric} below {goal}" if goal is not None else "no goal", "", *_table([HEADER, *rows]), ""]
     steps = {size: found.steps for size, found in results.items() if found is not None}
-    if len(steps) > 1:
+    if goal is not None and len(steps) > 1:
         lines += describe_regimes(limits(steps), bootstrap(studies, metric, goal))
     for study in studies:
         best = results.get(study.batch_size)
         lines += [f"warning: {text}" for text in (edge_warnings(study, best.trial) if best else [])]
     return "\n".join([*lines, *_pace(directory)])
+
+
+def _read_recipe(directory: Path) -> tuple[str, float | None, int]:
+    """Metric, goal and trials of a study, as any version has written its recipe."""
+    path = directory / RECIPE
+    if not path.exists():
+        raise UsageError(f"{directory} holds no study: there is no {RECIPE}")
+    recipe = read_recipe(path)
+    match recipe:
+        case {"goal": {"metric": str(metric), "value": float() | int() | None as goal}, "trials": int(num_trials)}:
+            return metric, goal, num_trials
+    raise UsageError(f"{path} is not what a study has written: goal and trials are not in it")
 
 
 def describe_regimes(found: Regimes, spread: Spread) -> list[str]:
@@ -53,14 +62,13 @@ def describe_regimes(found: Regimes, spread: Spread) -> list[str]:
     return [perfect, f"from {found.maximal_from} on ({first} to {last}) steps stay within 2^0.5 of the least"]
 
 
-def _row(study: Study, recipe: Mapping[str, Any], found: Result | None) -> tuple[str, ...]:
+def _row(study: Study, metric: str, goal: float | None, num_trials: int, found: Result | None) -> tuple[str, ...]:
     """One batch size."""
     counts = [study.count(status) for status in HEADER[1:4]]
-    left = recipe["trials"] - len(study.trials)
-    goal, metric = recipe["goal"]["value"], recipe["goal"]["metric"]
+    left = num_trials - len(study.trials)
     reached = sum(
-        trial.status == "COMPLETE" and first_step(trial, metric, goal) is not None
-        for trial in (study.trials if goal is not None else ())
+        goal is not None and trial.status == "COMPLETE" and first_step(trial, metric, goal) is not None
+        for trial in study.trials
     )
     steps, best = "-", "-"
     if found is not None:
@@ -79,10 +87,22 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """What is kept of a finished group; None where it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        sound = all(record[f"{name}_seconds"] >= 0 for name in ("setup", "training", "evaluation", "bookkeeping"))
+        sound = sound and record["wall_seconds"] > 0 and len(record["trials"]) > 0 and isinstance(record["group"], str)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record if sound else None
+
+
 def _pace(directory: Path) -> list[str]:
     """How fast it goes, and what takes the time."""
-    records = [json.loads(path.read_text()) for path in sorted((directory / GROUPS).glob("*.json"))]
-    lines = []
+    read = {path.name: _read_record(path) for path in sorted((directory / GROUPS).glob("*.json"))}
+    lines = [f"not used: {GROUPS}/{name} is damaged" for name, record in read.items() if record is None]
+    records = [record for record in read.values() if record is not None]
     if records:
         busy = sum(record["wall_seconds"] for record in records)
         kept = sum(record["bookkeeping_seconds"] for record in records)

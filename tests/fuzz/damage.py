@@ -119,7 +119,11 @@ FOREIGN: tuple[Callable[[], bytes], ...] = (
     _zip,
 )
 
-ALL: tuple[Damage, ...] = (cut, flip, flip, zeros, longer, foreign, foreign, gone, folder, dangling, pipe, swapped)
+ALL: tuple[Damage, ...] = (cut, flip, flip, zeros, longer, foreign, foreign, gone, folder, dangling, swapped)
+"""For files that hpcsgd itself has written."""
+
+INPUT: tuple[Damage, ...] = (*ALL, pipe)
+"""For files that come from elsewhere."""
 
 
 def damage(rng: Random, files: list[Path], choices: tuple[Damage, ...] = ALL) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.case import Case, Command, run_makes, train
-from tests.fuzz.damage import ALL, Damage, damage, files_below, squeezed
+from tests.fuzz.damage import INPUT, Damage, damage, files_below, squeezed
 from tests.fuzz.sound import idx_bytes
 
 SIZES = (0, 1, 5, 23, 25, 255, 2**16, 2**31, 2**32 - 1)
@@ -60,7 +60,7 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
     """Damage one or two of the files of a data set, and train on it."""
     name, folder, own = rng.choice(SETS)
     shutil.copytree(sound / folder, work / "files")
-    note = damage(rng, files_below(work / "files"), ALL + 3 * (lie, zipped, squeezed, *own))
+    note = damage(rng, files_below(work / "files"), INPUT + 3 * (lie, zipped, squeezed, *own))
     words = train(data__name=name, data__dir="files")
     return Case(f"{name} of {folder}: {note}", (Command(words, makes=run_makes("run")),))
 

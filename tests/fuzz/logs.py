@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.case import Case, Command
-from tests.fuzz.damage import ALL, cut, damage, flip, gone, zeros
+from tests.fuzz.damage import INPUT, cut, damage, flip, gone, zeros
 from tests.fuzz.packs import inner
 
-CHOICES = (*(how for how in ALL if how is not gone), cut, cut, flip, flip, flip, zeros, inner, inner, inner)
+CHOICES = (*(how for how in INPUT if how is not gone), cut, cut, flip, flip, flip, zeros, inner, inner, inner)
 """A directory without a log is none of a run."""
 
 
@@ -22,7 +22,7 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
     note = damage(rng, [work / "broken" / "run.h5"], CHOICES)
     commands = [
         Command(("hpcsgd", "info", "broken")),
-        Command(("hpcsgd", "status", "."), codes=(0,), shows=("good", "broken")),
+        Command(("hpcsgd", "status", "."), codes=(0,), shows=("good", "broken"), notes=(r"hpcsgd: broken/",)),
     ]
     if rng.random() < 0.3:
         script = ("analysis/learning_curves.py", "good", "broken", "-o", "figures")
