@@ -131,8 +131,10 @@ def damage(rng: Random, files: list[Path], choices: tuple[Damage, ...] = ALL) ->
     done = []
     for path in rng.sample(files, min(len(files), rng.choice([1, 1, 1, 2]))):
         how = rng.choice(choices)
-        how(rng, path)
-        done.append(f"{path.name}: {how.__name__}")
+        # What was done before may have taken its directory away.
+        if path.is_file():
+            how(rng, path)
+            done.append(f"{path.name}: {how.__name__}")
     return ", ".join(done)
 
 
