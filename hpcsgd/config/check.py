@@ -68,8 +68,8 @@ def check_values(section: Any, prefix: str = "") -> None:
         prefix: what its keys begin with in a recipe, as ``data.``.
 
     Raises:
-        ValueError: a number that is not finite or too large, an empty text, a value that would be ignored, or none where
-            there must be one.
+        ValueError: a number that is not finite or too large, an empty text, a value that would be ignored, or none
+            where there must be one.
     """
     kinds = typing.get_type_hints(type(section))
     for known in dataclasses.fields(section):
