@@ -5,9 +5,8 @@
 A STUDY is the directory of ``hpcsgd study run``, an archive in the public layout, or either packed (.tar.xz, .zip). It
 writes, as PNG and SVG: ``shallue_steps`` (figure 1 of the paper, with the three regimes), ``shallue_goals`` (2),
 ``shallue_models`` (3), ``shallue_optimizers`` (4), ``shallue_datasets`` (5), ``shallue_sizes`` (6),
-``shallue_smoothing`` (7), ``shallue_rates`` (8), ``shallue_scatter`` (9) and ``shallue_budgets`` (11); and as CSV and
-Markdown the tables behind them: ``shallue_results``, ``shallue_regimes``, ``shallue_slopes``, ``shallue_rates`` and
-``shallue_budgets``. Published points are named so; what cannot be drawn is said. Exit code 1: no study could be read.
+``shallue_smoothing`` (7), ``shallue_rates`` (8), ``shallue_scatter`` (9) and ``shallue_budgets`` (11); and the
+tables behind them. Published points are named so; what cannot be drawn is said. Exit code 1: no study could be read.
 """
 
 from __future__ import annotations
