@@ -103,7 +103,7 @@ class Injector:
 
 def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     """The function that begins each phase: its owner and its name."""
-    import hpcsgd.build
+    import hpcsgd.connect
     import hpcsgd.open_log
     import hpcsgd.train
     from hpcsgd.comm import torch_gradients
@@ -128,7 +128,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     joined = (torch_gradients, "start_process_group") if allreduce == "torch" else (HorovodGradients, "__init__")
     return {
         "start of the gradients": joined,
-        "start": (hpcsgd.build, "make_reducer" if local else "make_gradient_allreduce"),
+        "start": (hpcsgd.connect, "make_reducer" if local else "make_gradient_allreduce"),
         "data": (DeviceLoader, "batch"),
         "forward": (hpcsgd.train, "forward_backward"),
         "backward": (torch.Tensor, "backward"),
