@@ -132,8 +132,8 @@ class Claim:
             UsageError: from ``decide``, or another job is using it, or it cannot be written. Nothing is left behind.
         """
         claimed = cls(None)
-        missing = [parent for parent in (path, *path.parents) if not parent.exists()]
         try:
+            missing = [parent for parent in (path, *path.parents) if not parent.exists()]
             claimed._directories = missing[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(exist_ok=not new)

@@ -12,7 +12,7 @@ from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.comm.guard import is_sound
 from hpcsgd.comm.stop import StopRequest, StopSignals
-from hpcsgd.errors import Preempted
+from hpcsgd.errors import CheckpointError, Preempted
 from hpcsgd.record.checkpoint import CheckpointWriter
 from hpcsgd.record.collector import Collector
 from hpcsgd.resume import capture
@@ -106,12 +106,25 @@ class Keeper:
         self.parts.algorithm.check()
 
     def _keep(self, writer: CheckpointWriter, step: int) -> None:
-        agree(self.parts.comm, writer.finish)
+        self._finish(writer)
         self.collector.gather()
         self.check(step)
         writer.write(step, self._state(step))
         if not writer.background:
+            self._finish(writer)
+
+    def _finish(self, writer: CheckpointWriter) -> None:
+        """Wait for the checkpoint that is being written; one that could not be leaves nothing. Collective.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        try:
             agree(self.parts.comm, writer.finish)
+        except CheckpointError:
+            # All ranks have ended with it.
+            writer.clear()
+            raise
 
     def _state(self, step: int) -> dict[str, Any]:
         """What is needed to go on with ``step``; the log is gathered."""
@@ -147,4 +160,4 @@ class Keeper:
         """
         self.stop.settle()
         if self.writer is not None:
-            agree(self.parts.comm, self.writer.finish)
+            self._finish(self.writer)

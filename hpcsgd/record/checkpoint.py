@@ -26,10 +26,9 @@ from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError, reason
 from hpcsgd.files import fsync, sync
 from hpcsgd.leftovers import CHECKPOINT, remove_checkpoint
+from hpcsgd.record.manifest import FORMAT, MANIFEST, read_manifest
 
 FOLDER = "checkpoints"
-MANIFEST = "manifest.json"
-FORMAT = 1
 POLL_SECONDS = 0.01
 
 
@@ -49,7 +48,7 @@ class Checkpoint:
 
     def load(self, rank: int) -> dict[str, Any]:
         """The state of ``rank``; raises ``UsageError`` where its file is missing or damaged."""
-        entry = _read_manifest(self.path)["ranks"][rank]
+        entry = read_manifest(self.path)["ranks"][rank]
         file = self.path / _rank_file(rank)
         try:
             content = file.read_bytes()
@@ -89,9 +88,15 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._given_up = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what was begun and never came to be whole; where no rank writes any more."""
         if self.rank == 0:
             for leftover in self.folder.glob(".step-*"):
                 _remove_quietly(leftover)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()  # if no checkpoint is in it
 
     def write(self, step: int, state: dict[str, Any]) -> None:
         """Begin to write ``state`` of this rank after ``step`` steps; all ranks do so, after :meth:`finish`.
@@ -243,36 +248,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UsageError: it has no sound manifest.
     """
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     return Checkpoint(path, manifest["step"], manifest["world_size"])
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint directory.
-
-    Raises:
-        UsageError: it is missing or damaged.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-        version, ranks = manifest["format"], manifest["ranks"]
-        sound = _is_count(manifest["step"]) and _is_count(manifest["world_size"])
-        sound = sound and 0 < len(ranks) == manifest["world_size"]
-        sound = sound and all(entry.keys() == {"num_bytes", "sha256"} for entry in ranks)
-        sound = sound and all(_is_count(entry["num_bytes"]) and isinstance(entry["sha256"], str) for entry in ranks)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        why = f"its manifest has no {error}" if isinstance(error, KeyError) else reason(error)
-        raise UsageError(f"{path} is no whole checkpoint: {why}") from error
-    if version != FORMAT:
-        raise UsageError(f"{path} is a checkpoint of format {version!r}, and this version of hpcsgd reads {FORMAT}")
-    if not sound:
-        raise UsageError(f"{path} is no whole checkpoint: its manifest contradicts itself")
-    return manifest
-
-
-def _is_count(value: Any) -> bool:
-    """Whether a value of a manifest can be a number of steps, ranks or bytes."""
-    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _name(step: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,9 @@ from hpcsgd.config import (
     ModelConfig,
     RunConfig,
 )
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import CheckpointError, UsageError
 from hpcsgd.recipe import read_recipe
-from hpcsgd.record import load_run
+from hpcsgd.record import checkpoint, load_run
 from hpcsgd.record.checkpoint import find_checkpoints
 from hpcsgd.train import run
 
@@ -76,9 +78,32 @@ def test_a_finished_run_goes_on_for_more_steps_as_if_it_had_never_ended(tmp_path
     assert (written["epochs"], written["max_steps"]) == (2, None)
 
 
+@pytest.mark.parametrize("fails_at", [3, 6])
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    sound = checkpoint._write_through
+
+    def full(path: Path, content: bytes) -> None:
+        if f"step-{fails_at:08d}" in str(path):
+            path.write_bytes(content[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sound(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write_through", full)
+    with pytest.raises(CheckpointError, match="No space left on device; those before it are whole"):
+        run(recipe(tmp_path))
+    left = ["step-00000003"] if fails_at == 6 else []
+    assert [path.name for path in tmp_path.glob("checkpoints/*")] == left
+    monkeypatch.undo()
+    run(recipe(tmp_path, resume="auto"))
+    run(recipe(tmp_path / "whole"))
+    same_run(tmp_path, tmp_path / "whole")
+
+
 def test_the_state_after_the_last_step_is_kept_where_any_is(tmp_path: Path) -> None:
     run(recipe(tmp_path / "a", max_steps=5))
-    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path / "a")[0]] == [5, 3]
+    assert [kept.step for kept in find_checkpoints(tmp_path / "a")[0]] == [5, 3]
     run(recipe(tmp_path / "b", max_steps=5, checkpoint=CheckpointConfig()))
     assert not (tmp_path / "b" / "checkpoints").exists()
 

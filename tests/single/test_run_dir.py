@@ -232,6 +232,8 @@ def test_a_run_without_a_name_of_its_own_gets_the_next_that_is_free(tmp_path: Pa
         with run_dir.claim_new(tmp_path / "runs" / "x", config) as claimed:
             assert claimed.path is not None
             names.append(claimed.path.name)
+            claimed.begin()
+            claimed.settle()
             assert f"run_dir: {claimed.path}" in (claimed.path / "recipe.yaml").read_text()
     assert names == ["x", "x-2", "x-3"]
 
