@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -135,6 +136,18 @@ def remove_checkpoint(path: Path) -> None:
     """
     if path.is_dir() and not path.is_symlink() and all(CHECKPOINT_FILE.fullmatch(name) for name in os.listdir(path)):
         _remove(path)
+
+
+def make_way(path: Path) -> None:
+    """Let a new checkpoint have the name ``path``: what is there is removed, or renamed if not all of it is ours.
+
+    Raises:
+        OSError: neither can be done.
+    """
+    remove_checkpoint(path)
+    if os.path.lexists(path):
+        names = (path.with_name(f"kept-{number}-{path.name}") for number in itertools.count(1))
+        path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def _walk(path: Path, name: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ import torch
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError, reason
 from hpcsgd.files import fsync, sync
-from hpcsgd.leftovers import CHECKPOINT, remove_checkpoint
+from hpcsgd.leftovers import CHECKPOINT, make_way, remove_checkpoint
 from hpcsgd.record.manifest import FORMAT, MANIFEST, read_manifest
 
 FOLDER = "checkpoints"
@@ -171,7 +171,7 @@ class CheckpointWriter:
         for rank in range(self.world_size):
             (partial / f"note-{rank}.json").unlink()
         final = self.folder / _name(step)
-        remove_checkpoint(final)
+        make_way(final)
         os.replace(partial, final)
         sync(self.folder)
         # Those of later steps were passed over, or are of a future that this run has left.

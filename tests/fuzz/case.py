@@ -9,7 +9,7 @@ from random import Random
 
 ROOT = Path(__file__).parents[2]
 
-RUN_FILES = ("run.h5", "recipe.yaml", "model.pt", ".lock", "checkpoints", "checkpoints/step-*")
+RUN_FILES = ("run.h5", "recipe.yaml", "model.pt", ".lock", "checkpoints", "checkpoints/step-*", "checkpoints/kept-*")
 """What a run leaves in its directory; a pattern ``a*`` takes what is below, too."""
 
 
@@ -30,6 +30,7 @@ class Command:
         notes: patterns of more lines on stderr that are no mistakes.
         environment: variables; None: unset.
         own_process: start Python for it; else it is a fork, which has imported everything already.
+        quiet: a mistake may be left to another rank to say.
     """
 
     words: tuple[str, ...]
@@ -39,6 +40,7 @@ class Command:
     notes: tuple[str, ...] = ()
     environment: Mapping[str, str | None] = field(default_factory=dict)
     own_process: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -67,6 +68,7 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
         Command(("hpcsgd", "train", "--help"), codes=(0,)),
     ]
     command = rng.choice(choices)
-    given = Command(command.words, command.codes, command.makes, environment=variables, own_process=True)
+    quiet = any(word in name for name in variables for word in ("RANK", "PROCID", "TASK", "ID"))
+    given = replace(command, environment=variables, own_process=True, quiet=quiet)
     words = " ".join(command.words[1:4])
     return Case(f"{words} with {variables}", (given,))

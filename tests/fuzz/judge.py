@@ -91,6 +91,8 @@ def _messages(command: Command, ending: Ending) -> list[str]:
     lines = [line for line in re.split(r"[\r\n]+", ending.err) if line.strip()]
     said = [line for line in lines if not any(re.match(note, line) for note in notes)]
     wanted = int(ending.code != 0)
+    if command.quiet and not said:
+        return []
     if len(said) == wanted and all(line.startswith("hpcsgd: ") for line in said):
         return []
     return [f"{len(said)} lines in the place of {wanted} message: {' | '.join(line[:200] for line in said[:4])}"]

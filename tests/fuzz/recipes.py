@@ -248,7 +248,10 @@ def _write(recipe: Recipe, work: Path) -> None:
 
 def _unless_edited(keys: Mapping[str, str], recipe: Recipe) -> tuple[str, ...]:
     """Options, without those that would hide the edit; what bounds the run stays."""
-    edited = set(recipe.keys) - (set() if recipe.codes == (2,) else {"max_steps", "epochs"})
+    if recipe.codes == (2,):
+        # Nothing is run, and a key may count only beside others that an option would change.
+        return ()
+    edited = set(recipe.keys) - {"max_steps", "epochs"}
     hidden = {key for key in keys if any(key == e or key.startswith(f"{e}.") for e in edited)}
     return options({key: value for key, value in keys.items() if key not in hidden})
 

@@ -57,6 +57,17 @@ def test_writing_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert found.load(0)["tensor"].tolist() == [2.0] * 3
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".nfs0001", "rank-00000.pt.old"])
+def test_what_is_not_ours_is_no_hindrance_and_is_kept(tmp_path: Path, name: str) -> None:
+    for number in (1, 2):
+        write(tmp_path, 5)
+        (tmp_path / FOLDER / "step-00000005" / name).write_text("mine")
+        write(tmp_path, 5, value=2.0)
+        (found,), broken = find_checkpoints(tmp_path)
+        assert (found.load(0)["tensor"].tolist(), broken) == ([2.0] * 3, [])
+        assert (tmp_path / FOLDER / f"kept-{number}-step-00000005" / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_what_lies_in_the_future_goes_when_something_new_is_kept(tmp_path: Path, keep: int) -> None:
     for step in (3, 6, 9):
