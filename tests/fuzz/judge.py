@@ -71,7 +71,7 @@ def faults(command: Command, ending: Ending, place: Path, before: Snapshot, afte
     found = [f"it was ended by signal {-ending.code}"] if ending.code < 0 else []
     if ending.code >= 0 and ending.code not in command.codes:
         found.append(f"exit code {ending.code}, not {' or '.join(map(str, command.codes))}")
-    if ending.code == 1 and not re.search(BEGUN, ending.err):
+    elif ending.code == 1 and not re.search(BEGUN, ending.err):
         found.append(f"exit code 1 is for what fails on the way: {_last_line(ending.err)}")
     if ending.left:
         found.append("it leaves processes behind")
