@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -287,10 +288,7 @@ def draw(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
     options = arguments(argv)
-
-    def drawing(workloads: Sequence[Workload], problems: Sequence[str], to: Path) -> tuple[list[Path], list[str]]:
-        return draw(workloads, problems, to, options.goal, options.metric)
-
+    drawing = partial(draw, goals=options.goal, metric=options.metric)
     return script.run(
         PROGRAM, options.output, lambda: load(options.studies), drawing, "none of the studies can be read"
     )
