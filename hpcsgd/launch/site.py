@@ -23,7 +23,7 @@ from hpcsgd.paths import resolved
 Launcher = Literal["srun", "mpirun", "ibrun"]
 Option = Literal["account", "partition", "qos", "constraint", "reservation"]
 OPTIONS: tuple[Option, ...] = typing.get_args(Option)
-SLURM_LARGEST = 65535
+LARGEST_NUMBER = 65535
 """Slurm keeps these numbers in 16 bits."""
 
 LEAST = {"tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0, "signal_seconds": 1, "max_restarts": 0}
@@ -90,8 +90,8 @@ class SiteProfile:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            ok = value is None or least <= value <= SLURM_LARGEST
-            require(ok, name, value, f"{least} or more, and at most {SLURM_LARGEST}")
+            ok = value is None or least <= value <= LARGEST_NUMBER
+            require(ok, name, value, f"{least} or more, and at most {LARGEST_NUMBER}")
         enough = self.gpus_per_node == 0 or self.gpus_per_node >= self.tasks_per_node
         require(enough, "gpus_per_node", self.gpus_per_node, f"0, or tasks_per_node = {self.tasks_per_node} or more")
         limit = time_seconds(self.time)
