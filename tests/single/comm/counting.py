@@ -75,11 +75,11 @@ class CountingCommunicator:
     def split(self, color: int) -> CountingCommunicator:
         """Half of the ranks."""
         self.note("split")
-        return CountingCommunicator(self.size // 2, 0, self.library, "block", self.calls)
+        return CountingCommunicator(self.size // 2, 0, self.library, group="block", calls=self.calls)
 
     def duplicate(self) -> CountingCommunicator:
         self.note("duplicate")
-        return CountingCommunicator(self.size, self.rank, self.library, "duplicate", self.calls)
+        return CountingCommunicator(self.size, self.rank, self.library, group="duplicate", calls=self.calls)
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
         return 0.0, 0.0
