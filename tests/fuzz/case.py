@@ -69,11 +69,13 @@ class Kind:
     make: Callable[[Random, Path, Path], Case]
 
 
-TINY = {
+SYNTHETIC = {
     "data.name": "synthetic",
     "data.synthetic_shape": "[1,4,4]",
     "data.synthetic_train_samples": "64",
     "data.synthetic_test_samples": "8",
+}
+TINY = {
     "model.name": "fully_connected",
     "model.widths": "[4]",
     "local_batch_size": "4",
@@ -92,6 +94,7 @@ def options(keys: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def train(run_dir: str = "run", **keys: str) -> tuple[str, ...]:
-    """``hpcsgd train`` of a tiny run; ``keys`` are dotted, with ``__`` for the dot."""
+    """``hpcsgd train`` of a tiny run, on synthetic data if none are given; ``keys`` are dotted, ``__`` is the dot."""
     changed = {key.replace("__", "."): value for key, value in keys.items()}
-    return ("hpcsgd", "train", "--run_dir", run_dir, *options(TINY | changed))
+    data = {} if "data.name" in changed else SYNTHETIC
+    return ("hpcsgd", "train", "--run_dir", run_dir, *options(TINY | data | changed))

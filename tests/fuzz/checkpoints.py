@@ -34,7 +34,7 @@ def lie(rng: Random, path: Path) -> None:
 def other_name(rng: Random, path: Path) -> None:
     """The file, or its directory, has another name."""
     target = rng.choice([path, path.parent]) if path.parent.name.startswith("step-") else path
-    target.rename(target.with_name(rng.choice(["step-00000009", "step-x", "step-", ".step-00000002.x", "STEP-1"])))
+    target.rename(target.with_name(rng.choice(["step-00000009", "step-x", "step-", "step-2", "STEP-1"])))
 
 
 def make(rng: Random, work: Path, sound: Path) -> Case:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.fuzz.case import Case, Command, run_makes, train
 from tests.fuzz.damage import INPUT, damage, files_below
+from tests.fuzz.sound import ON
 
 MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "F", "HSV", "LAB")
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PDF")
@@ -192,6 +193,6 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
         except OSError:
             # What the edit before has left is no place for this one.
             continue
-    trained = train(data__name="image_folder", data__dir="images", data__image_size="8")
+    trained = train(**ON["images"])
     packed = ("hpcsgd", "data", "pack", "images", "images.h5", "--size", "8")
     return Case(", ".join(done), (Command(trained, makes=run_makes("run")), Command(packed, makes=("images.h5",))))

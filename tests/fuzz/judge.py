@@ -23,9 +23,11 @@ NOTES = (
     r" *\d+%\|.*\]$",
     r"hpcsgd: the (run|study) is in ",
     r"hpcsgd: not used: ",
-    r"hpcsgd: (?!.* must be ).*\bleft out\b",
+    r"hpcsgd: (?!.* (must be|holds no images) ).*\bleft out\b",
     r"hpcsgd: .* is not there: a new log begins",
     r"hpcsgd: .* has no images of classes that ",
+    r"hpcsgd: .* converted by Pillow",
+    r"hpcsgd: .*: taken as your own$",
     r"hpcsgd: .* is complete: there is nothing to go on with",
 )
 """Lines on stderr of runs in which nothing is wrong."""

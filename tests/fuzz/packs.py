@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.fuzz.case import Case, Command, run_makes, train
 from tests.fuzz.damage import INPUT, damage, flip
+from tests.fuzz.sound import ON
 
 
 def inner(rng: Random, path: Path) -> None:
@@ -42,5 +43,5 @@ def make(rng: Random, work: Path, sound: Path) -> Case:
         words = ("hpcsgd", "data", "pack", "images", "images.h5", "--size", "8", "--overwrite")
         return Case(f"packed over: {note}", (Command(words, makes=("images.h5",)),))
     stage = {"data__stage_dir": "staged"} if rng.random() < 0.3 else {}
-    words = train(data__name="pack", data__dir="images.h5", **stage)
+    words = train(**ON["images.h5"], **stage)
     return Case(note, (Command(words, makes=(*run_makes("run"), "staged", "staged/*")),))

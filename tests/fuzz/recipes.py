@@ -14,7 +14,7 @@ import yaml
 from hpcsgd.config import RunConfig
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.recipe import known_keys
-from tests.fuzz.case import ROOT, TINY, Case, Command, options, run_makes
+from tests.fuzz.case import ROOT, SYNTHETIC, TINY, Case, Command, options, run_makes
 from tests.fuzz.sound import STUDY
 from tests.fuzz.text import encoded, lines_moved
 
@@ -246,18 +246,24 @@ def _write(recipe: Recipe, work: Path) -> None:
     (work / "recipe.yaml").write_bytes(content)
 
 
+COUNTS_FOR = {"data.name": "data.", "model.name": "model."}
+"""Options that count only for one value of a key."""
+
+
 def _unless_edited(keys: Mapping[str, str], recipe: Recipe) -> tuple[str, ...]:
     """Options, without those that would hide the edit; what bounds the run stays."""
     if recipe.codes == (2,):
         # Nothing is run, and a key may count only beside others that an option would change.
         return ()
     edited = set(recipe.keys) - {"max_steps", "epochs"}
-    hidden = {key for key in keys if any(key == e or key.startswith(f"{e}.") for e in edited)}
+    prefixes = [COUNTS_FOR.get(key, f"{key}.") for key in edited]
+    hidden = {key for key in keys if key in edited or key.startswith(tuple(prefixes))}
     return options({key: value for key, value in keys.items() if key not in hidden})
 
 
 RUN = {
     **TINY,
+    **SYNTHETIC,
     "run_dir": "run",
     "global_batch_size": "null",
     "epochs": "1",

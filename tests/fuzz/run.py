@@ -47,11 +47,12 @@ SAMPLE = 30
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case; ``faults`` is empty where all is as it should be."""
+    """What came of a case: the exit codes of its commands, and ``faults``, none where all is as it should be."""
 
     kind: str
     seed: int
     note: str
+    codes: list[int | None]
     faults: list[str]
     seconds: float
 
@@ -68,10 +69,11 @@ def run_case(kind: str, seed: int, folder: Path) -> Result:
     for name in FOLDERS:
         (place / name).mkdir(parents=True)
     case = KINDS[kind].make(Random(f"{kind} {seed}"), place / "work", folder / "sound" / "work")
-    found = []
+    found, codes = [], []
     before = snapshot(place)
     for number, command in enumerate(case.commands):
         ending = execute(command, place, f"{number}")
+        codes.append(ending.code)
         after = snapshot(place)
         wrong = faults(command, ending, place, before, after)
         if wrong:
@@ -79,7 +81,7 @@ def run_case(kind: str, seed: int, folder: Path) -> Result:
         before = after
     if not found:
         shutil.rmtree(place)
-    return Result(kind, seed, case.note, found, time.monotonic() - start)
+    return Result(kind, seed, case.note, codes, found, time.monotonic() - start)
 
 
 def run_cases(cases: Iterable[tuple[str, int]], folder: Path, jobs: int) -> list[Result]:
@@ -99,12 +101,14 @@ def _run_pair(case: tuple[str, int], folder: Path) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Cases and failures of each kind, in Markdown."""
-    lines = ["| Kind | Cases | Failed | Seconds |", "|---|---|---|---|"]
+    """Cases and failures of each kind, and how many of its commands worked, in Markdown."""
+    lines = ["| Kind | Cases | Failed | Commands | Exit code 0 | Seconds |", "|---|---|---|---|---|---|"]
     for kind in dict.fromkeys(result.kind for result in results):
         own = [result for result in results if result.kind == kind]
         failed = sum(bool(result.faults) for result in own)
-        lines.append(f"| {kind} | {len(own)} | {failed} | {sum(result.seconds for result in own):.0f} |")
+        codes = [code for result in own for code in result.codes]
+        seconds = sum(result.seconds for result in own)
+        lines.append(f"| {kind} | {len(own)} | {failed} | {len(codes)} | {codes.count(0)} | {seconds:.0f} |")
     return "\n".join(lines)
 
 

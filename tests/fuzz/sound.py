@@ -34,6 +34,16 @@ STUDY = {
 """Keys of a study that takes a second."""
 
 
+ON = {
+    "images": {"data__name": "image_folder", "data__dir": "images", "data__image_size": str(SIDE)},
+    "images.h5": {"data__name": "pack", "data__dir": "images.h5"},
+    "idx": {"data__name": "mnist", "data__dir": "idx"},
+    "cifar/bin": {"data__name": "cifar10", "data__dir": "cifar/bin"},
+    "cifar/py": {"data__name": "cifar10", "data__dir": "cifar/py"},
+}
+"""Keys of a run on each of the inputs."""
+
+
 def make_sound(place: Path) -> Path:
     """Make all of them in ``place``/work, and give that folder."""
     for name in ("work", "home", "tmp"):
@@ -46,6 +56,7 @@ def make_sound(place: Path) -> Path:
         train(max_steps="4", checkpoint__every_steps="2", checkpoint__background="false"),
         ("hpcsgd", "study", "run", "--study_dir", "study", *options(STUDY)),
         ("hpcsgd", "data", "pack", "images", "images.h5", "--size", str(SIDE)),
+        *(train(f"on_{folder.replace('/', '_')}", **ON[folder]) for folder in ON),
     ):
         ending = execute(Command(words), place)
         assert ending.code == 0, ending.err
