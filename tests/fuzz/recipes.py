@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +95,15 @@ def _laughs() -> str:
     return text
 
 
+LIKELY: dict[Any, tuple[str, ...]] = {
+    int: ("0", "1", "2", "3", "5", "16", "010", "-1", "99999999999", "1e3", "2.0"),
+    float: ("0", "0.5", "0.9", "1", "1e-3", "1e-30", "1e30", "-0.0", ".5", "2", "-1"),
+    bool: ("yes", "no", "true", "false", "on", "off"),
+    tuple: ("[]", "[1]", "[1, 2]", "[2, 1]", "[1, 1]", "[0]", "[3, 4, 5]", "[0.5]", "[test, train]"),
+    dict: ("{16: 1, 64: 2}", "{8: 1, 32: 2}"),
+}
+"""Values of a type, odd ones among them."""
+
 WRONG = {
     "<class 'int'>": ("true", "yes", "1.5", "null", "[1]", "{}", "x", "''", "2020-01-01"),
     "<class 'bool'>": ("2", "-1", "null", "[true]", "{}", "x", "''", "1.5"),
@@ -130,6 +141,26 @@ Edit = Callable[[Random, Recipe, str], None]
 def other_value(rng: Random, recipe: Recipe, text: str) -> None:
     """A key has an odd value."""
     _set(recipe, text, {_some_key(rng, recipe, text): rng.choice(VALUES)})
+
+
+def likely_value(rng: Random, recipe: Recipe, text: str) -> None:
+    """One or two keys have another value of about the right type."""
+    known = {key: kind for key, kind in known_keys(recipe.cls).items() if not isinstance(kind, type) or kind in LIKELY}
+    chosen = rng.sample(sorted(known), rng.choice([1, 2]))
+    _set(recipe, text, {key: str(rng.choice(_likely(known[key]))) for key in chosen})
+
+
+def _likely(kind: Any) -> Sequence[str]:
+    """Values of a type; for one of several types, of the first that has some."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
+    inside = next((_likely(part) for part in typing.get_args(kind) if part is not types.NoneType), PATHS)
+    return LIKELY.get(kind) or LIKELY.get(typing.get_origin(kind)) or inside
+
+
+def unchanged(rng: Random, recipe: Recipe, text: str) -> None:
+    """Nothing is odd: always valid."""
+    recipe.codes = (0,)
 
 
 def other_word(rng: Random, recipe: Recipe, text: str) -> None:
@@ -205,8 +236,8 @@ def other_bytes(rng: Random, recipe: Recipe, text: str) -> None:
 
 
 EDITS: tuple[Edit, ...] = (
-    *6 * (other_value,), *2 * (other_word,), *2 * (other_path,), *2 * (two_values,), *2 * (whole,),
-    *2 * (not_finite,), *2 * (wrong_type,), moved_key, duplicate, other_lines, other_bytes,
+    *4 * (other_value,), *6 * (likely_value,), unchanged, *2 * (other_word,), *2 * (other_path,), *2 * (two_values,),
+    *2 * (whole,), *2 * (not_finite,), *2 * (wrong_type,), moved_key, duplicate, other_lines, other_bytes,
 )  # fmt: skip
 
 
@@ -267,6 +298,7 @@ RUN = {
     "run_dir": "run",
     "global_batch_size": "null",
     "epochs": "1",
+    "model.zero_gamma": "false",
     "tuner.windows": "1",
     "tuner.window_seconds": "0.001",
     "tuner.max_learners": "2",
@@ -289,10 +321,12 @@ def make_run(rng: Random, work: Path, sound: Path) -> Case:
 
 def make_study(rng: Random, work: Path, sound: Path) -> Case:
     """Edit a recipe of a study; print it and run it."""
-    recipe, note = _edited(rng, StudyConfig, rng.choice(sorted((ROOT / "jobs" / "studies").glob("*.yaml"))))
+    original = rng.choice(sorted((ROOT / "jobs" / "studies").glob("*.yaml")))
+    recipe, note = _edited(rng, StudyConfig, original)
+    sizes = yaml.safe_load(original.read_text())["batch_sizes"][:2]
     _write(recipe, work)
     keys = {key: value for key, value in STUDY.items() if not key.startswith("space")}
-    keys |= {"study_dir": "study", "trials": "1", "batch_sizes": "[16,64]", "data.synthetic_train_samples": "200"}
+    keys |= {"study_dir": "study", "trials": "1", "batch_sizes": str(sizes), "data.synthetic_train_samples": "200"}
     makes = ("*", "~/*") if "study_dir" in recipe.keys else ("study", "study/*")
     words = (*_unless_edited(keys, recipe), *recipe.words)
     return Case(note, _print_and_run(("hpcsgd", "study", "run"), recipe, words, makes))
