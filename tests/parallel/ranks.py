@@ -58,4 +58,6 @@ def train_words(run_dir: Path, **keys: str) -> list[str]:
     values = SYNTHETIC | {key.replace("__", "."): value for key, value in keys.items()}
     if "model.name" in values:
         del values["model.widths"]
+    if values["data.name"] != "synthetic":
+        values = {key: value for key, value in values.items() if not key.startswith("data.synthetic")}
     return ["-m", "hpcsgd", "train", "--run_dir", str(run_dir), *(f"--{key}={value}" for key, value in values.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +35,9 @@ def scale(recipe: Path, study: Path) -> subprocess.CompletedProcess[str]:
 
 
 def killed(run_dir: Path) -> None:
-    """Leave a run as a kill after its last checkpoint does."""
+    """Leave a run as a kill after its last checkpoint but one does."""
     (run_dir / "model.pt").unlink()
+    shutil.rmtree(max((run_dir / "checkpoints").glob("step-*")))
     with h5py.File(run_dir / "run.h5", "r+") as log:
         log["status"][()] = b"running".ljust(log["status"].dtype.itemsize)
 
