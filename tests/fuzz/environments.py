@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -42,6 +43,9 @@ SYSTEM: dict[str, tuple[str | None, ...]] = {
     "OMPI_MCA_mpi_ft_enable": ("1", "0"),
 }
 
+MPI_NEEDS = {"HOME", "TMPDIR"}
+"""Without these Open MPI ends a process that a launcher has started before anyone else can say a word."""
+
 
 def launcher(rng: Random) -> dict[str, str | None]:
     """Some variables of one launcher, as they would be, or not."""
@@ -49,14 +53,16 @@ def launcher(rng: Random) -> dict[str, str | None]:
     return {name: rng.choice(COUNTS) for name in rng.sample(names, rng.randint(1, len(names)))}
 
 
-def system(rng: Random) -> dict[str, str | None]:
+def system(rng: Random, names: Sequence[str]) -> dict[str, str | None]:
     """Some variables of the system."""
-    return {name: rng.choice(SYSTEM[name]) for name in rng.sample(sorted(SYSTEM), rng.choice([1, 2, 3]))}
+    return {name: rng.choice(SYSTEM[name]) for name in rng.sample(names, rng.choice([1, 2, 3]))}
 
 
 def make(rng: Random, work: Path, sound: Path) -> Case:
     """A command in an odd environment."""
-    variables = (launcher(rng) if rng.random() < 0.6 else {}) | (system(rng) if rng.random() < 0.6 else {})
+    variables = launcher(rng) if rng.random() < 0.6 else {}
+    if rng.random() < 0.6:
+        variables |= system(rng, sorted({*SYSTEM} - MPI_NEEDS) if variables else sorted(SYSTEM))
     shutil.copytree(sound / "run", work / "größe")
     choices = [
         *3 * [Command(train(), makes=run_makes("run"))],

@@ -35,6 +35,9 @@ NOTES = (
 MPI_FILES = "tmp/ompi.*"
 """What Open MPI itself leaves."""
 
+MPI_BANNER = re.compile(r"^-{70,}\n.*?^-{70,}\n", re.DOTALL | re.MULTILINE)
+"""What Open MPI itself says."""
+
 BEGUN = r"not finite|diverge|cannot write"
 """What may end a run that has begun."""
 
@@ -90,7 +93,7 @@ def faults(command: Command, ending: Ending, place: Path, before: Snapshot, afte
 def _messages(command: Command, ending: Ending) -> list[str]:
     """One message line for a mistake, none without."""
     notes = (*NOTES, *command.notes)
-    lines = [line for line in re.split(r"[\r\n]+", ending.err) if line.strip()]
+    lines = [line for line in re.split(r"[\r\n]+", re.sub(MPI_BANNER, "", ending.err)) if line.strip()]
     said = [line for line in lines if not any(re.match(note, line) for note in notes)]
     wanted = int(ending.code != 0)
     if command.quiet and not said:
