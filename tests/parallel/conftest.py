@@ -16,7 +16,7 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     chosen: dict[int, list[str]] = {}
     for item in request.session.items:
         parameters = getattr(item, "callspec", None)
-        if parameters is not None and "case" in parameters.params:
+        if parameters is not None and {"case", "world_size"} <= parameters.params.keys():
             chosen.setdefault(parameters.params["world_size"], []).append(parameters.params["case"])
 
     @functools.cache
