@@ -30,7 +30,7 @@ SITE = ("--site", "local_cluster", "--nodes", "2", "--tasks_per_node", "1")
 LOCAL_STARTS = {"srun": "step:1000", "mpirun": "step:15"}
 """By srun, gradients are reduced to the end; by mpirun, there are local steps when the run is stopped."""
 SWEEP = ("sweep", "tiny.yaml", "--set", f"algorithm.local_start={','.join(LOCAL_STARTS.values())}", "-o", "d", *SITE)
-POINTS = {"srun": "0_local_start-step-1000", "mpirun": "1_local_start-step-15"}
+POINTS = {"srun": "local_start-step-1000-fb59e9e14c", "mpirun": "local_start-step-15-ecff414e39"}
 
 
 def words_of(launcher: str) -> list[str]:
