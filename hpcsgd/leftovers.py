@@ -42,33 +42,32 @@ CHECKPOINT_FILE = re.compile(r"rank-\d{5,}\.pt|manifest\.json|note-\d+\.json|\.n
 _CHECKPOINT_PATH = rf"checkpoints/\.?{CHECKPOINT.pattern}(\.[0-9a-f]+)?/({CHECKPOINT_FILE.pattern})"
 _OLD_LOG = r"run-before-step-\d+(-\d+)?\.h5"
 
+_WATCHDOG = r"\.watchdog-[0-9a-f]+"
+_RUN_FILES = (
+    rf"run\.h5(\.new|\.resumed)?|recipe\.yaml|model\.pt|{_OLD_LOG}"
+    rf"|\.(run\.h5|run\.h5\.resumed|recipe\.yaml|model\.pt){_OF_ONE_WRITE}"
+)
 RUN = Kind(
     "run",
     "recipe.yaml",
     frozenset({"model", "data", "algorithm", "optimizer", "learning_rate", "comm", "evaluate", "log"}),
-    re.compile(
-        rf"run\.h5(\.new|\.resumed)?|recipe\.yaml|model\.pt|checkpoints|{_OLD_LOG}|\.watchdog-[0-9a-f]+"
-        rf"|\.(run\.h5|run\.h5\.resumed|recipe\.yaml|model\.pt){_OF_ONE_WRITE}"
-    ),
-    re.compile(
-        rf"run\.h5(\.new|\.resumed)?|recipe\.yaml|model\.pt|{_OLD_LOG}|\.watchdog-[0-9a-f]+/waits-\d+"
-        rf"|\.(run\.h5|run\.h5\.resumed|recipe\.yaml|model\.pt){_OF_ONE_WRITE}|{_CHECKPOINT_PATH}"
-    ),
+    re.compile(rf"{_RUN_FILES}|checkpoints|{_WATCHDOG}"),
+    re.compile(rf"{_RUN_FILES}|{_CHECKPOINT_PATH}|{_WATCHDOG}/waits-\d+"),
 )
 
 _TRIAL = r"\d+/(metadata\.json|measurements\.csv)"
 _GROUP = r"\d+-\d+"
+_STUDY_FILES = (
+    r"study\.yaml|provenance\.json|plan\.json"
+    rf"|\.(study\.yaml|provenance\.json|plan\.json){_OF_ONE_WRITE}"
+)
 STUDY = Kind(
     "study",
     "study.yaml",
     frozenset({"model", "data", "optimizer", "space", "goal", "stop", "evaluate", "comm"}),
+    re.compile(rf"{_STUDY_FILES}|archive|groups|\.work|\.committed|{_WATCHDOG}"),
     re.compile(
-        r"study\.yaml|provenance\.json|plan\.json|archive|groups|\.work|\.committed|\.watchdog-[0-9a-f]+"
-        rf"|\.(study\.yaml|provenance\.json|plan\.json){_OF_ONE_WRITE}"
-    ),
-    re.compile(
-        r"study\.yaml|provenance\.json|plan\.json|\.watchdog-[0-9a-f]+/waits-\d+"
-        rf"|\.(study\.yaml|provenance\.json|plan\.json){_OF_ONE_WRITE}"
+        rf"{_STUDY_FILES}|{_WATCHDOG}/waits-\d+"
         rf"|archive/[^/]+/[^/]+/[^/]+/\d+/({_TRIAL}|study\.json|\.study\.json{_OF_ONE_WRITE})"
         rf"|groups/{_GROUP}\.json"
         rf"|\.work/[0-9a-f]+/({_GROUP}|stop|{_GROUP}\.files/({_TRIAL}|group\.json))"
