@@ -18,6 +18,7 @@ from tests.soak.cells import DEADLINE_SECONDS, Cell
 
 START_SECONDS = 120.0
 """A run that has not come to its fault by then never will."""
+KEPT = "ending.json"
 HUNG_SECONDS = 45.0
 """Beyond the deadline of the watchdog: it, the end of the job and a busy machine need some seconds."""
 
@@ -30,6 +31,16 @@ class Ending:
     output: str
     seconds: float | None
     left_behind: list[int]
+
+    def keep(self, folder: Path) -> None:
+        """Keep it beside what the cell left: a soak that is cut off need not see it again."""
+        (folder / KEPT).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def kept(cls, folder: Path) -> Ending | None:
+        """What :meth:`keep` left; None: the cell has not come to its end."""
+        file = folder / KEPT
+        return cls(**json.loads(file.read_text())) if file.exists() else None
 
     def said(self, cell: Cell) -> str:
         """What the cell's message matched, in one line; nothing if it was not there."""
@@ -139,21 +150,26 @@ def _two_jobs(cell: Cell, folder: Path) -> Ending:
         time.sleep(0.05)
     options = words(cell, folder / "run", **patient, **modes[cell.fault.detail])
     began = time.time()
-    second = subprocess.run(
+    second = subprocess.Popen(
         command(cell.method.ranks, "-m", "hpcsgd", "train", *options),
         cwd=ROOT,
         env=environment(OMPI_MCA_mpi_yield_when_idle="1"),
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=START_SECONDS,
-        check=False,
     )
+    try:
+        _, said = second.communicate(timeout=START_SECONDS)
+    except subprocess.TimeoutExpired:
+        second.kill()
+        _, said = second.communicate()
+        said += "\nthe second job did not come to its end"
     seconds = time.time() - began
     (folder / "go").touch()
     with contextlib.suppress(subprocess.TimeoutExpired):
         first.wait(START_SECONDS)
-    hung = first.poll() is None
+    hung = first.poll() is None or second.returncode < 0
     left = _end_processes(first, folder)
     good = first.returncode == 0 and second.returncode == 2
-    text = second.stderr + ("" if good else f"\nfirst {first.returncode}: {output.read_text()}")
+    text = said + ("" if good else f"\nfirst {first.returncode}: {output.read_text()}")
     return Ending(None if hung else first.returncode, text, seconds, left)

@@ -1,6 +1,6 @@
 """``make soak``: the resume matrix and the fault table, whole.
 
-    python -m tests.soak.run [--sample] [--only WORDS] [--folder DIR]
+    python -m tests.soak.run [--sample] [--only WORDS] [--folder DIR] [--go_on]
 
 Prints the tables (Markdown) and leaves them in ``runs/soak``. Exit code 1 if a cell is silent, hung or lost.
 """
@@ -116,7 +116,13 @@ class Soak:
             if cell.fault.detail == "tmpfs" and not mounts:
                 endings[cell.name] = None
                 return
-            endings[cell.name] = ending = run_cell(cell, self.folder / "cells" / cell.name)
+            folder = self.folder / "cells" / cell.name
+            if (ending := Ending.kept(folder)) is None:
+                # Of a soak that was cut off amid the cell.
+                shutil.rmtree(folder, ignore_errors=True)
+                ending = run_cell(cell, folder)
+                ending.keep(folder)
+            endings[cell.name] = ending
             took = "no fault" if ending.seconds is None else f"{ending.seconds:.1f} s"
             self.say(f"{len(endings)}/{len(cells)} {cell.name}: exit code {ending.code}, {took}, {ending.said(cell)!r}")
 
@@ -274,9 +280,15 @@ def main() -> int:
     parser.add_argument("--sample", action="store_true", help="only what CI runs")
     parser.add_argument("--only", default="", help="only cells whose names hold this")
     parser.add_argument("--folder", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--go_on", action="store_true", help="with the processes of a soak of this commit that was cut off"
+    )
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.folder, ignore_errors=True)
-    arguments.folder.mkdir(parents=True)
+    if arguments.go_on and any(arguments.folder.glob("resumes-*")):
+        parser.error("its runs have been resumed already, and are not what they were: begin anew")
+    for old in [arguments.folder / part for part in ("references", "stops")] if arguments.go_on else [arguments.folder]:
+        shutil.rmtree(old, ignore_errors=True)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     choice = fixed_sample() if arguments.sample else everything()
     soak = Soak(arguments.folder.resolve())
     soak.run(narrowed(choice, arguments.only) if arguments.only else choice)
