@@ -36,9 +36,12 @@ from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
-from hpcsgd.models import build_model, check_passes
+from hpcsgd.models import check_passes
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.tasks.build import make_task
+from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,7 @@ class Parts:
     rank_rows: list[dict[str, object]]
     labels: Labels
     data: Identity
-    new_module: Callable[[], nn.Module]
-    """Makes the network with the parameters of the seed."""
+    task: Task
     input_shape: tuple[int, ...]
     """Of one sample."""
     engine_tables: list[Table] | None = None
@@ -110,8 +112,8 @@ class Parts:
         return self.places[self.comm.rank]
 
 
-def build(config: RunConfig, comm: Communicator) -> Parts:
-    """Build all parts. Collective.
+def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> Parts:
+    """Build all parts; what is ``given`` takes the place of what the recipe names. Collective.
 
     Raises:
         UsageError: on all ranks alike, whichever of them saw the mistake.
@@ -124,10 +126,11 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
     dataset = load_together(data, comm, place.node)
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
-    new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
+    task = make_task(config.model, dataset, config.label_smoothing, given)
+    new_module = partial(task.new_module, config.seed)
     agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
-    engine = agree(comm, lambda: make_engine(config.engine, learners, config.label_smoothing))
+    engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     loader, splits = agree(comm, lambda: _load(config, comm, plan, dataset, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
@@ -150,7 +153,7 @@ def build(config: RunConfig, comm: Communicator) -> Parts:
         rank_rows,
         labels,
         dataset.identity,
-        new_module,
+        task,
         dataset.shape,
     )
 
@@ -171,8 +174,9 @@ def set_learners(parts: Parts, own: int, engine: str) -> None:
     """
     config, comm = parts.config, parts.comm
     parts.plan = _plan_again(parts, config, comm.size * own)
-    parts.learners = _make_learners(config, comm, parts.new_module, own, parts.learners.state.device)
-    parts.engine = make_engine(engine, parts.learners, config.label_smoothing)
+    new_module = partial(parts.task.new_module, config.seed)
+    parts.learners = _make_learners(config, comm, new_module, own, parts.learners.state.device)
+    parts.engine = make_engine(engine, parts.learners, parts.task)
     share(parts)
 
 
@@ -183,7 +187,8 @@ def _plan_again(parts: Parts, config: RunConfig, num_learners: int) -> Plan:
         UsageError: so many cannot train.
     """
     plan = make_plan(config, num_learners, parts.plan.num_samples)
-    check_passes(parts.new_module, parts.input_shape, plan.pass_sizes(config.accumulation_steps))
+    new_module = partial(parts.task.new_module, config.seed)
+    check_passes(new_module, parts.input_shape, plan.pass_sizes(config.accumulation_steps))
     return plan
 
 

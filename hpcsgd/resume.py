@@ -82,7 +82,7 @@ def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
     parts.engine_tables = state["engine_tables"]
     # On another kind of device there may be no such engine: rounding differs there anyway.
     if parts.engine.name != state["engine"] in possible_engines(parts.learners.state.device):
-        parts.engine = make_engine(state["engine"], parts.learners, parts.config.label_smoothing)
+        parts.engine = make_engine(state["engine"], parts.learners, parts.task)
 
 
 def same_place(parts: Parts, state: dict[str, Any]) -> int:

@@ -35,6 +35,7 @@ from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
+from hpcsgd.tasks.given import Given
 from hpcsgd.tuning import tune
 
 
@@ -52,6 +53,7 @@ def run(
     argv: Sequence[str] = (),
     signals: StopSignals | None = None,
     name: str | None = None,
+    given: Given | None = None,
 ) -> RunResult:
     """Train as ``config`` says. Collective: every rank calls it with the same configuration.
 
@@ -61,6 +63,7 @@ def run(
         argv: the command, for the log's provenance.
         signals: those that ask for a stop, if they are listened for already; unset, the run does so itself.
         name: of a run without ``run_dir``, which is kept in ``runs/NAME-TIME``; unset, the algorithm's.
+        given: what takes the place of what the configuration names.
 
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
@@ -78,7 +81,7 @@ def run(
         path = _run_path(config, name, comm)
         _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
-        parts = build(config, comm)
+        parts = build(config, comm, given)
         with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
             path = _settle_path(parts, claim, path)
             if is_complete(parts, path, claim.before):
@@ -149,12 +152,12 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         if keeper.flush_log(step) and collector.last is not None:
             progress.show(collector.last)
         timer.lap("logging")
-        images, labels = parts.loader.batch(step)
+        batch = parts.loader.batch(step)
         timer.lap("data")
-        loss = forward_backward(parts, step, images, labels)
+        loss = forward_backward(parts, step, batch)
         rate = plan.learning_rate(step)
         with at_step(step):
-            done = algorithm.step(step, rate, len(labels))
+            done = algorithm.step(step, rate, len(batch))
         row = SharedRow(
             step,
             step // plan.steps_per_epoch,
@@ -162,7 +165,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             done.action,
             done.num_bytes,
             collector.segment,
-            len(labels),
+            len(batch),
             plan.num_global(step),
         )
         collector.add(row, loss, plan.ends_epoch(step))
@@ -197,8 +200,8 @@ def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
             # A small tail may leave a rank without samples: all ranks pass over it.
             full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
             latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
-            batches = (parts.loader.batch(s)[0].split(parts.loader.sizes(s)) for s in latest)
-            recompute_statistics_(parts.learners, batches, parts.world)
+            inputs = ([own.inputs for own in parts.loader.batch(s).learners()] for s in latest)
+            recompute_statistics_(parts.learners, parts.task.forward, inputs, parts.world)
         yield module
 
 
@@ -206,22 +209,33 @@ def evaluate_consensus(parts: Parts, step: int) -> dict[str, Metrics]:
     """Metrics of the consensus model on the splits of the recipe, after ``step``."""
     size = parts.config.evaluate.batch_size
     with consensus_model(parts, step) as module:
-        return {name: evaluate(module, split, parts.comm, size) for name, split in parts.splits.items()}
+        return {name: evaluate(parts.task, module, split, parts.comm, size) for name, split in parts.splits.items()}
 
 
 def _evaluations(parts: Parts, step: int, metrics: dict[str, Metrics]) -> list[Evaluation]:
     """The log's rows of an evaluation, without its clock yet."""
     fraction = parts.plan.epochs_done(step)
     return [
-        Evaluation(step + 1, fraction, split, result.loss, result.accuracy, result.num_samples)
+        Evaluation(
+            step + 1,
+            fraction,
+            split,
+            result.values["loss"],
+            result.values.get("accuracy", float("nan")),
+            result.num_samples,
+        )
         for split, result in metrics.items()
     ]
 
 
 def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
     """An evaluation in a line."""
-    results = (f"{name} loss {m.loss:.4f}, {name} accuracy {100 * m.accuracy:.2f} %" for name, m in metrics.items())
-    return f"epoch {epochs:g}: " + "; ".join(results)
+    results = (
+        f"{split} {name} " + (f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4f}")
+        for split, found in metrics.items()
+        for name, value in found.values.items()
+    )
+    return f"epoch {epochs:g}: " + ", ".join(results)
 
 
 def _run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:

@@ -87,7 +87,7 @@ class Candidate:
         self.failed = False
         set_learners(self.parts, own, parts.config.engine)
         self.parts.timer.begin(0)
-        forward_backward(self.parts, 0, *self.parts.loader.batch(0))
+        forward_backward(self.parts, 0, self.parts.loader.batch(0))
         self.parts.learners.zero_gradients()
         spare = [torch.empty_like(self.parts.learners.parameters) for _ in range(SPARE)]
         del spare
@@ -113,15 +113,15 @@ class Candidate:
         begin = time.perf_counter()
         for _ in range(num_steps):
             parts.timer.begin(self.step)
-            images, labels = parts.loader.batch(self.step % full)
+            batch = parts.loader.batch(self.step % full)
             try:
-                forward_backward(parts, self.step % full, images, labels)
+                forward_backward(parts, self.step % full, batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 # The others are on their way to the averaging: this rank goes there too.
                 self.failed = True
-            parts.algorithm.step(self.step, RATE, len(labels))
+            parts.algorithm.step(self.step, RATE, len(batch))
             self.step += 1
         wait_for(parts.learners.state.device)
         seconds = time.perf_counter() - begin

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
 from hpcsgd.algorithms.rows import average_rows_
 from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.data.trees import Tree
 from hpcsgd.learners.stack import ReplicaStack
 
 
@@ -35,12 +36,17 @@ def average_statistics_(learners: ReplicaStack, reducer: FlatReducer) -> int:
 
 
 @torch.no_grad()
-def recompute_statistics_(learners: ReplicaStack, batches: Iterable[Sequence[Tensor]], reducer: FlatReducer) -> None:
+def recompute_statistics_(
+    learners: ReplicaStack,
+    forward: Callable[[nn.Module, Tree], Tree],
+    batches: Iterable[Sequence[Tree]],
+    reducer: FlatReducer,
+) -> None:
     """Replace the running statistics by those of the present parameters over ``batches``, in place.
 
-    ``batches`` gives the images of each of this rank's learners, step by step. A learner takes the equally weighted
-    average over its batches; all learners' are merged by :func:`average_statistics_`. The modules are left in training
-    mode.
+    ``batches`` gives the inputs of each of this rank's learners, step by step; ``forward`` puts them through a module.
+    A learner takes the equally weighted average over its batches; all learners' are merged by
+    :func:`average_statistics_`. The modules are left in training mode.
     """
     norms = [norm for replica in learners.replicas for norm in replica.norms]
     if not norms:
@@ -51,8 +57,8 @@ def recompute_statistics_(learners: ReplicaStack, batches: Iterable[Sequence[Ten
         norm.momentum = None  # the cumulative average
     learners.train()
     for parts in batches:
-        for replica, images in zip(learners.replicas, parts, strict=True):
-            replica.module(images)
+        for replica, inputs in zip(learners.replicas, parts, strict=True):
+            forward(replica.module, inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     average_statistics_(learners, reducer)

@@ -3,9 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+import torch
+
+from hpcsgd.data.trees import Tree, leaves, map_tree, stretch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of a step of the learners of a rank, learner after learner.
+
+    Attributes:
+        inputs: tree of tensors [n, ...].
+        targets: tree of tensors [n, ...].
+        sizes: samples of each learner; they sum to n.
+    """
+
+    inputs: Tree
+    targets: Tree
+    sizes: list[int]
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(leaves((self.targets, self.inputs))).device
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all learners have as many samples."""
+        return len(set(self.sizes)) == 1
+
+    def learners(self) -> Iterator[Batch]:
+        """The batch of each learner."""
+        stop = 0
+        for size in self.sizes:
+            start, stop = stop, stop + size
+            yield self._cut(start, stop) if size < len(self) else self
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The batch of one learner in stretches of at most ``size`` samples."""
+        (whole,) = self.sizes
+        if whole == size:
+            yield self
+            return
+        for start in range(0, whole, size):
+            yield self._cut(start, min(start + size, whole))
+
+    def rows(self) -> Batch:
+        """The same with a learner axis in front, [m, n, ...], where all learners have n samples; a view."""
+        assert self.is_even, self.sizes
+        shape = (len(self.sizes), self.sizes[0])
+        inputs, targets = (
+            map_tree(lambda tensor: tensor.view(*shape, *tensor.shape[1:]), tree)
+            for tree in (self.inputs, self.targets)
+        )
+        return Batch(inputs, targets, self.sizes)
+
+    def _cut(self, start: int, stop: int) -> Batch:
+        """Samples ``start`` to ``stop`` - 1, of one learner."""
+        return Batch(stretch(self.inputs, start, stop), stretch(self.targets, start, stop), [stop - start])
 
 
 class Loader(Protocol):
@@ -16,11 +77,8 @@ class Loader(Protocol):
     def share(self, learner: int, num_learners: int, own_learners: int) -> None:
         """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on."""
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs [n, ...] and labels [n, ...] of a step on the device, learner after learner."""
-
-    def sizes(self, step: int) -> list[int]:
-        """Samples of each learner at ``step``."""
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, on the device."""
 
     def close(self) -> None:
         """End what runs beside the training."""
@@ -31,5 +89,5 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Samples ``start`` to ``stop`` - 1 in batches, as :meth:`Loader.batch` gives them."""
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[tuple[Tree, Tree]]:
+        """Inputs and targets of samples ``start`` to ``stop`` - 1, as :class:`Batch` has them, so many at a time."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.config import DataConfig
+from hpcsgd.data.batches import Batch
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser, PaddedImages, mirror, to_device
 from hpcsgd.data.shards import epoch_augmentation, epoch_permutation, learner_batch, steps_per_epoch
@@ -82,12 +83,12 @@ class DeviceLoader:
         self._own_learners = own_learners
         self._epoch = -1
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Batch:
         """The batch of global step ``step``.
 
         Returns:
             Images [n, C, H, W], normalised by the training split's mean and standard deviation, and labels int64
-            [n], both on the device: learner after learner, as many of each as :meth:`sizes` says.
+            [n], both on the device: ``local_batch_size`` of each learner, or fewer (perhaps 0) in a kept tail.
         """
         bounds = self._bounds_of(step)
         part = slice(bounds[0], bounds[-1])
@@ -98,12 +99,8 @@ class DeviceLoader:
             images = self._images.index_select(0, samples)
         if self._config.flip:
             images = mirror(images, self._flips[part], self._channels_last)
-        return self._normalise(images), self._labels.index_select(0, samples)
-
-    def sizes(self, step: int) -> list[int]:
-        """Samples of each learner at ``step``: ``local_batch_size``, or less (perhaps 0) in a kept tail."""
-        bounds = self._bounds_of(step)
-        return [stop - start for start, stop in itertools.pairwise(bounds)]
+        sizes = [stop - start for start, stop in itertools.pairwise(bounds)]
+        return Batch(self._normalise(images), self._labels.index_select(0, samples), sizes)
 
     def close(self) -> None:
         """There is nothing to end."""

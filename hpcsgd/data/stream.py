@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.config import DataConfig
+from hpcsgd.data.batches import Batch
 from hpcsgd.data.blocks import block_permutation
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser
@@ -86,20 +87,18 @@ class StreamLoader:
         self._own_learners = own_learners
         self._ahead.clear()
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Batch:
         """The batch of global step ``step``: images [n, C, H, W] and labels int64 [n], learner after learner."""
         under_way = self._ahead.pop(step, None)
         self._ahead = {step + 1: self._reader.submit(self._read, step + 1)}
         pixels = self._read(step) if under_way is None else under_way.result()
-        samples = np.concatenate(self._samples(step))
+        parts = self._samples(step)
+        samples = np.concatenate(parts)
         images = pixels.to(self._device, non_blocking=True).movedim(-1, 1).to(self._dtype)
         images = cut(images, self._crops(step, samples), self._shape[1])
         labels = torch.from_numpy(self._split.labels[samples]).to(self._device)
-        return self._normalise(images).contiguous(memory_format=self._memory), labels
-
-    def sizes(self, step: int) -> list[int]:
-        """Samples of each learner at ``step``."""
-        return [len(samples) for samples in self._samples(step)]
+        sizes = [len(part) for part in parts]
+        return Batch(self._normalise(images).contiguous(memory_format=self._memory), labels, sizes)
 
     def close(self) -> None:
         """End the thread."""

@@ -2,7 +2,7 @@
 
 :class:`~hpcsgd.learners.replica.Replica` is one model in flat buffers. :class:`~hpcsgd.learners.stack.ReplicaStack` is
 m of them in buffers with a leading learner axis: each replica is a row. An engine (:mod:`hpcsgd.learners.engines`)
-takes the passes of all learners of a stack: ``forward_backward(images, labels, normaliser) -> losses`` and
-``logits(images)``. All engines give the same result, and :func:`~hpcsgd.learners.engines.choose.choose_engine` times
-them. :class:`~hpcsgd.learners.stack_sgd.StackSGD` updates all rows.
+takes the passes of all learners of a stack: ``passes(batch, normalisers, size) -> losses`` and ``outputs(inputs)``. All
+engines give the same result, and :func:`~hpcsgd.learners.engines.choose.choose_engine` times them.
+:class:`~hpcsgd.learners.stack_sgd.StackSGD` updates all rows.
 """

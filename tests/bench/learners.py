@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from hpcsgd.config import ModelConfig, OptimizerConfig
+from hpcsgd.data.batches import Batch
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import choose_engine
 from hpcsgd.learners.engines.fused import FusedEngine
@@ -17,6 +19,8 @@ from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.stack_sgd import StackSGD
 from hpcsgd.models import build_model
 from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.tasks.losses import cross_entropy
+from hpcsgd.tasks.task import Task
 
 RATE = 0.01
 Shape = tuple[int, int, int]
@@ -47,7 +51,8 @@ class Steps:
 def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> Iterator[Steps]:
     """m learners at batch n, with a step of momentum SGD each: the loop updates a learner right after its passes."""
     config = OptimizerConfig()
-    images, labels = torch.randn(m, n, *shape), torch.randint(10, (m, n))
+    batch = Batch(torch.randn(m * n, *shape), torch.randint(10, (m * n,)), [n] * m)
+    parts, task = list(batch.learners()), Task(partial(build_model, model, shape, 10), cross_entropy, {})
     rates = [RATE * (1 + j / m) for j in range(m)]
 
     def stack(size: int) -> ReplicaStack:
@@ -56,12 +61,12 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
         return ReplicaStack([Replica(module, cpu, torch.float32, channels_last=False) for module in modules])
 
     apart = stack(m)
-    loop = LoopEngine(apart)
+    loop = LoopEngine(apart, task)
     optimizers = [FlatSGD(config, r.parameters, r.gradients, r.momentum, apart.decay_from) for r in apart.replicas]
 
     def one_after_another() -> None:
         for j, replica in enumerate(apart.replicas):
-            loop.one(j, images[j], labels[j], float(n))
+            loop.one(j, parts[j], float(n), n)
             optimizers[j].step(rates[j])
             replica.zero_gradients()
 
@@ -69,7 +74,7 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
         sgd = StackSGD(config, learners)
 
         def step() -> None:
-            engine.forward_backward(images, labels, float(n))
+            engine.passes(batch, [float(n)] * m, n)
             sgd.step(rates)
             learners.zero_gradients()
 
@@ -77,16 +82,16 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
 
     fused, chosen, single = stack(m), stack(m), stack(1)
     # Without threads: they would take the other cores.
-    choice = choose_engine(chosen, images, labels, factories={"loop": LoopEngine, "fused": FusedEngine})
-    big, sgd = LoopEngine(single), StackSGD(config, single)
+    choice = choose_engine(chosen, task, batch, n, factories={"loop": LoopEngine, "fused": FusedEngine})
+    big, sgd = LoopEngine(single, task), StackSGD(config, single)
 
     def one_big_batch() -> None:
-        big.forward_backward(images.flatten(0, 1)[None], labels.flatten()[None], float(m * n))
+        big.passes(Batch(batch.inputs, batch.targets, [m * n]), [float(m * n)], m * n)
         sgd.step(RATE)
         single.zero_gradients()
 
     yield Steps("one after another", one_after_another, steps)
-    yield Steps("fused", together(fused, FusedEngine(fused)), steps)
+    yield Steps("fused", together(fused, FusedEngine(fused, task)), steps)
     is_loop = choice.name == "loop"
     yield Steps("chosen", one_after_another if is_loop else together(chosen, choice.engine), steps)
     yield Steps("one big batch", one_big_batch, steps)

@@ -89,7 +89,7 @@ def variants(model: ModelConfig, m: int, comm: Communicator) -> Iterator[Updates
             replica.zero_gradients()
         central.move(total)
 
-    tensors = [list(parts.new_module().parameters()) for _ in range(m)]
+    tensors = [list(parts.task.new_module(0).parameters()) for _ in range(m)]
     for parameter in (p for each in tensors for p in each):
         parameter.grad = torch.zeros_like(parameter)
     sgd = [torch.optim.SGD(each, RATE, momentum=0.9, weight_decay=1e-4) for each in tensors]

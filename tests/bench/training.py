@@ -27,6 +27,7 @@ from hpcsgd.config import (
     ModelConfig,
     RunConfig,
 )
+from hpcsgd.data.batches import Batch
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceLoader
 from hpcsgd.data.shards import epoch_permutation, learner_batch
@@ -128,7 +129,7 @@ class GatedLoader:
         self._loader = loader
         self._gate = gate
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Batch:
         """The loader's batch."""
         self._gate()
         return self._loader.batch(step)

@@ -25,6 +25,7 @@ from hpcsgd.errors import DivergedError
 from hpcsgd.evaluate import evaluate
 from hpcsgd.models import build_model
 from hpcsgd.record import load_run
+from hpcsgd.tasks.build import make_task
 from hpcsgd.train import run
 
 DATA = DataConfig(name="synthetic", synthetic_shape=(1, 6, 6), synthetic_train_samples=130, synthetic_test_samples=37)
@@ -43,7 +44,7 @@ def test_a_run_learns_and_leaves_log_recipe_and_model(tmp_path: Path) -> None:
     assert log.provenance["argv"] == ["hpcsgd", "train"]
     assert log.iterations["step"].tolist() == list(range(12 * 13))
     assert log.epochs["train_loss"].iloc[-1] < 0.3 * log.epochs["train_loss"].iloc[0]
-    assert log.evaluations["accuracy"].iloc[-1] == result.metrics["test"].accuracy >= 0.9
+    assert log.evaluations["accuracy"].iloc[-1] == result.metrics["test"].values["accuracy"] >= 0.9
     assert log.evaluations["num_samples"].tolist() == [37] * 12
 
 
@@ -53,7 +54,7 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes(tmp_path:
     for smoothing in (0.0, 0.3):
         result = run(small(tmp_path / f"{smoothing}", max_steps=1, label_smoothing=smoothing))
         losses[smoothing] = load_run(tmp_path / f"{smoothing}").iterations["loss"].iloc[0]
-        evaluated[smoothing] = result.metrics["test"].loss
+        evaluated[smoothing] = result.metrics["test"].values["loss"]
     dataset = load_dataset(DATA)
     config = small(tmp_path)
     module = build_model(config.model, dataset.shape, dataset.num_classes, seed=0)
@@ -72,10 +73,11 @@ def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
     config = small(tmp_path / "run", epochs=2, algorithm=AlgorithmConfig(name="local_sgd", sync_period=7))
     result = run(config)
     dataset = load_dataset(DATA)
-    module = build_model(config.model, dataset.shape, dataset.num_classes, seed=99)
+    task = make_task(config.model, dataset)
+    module = task.new_module(99)
     module.load_state_dict(torch.load(tmp_path / "run" / "model.pt", weights_only=True))
     split = DeviceSplit(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
-    assert evaluate(module, split, SingleCommunicator(), 500) == result.metrics["test"]
+    assert evaluate(task, module, split, SingleCommunicator(), 500) == result.metrics["test"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_without_evaluation_there_are_no_metrics(tmp_path: Path) -> None:
 def test_accumulated_parts_give_the_same_training(tmp_path: Path) -> None:
     whole = run(small(tmp_path / "a", dtype="float64"))
     parts = run(small(tmp_path / "b", dtype="float64", accumulation_steps=5))
-    assert parts.metrics["test"].loss == pytest.approx(whole.metrics["test"].loss, rel=1e-12)
+    assert parts.metrics["test"].values["loss"] == pytest.approx(whole.metrics["test"].values["loss"], rel=1e-12)
 
 
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:

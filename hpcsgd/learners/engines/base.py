@@ -1,19 +1,33 @@
-"""What an engine is, and the loss of all of them."""
+"""What an engine is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
+from hpcsgd.data.batches import Batch
+from hpcsgd.data.trees import Tree
 from hpcsgd.errors import UsageError
+from hpcsgd.learners.stack import ReplicaStack
 
-Normaliser = float | Tensor
-"""What a learner's sum of losses is divided by: one for all, or [m]."""
+Lap = Callable[[str], None]
+"""Gives the time since the last lap to a span."""
+
+
+def no_lap(_span: str) -> None:
+    """For passes that nobody times."""
+
+
+def start_training(stack: ReplicaStack) -> None:
+    """Put the modules in training mode, where they are not."""
+    if not stack.module.training:
+        stack.train()
 
 
 class NotPossibleError(UsageError):
-    """The engine cannot take this model or this device."""
+    """The engine cannot take this model, this loss or this device."""
 
 
 class Engine(Protocol):
@@ -21,22 +35,18 @@ class Engine(Protocol):
 
     name: str
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
-        """Add each learner's gradient of (sum of its losses / ``normaliser``) to its row of the gradients.
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+        """Add each learner's gradient of (sum of its losses / its normaliser) to its row of the gradients.
 
         Args:
-            images: [m, n, C, H, W], learner j's batch at j.
-            labels: int64 [m, n].
-            normaliser: one for all learners, or a tensor [m].
+            batch: of all learners, whatever their sizes; a learner without samples takes no pass.
+            normalisers: what each learner's sum of losses is divided by, [m].
+            size: samples of a learner in one pass, at most: a larger batch is computed part by part.
+            lap: told of the ends of forward and backward passes.
 
         Returns:
             The sum of the losses of each learner, [m].
         """
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits [m, n, classes] in evaluation mode, without gradient, of [n, C, H, W] for all or [m, n, C, H, W]."""
-
-
-def normaliser_of(normaliser: Normaliser, learner: int) -> Normaliser:
-    """Learner ``learner``'s own."""
-    return normaliser[learner] if isinstance(normaliser, Tensor) and normaliser.dim() else normaliser
+    def outputs(self, inputs: Tree) -> Tree:
+        """Outputs [m, n, ...] in evaluation mode, without gradient, of inputs [n, ...], the same for all learners."""

@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from hpcsgd.data.batches import Batch
 from hpcsgd.errors import is_out_of_memory
 from hpcsgd.learners.engines.base import Engine, NotPossibleError
 from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
 from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.tasks.task import Task
 
-Factory = Callable[[ReplicaStack, float], Engine]
+Factory = Callable[[ReplicaStack, Task], Engine]
 Table = dict[str, float | str]
 """Seconds of the passes by engine; a reason where an engine is not possible."""
 
@@ -46,8 +47,8 @@ def possible_engines(device: torch.device) -> Mapping[str, Factory]:
     return ON_CPU if device.type == "cpu" else ON_GPU
 
 
-def make_engine(name: str, stack: ReplicaStack, label_smoothing: float = 0.0) -> Engine:
-    """The engine ``name``; ``auto`` is the loop until it is chosen.
+def make_engine(name: str, stack: ReplicaStack, task: Task) -> Engine:
+    """The engine ``name`` for ``task``; ``auto`` is the loop until it is chosen.
 
     Raises:
         NotPossibleError: it is none of the device's, or cannot take the model.
@@ -60,15 +61,15 @@ def make_engine(name: str, stack: ReplicaStack, label_smoothing: float = 0.0) ->
             f"engine is {name}, which does not run on the {stack.state.device.type}: choose one of auto, "
             f"{', '.join(factories)}"
         )
-    return factories[name](stack, label_smoothing)
+    return factories[name](stack, task)
 
 
 def choose_engine(
     stack: ReplicaStack,
-    images: Tensor,
-    labels: Tensor,
+    task: Task,
+    batch: Batch,
+    size: int,
     *,
-    label_smoothing: float = 0.0,
     rounds: int = 5,
     factories: Mapping[str, Factory] | None = None,
     meet: Callable[[], None] = lambda: None,
@@ -80,9 +81,9 @@ def choose_engine(
 
     Args:
         stack: the learners.
-        images: [m, n, C, H, W] of one step.
-        labels: [m, n].
-        label_smoothing: of the loss.
+        task: what they learn.
+        batch: of one step, as many samples for each.
+        size: samples of a learner in one pass.
         rounds: times that every engine is timed, in turn, after one pass to warm up; the median counts.
         factories: engines by name; unset, all of the device. "loop" must be there.
         meet: returns when all ranks have called it; unset, there is one.
@@ -104,8 +105,8 @@ def choose_engine(
                 continue
             try:
                 if round_ == 0:
-                    engines[name] = factory(stack, label_smoothing)
-                seconds = _time(engines[name], images, labels)
+                    engines[name] = factory(stack, task)
+                seconds = _time(engines[name], batch, size)
             except (RuntimeError, NotPossibleError) as error:
                 if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                     raise
@@ -143,12 +144,12 @@ def fastest(tables: Sequence[Table]) -> str:
     return min(times, key=lambda name: times[name])
 
 
-def _time(engine: Engine, images: Tensor, labels: Tensor) -> float:
+def _time(engine: Engine, batch: Batch, size: int) -> float:
     """Seconds of the passes of one step."""
-    wait_for(images.device)
+    wait_for(batch.device)
     begin = time.perf_counter()
-    engine.forward_backward(images, labels, float(labels.shape[1]))
-    wait_for(images.device)
+    engine.passes(batch, [float(count) for count in batch.sizes], size)
+    wait_for(batch.device)
     return time.perf_counter() - begin
 
 

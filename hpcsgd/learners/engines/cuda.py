@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from hpcsgd.learners.engines.base import Normaliser, NotPossibleError
+from hpcsgd.data.batches import Batch
+from hpcsgd.data.trees import leaves, map_tree
+from hpcsgd.learners.engines.base import Lap, NotPossibleError, no_lap, start_training
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.tasks.task import Task
 
 
 class StreamsEngine(LoopEngine):
@@ -15,32 +20,34 @@ class StreamsEngine(LoopEngine):
 
     name = "streams"
 
-    def __init__(self, stack: ReplicaStack, label_smoothing: float = 0.0) -> None:
+    def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Make the streams.
 
         Raises:
             NotPossibleError: the learners are not on a GPU.
         """
-        super().__init__(stack, label_smoothing)
+        super().__init__(stack, task)
         device = stack.state.device
         if device.type != "cuda":
             raise NotPossibleError(f"the engine {self.name} needs a GPU, and the learners are on the {device.type}")
         self._streams = [torch.cuda.Stream(device) for _ in stack.replicas]
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        self.stack.train()
-        return self._branches(images, labels, normaliser)
+        start_training(self.stack)
+        losses = self._branches(batch, [torch.tensor(over) for over in normalisers], size)
+        lap("backward")
+        return losses
 
-    def _branches(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def _branches(self, batch: Batch, normalisers: Sequence[Tensor], size: int) -> Tensor:
         """Part from the present stream, pass by pass, and come back to it."""
         here = torch.cuda.current_stream(self.stack.state.device)
-        losses = labels.new_zeros(len(self.stack), dtype=self.stack.state.dtype)
+        losses = torch.zeros(len(self.stack), dtype=self.stack.state.dtype, device=self.stack.state.device)
         branches = self._streams[: len(self.stack)]
-        for j, branch in enumerate(branches):
+        for j, (branch, own) in enumerate(zip(branches, batch.learners(), strict=True)):
             branch.wait_stream(here)
             with torch.cuda.stream(branch):
-                losses[j].copy_(self.one(j, images[j], labels[j], normaliser))
+                losses[j].copy_(self.one(j, own, normalisers[j], size))
         for branch in branches:
             here.wait_stream(branch)
         return losses
@@ -51,35 +58,36 @@ class GraphEngine(StreamsEngine):
 
     name = "graph"
 
-    def __init__(self, stack: ReplicaStack, label_smoothing: float = 0.0) -> None:
+    def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Make the streams; capturing comes with the first batch.
 
         Raises:
             NotPossibleError: the learners are not on a GPU, or the model has dropout, whose masks a graph would repeat.
         """
-        super().__init__(stack, label_smoothing)
+        super().__init__(stack, task)
         if stack.generators:
             raise NotPossibleError("the engine graph has no form of dropout: choose streams or fused")
-        self._captured: dict[tuple[int, ...], _Captured] = {}
+        self._captured: dict[tuple[object, ...], _Captured] = {}
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        key = tuple(images.shape)
+        tensors = list(leaves((batch.inputs, batch.targets)))
+        key = (size, *batch.sizes, *(tensor.shape for tensor in tensors))
         if key not in self._captured:
-            self._captured[key] = self._capture(images, labels)
+            self._captured[key] = self._capture(batch, size)
         captured = self._captured[key]
-        captured.images.copy_(images)
-        captured.labels.copy_(labels)
-        captured.normalisers.copy_(torch.as_tensor(normaliser, dtype=captured.normalisers.dtype))
+        for own, tensor in zip(leaves((captured.batch.inputs, captured.batch.targets)), tensors, strict=True):
+            own.copy_(tensor)
+        captured.normalisers.copy_(torch.tensor(normalisers, dtype=captured.normalisers.dtype))
         captured.graph.replay()
+        lap("backward")
         return captured.losses.clone()
 
-    def _capture(self, images: Tensor, labels: Tensor) -> _Captured:
+    def _capture(self, batch: Batch, size: int) -> _Captured:
         """Warm up on a stream apart, put back what that changed, and capture."""
         stack = self.stack
-        stack.train()
-        normalisers = torch.ones(len(stack), dtype=stack.state.dtype, device=stack.state.device)
-        captured = _Captured(images.clone(), labels.clone(), normalisers)
+        start_training(stack)
+        captured = _Captured(batch, torch.ones(len(stack), dtype=stack.state.dtype, device=stack.state.device))
         buffers = (stack.gradients, stack.statistics, stack.counts)
         saved = [buffer.clone() for buffer in buffers]
         apart = torch.cuda.Stream(stack.state.device)
@@ -87,19 +95,21 @@ class GraphEngine(StreamsEngine):
         apart.wait_stream(here)
         with torch.cuda.stream(apart):
             for _ in range(3):
-                self._branches(captured.images, captured.labels, normalisers)
+                self._branches(captured.batch, captured.normalisers.unbind(), size)
         here.wait_stream(apart)
         for buffer, old in zip(buffers, saved, strict=True):
             buffer.copy_(old)
         with torch.cuda.graph(captured.graph):
-            captured.losses = self._branches(captured.images, captured.labels, normalisers)
+            captured.losses = self._branches(captured.batch, captured.normalisers.unbind(), size)
         return captured
 
 
 class _Captured:
     """A graph with the tensors that it reads and writes."""
 
-    def __init__(self, images: Tensor, labels: Tensor, normalisers: Tensor) -> None:
-        self.images, self.labels, self.normalisers = images, labels, normalisers
+    def __init__(self, batch: Batch, normalisers: Tensor) -> None:
+        inputs, targets = (map_tree(lambda tensor: tensor.clone(), tree) for tree in (batch.inputs, batch.targets))
+        self.batch = Batch(inputs, targets, batch.sizes)
+        self.normalisers = normalisers
         self.graph = torch.cuda.CUDAGraph()
         self.losses = normalisers

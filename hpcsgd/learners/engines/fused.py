@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hpcsgd.learners.engines.base import Normaliser
+from hpcsgd.data.batches import Batch
+from hpcsgd.data.trees import Tree, map_tree
+from hpcsgd.learners.engines.base import Lap, no_lap, start_training
 from hpcsgd.learners.engines.convert import convert
+from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.engines.ops import memory_order
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.tasks.task import Task
 
 
 class FusedEngine:
@@ -17,47 +22,65 @@ class FusedEngine:
 
     name = "fused"
 
-    def __init__(self, stack: ReplicaStack, label_smoothing: float = 0.0) -> None:
+    def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Convert the model of ``stack``.
 
         Raises:
             NotPossibleError: the model has a part that has no fused form.
         """
         self.stack = stack
-        self.label_smoothing = label_smoothing
+        self.task = task
         self._convert(memory_order(stack.state.device, num_images=2))
 
     def _convert(self, order: torch.memory_format) -> None:
         self._program = convert(self.stack, order)
         self._size = len(self.stack)
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        order = memory_order(images.device, labels.shape[1])
+        if not batch.is_even:
+            # The last batch of an epoch that is kept: some learners have one sample more than others.
+            return LoopEngine(self.stack, self.task).passes(batch, normalisers, size, lap)
+        rows = batch.rows()
+        total = torch.zeros(len(self.stack), dtype=self.stack.state.dtype, device=self.stack.state.device)
+        start_training(self.stack)
+        for start in range(0, batch.sizes[0], size):
+            count = min(size, batch.sizes[0] - start)
+            inputs, targets = (_columns(tree, start, count) for tree in (rows.inputs, rows.targets))
+            total = total + self._pass(inputs, targets, count, normalisers)
+        lap("backward")
+        return total
+
+    def _pass(self, inputs: Tensor, targets: Tree, count: int, normalisers: Sequence[float]) -> Tensor:
+        """One pass of ``count`` samples of each learner, [m, n, ...]."""
+        order = memory_order(inputs.device, count)
         if len(self.stack) != self._size or order is not self._program.copies.order:
             self._convert(order)
-        if not self.stack.module.training:
-            self.stack.module.train()
-        logits = self._program(images)
-        smoothing = self.label_smoothing
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing)
-        losses = each.detach().view_as(labels).sum(1)
-        if isinstance(normaliser, Tensor) and normaliser.dim():
-            each = each.view_as(labels) / normaliser.unsqueeze(1)
-            normaliser = 1.0
-        self._program.backward(each.sum() / normaliser)
+        outputs = self._program(inputs)
+        flat = map_tree(lambda tensor: tensor.flatten(0, 1), targets)
+        each = self.task.losses(outputs.flatten(0, 1), flat, len(self.stack) * count).view(len(self.stack), count)
+        losses = each.detach().sum(1)
+        if len(set(normalisers)) > 1:
+            each = each / each.new_tensor(normalisers).unsqueeze(1)
+            normalisers = [1.0]
+        self._program.backward(each.sum() / normalisers[0])
         if self.stack.counts.numel():
             self.stack.counts.add_(1)
         return losses
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
+    def outputs(self, inputs: Tree) -> Tree:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         if len(self.stack) != self._size:
             self._convert(self._program.copies.order)
         module = self.stack.module
         training = module.training
         module.eval()
-        result = self._program(images if images.dim() == 5 else images.expand(self._size, *images.shape))
+        result = self._program(inputs.expand(self._size, *inputs.shape))
         module.train(training)
         return result
+
+
+def _columns(tree: Tree, start: int, count: int) -> Tree:
+    """So many samples of each learner, of tensors [m, n, ...]."""
+    return map_tree(lambda tensor: tensor[:, start : start + count], tree)

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from hpcsgd.learners.engines.base import Normaliser, normaliser_of
+from hpcsgd.data.batches import Batch
+from hpcsgd.data.trees import Tree, stack_trees
+from hpcsgd.learners.engines.base import Lap, no_lap, start_training
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.loss import summed_loss
+from hpcsgd.tasks.task import Task
 
 
 class LoopEngine:
-    """One learner after another; see :class:`~hpcsgd.learners.engines.base.Engine`."""
+    """One learner after another; see :class:`~hpcsgd.learners.engines.base.Engine`. It takes any task."""
 
     name = "loop"
 
-    def __init__(self, stack: ReplicaStack, label_smoothing: float = 0.0) -> None:
-        """Take the passes of ``stack``."""
+    def __init__(self, stack: ReplicaStack, task: Task) -> None:
+        """Take the passes of ``stack``, which learns ``task``."""
         self.stack = stack
-        self.label_smoothing = label_smoothing
+        self.task = task
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        self.stack.train()
-        return torch.stack([self.one(j, images[j], labels[j], normaliser) for j in range(len(self.stack))])
+        start_training(self.stack)
+        every = zip(batch.learners(), normalisers, strict=True)
+        return torch.stack([self.one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
+
+    def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
+        """The passes of one learner; the sum of its losses."""
+        module = self.stack.replicas[learner].module
+        total = torch.zeros((), dtype=self.stack.state.dtype, device=self.stack.state.device)
+        for part in batch.parts(size):
+            outputs = self.task.forward(module, part.inputs)
+            loss = self.task.losses(outputs, part.targets, len(part)).sum()
+            lap("forward")
+            (loss / normaliser).backward()
+            lap("backward")
+            total = total + loss.detach()
+        return total
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
+    def outputs(self, inputs: Tree) -> Tree:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         modes = [replica.module.training for replica in self.stack.replicas]
         self.stack.train(False)
-        shared = images.dim() == 4
-        results = [r.module(images if shared else images[j]) for j, r in enumerate(self.stack.replicas)]
+        results = [self.task.forward(replica.module, inputs) for replica in self.stack.replicas]
         for replica, mode in zip(self.stack.replicas, modes, strict=True):
             replica.module.train(mode)
-        return torch.stack(results)
-
-    def one(self, learner: int, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
-        """The passes of one learner; the sum of its losses."""
-        loss = summed_loss(self.stack.replicas[learner].module(images), labels, self.label_smoothing)
-        (loss / normaliser_of(normaliser, learner)).backward()
-        return loss.detach()
+        return stack_trees(results)
 
 
 class ThreadsEngine(LoopEngine):
@@ -50,14 +60,16 @@ class ThreadsEngine(LoopEngine):
 
     name = "threads"
 
-    def __init__(self, stack: ReplicaStack, label_smoothing: float = 0.0) -> None:
+    def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Start the threads."""
-        super().__init__(stack, label_smoothing)
+        super().__init__(stack, task)
         self._pool = ThreadPoolExecutor(len(stack), thread_name_prefix="learner")
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: Normaliser) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        self.stack.train()
-        learners = range(len(self.stack))
-        started = [self._pool.submit(self.one, j, images[j], labels[j], normaliser) for j in learners]
-        return torch.stack([future.result() for future in started])
+        start_training(self.stack)
+        every = zip(batch.learners(), normalisers, strict=True)
+        started = [self._pool.submit(self.one, j, own, over, size) for j, (own, over) in enumerate(every)]
+        losses = torch.stack([future.result() for future in started])
+        lap("backward")
+        return losses

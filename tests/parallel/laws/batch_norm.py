@@ -192,7 +192,7 @@ def recomputed_statistics_are_those_of_the_consensus(comm: Communicator, name: s
             with parts.algorithm.consensus() as module:
                 model = copy.deepcopy(module)
             steps = range(max(0, step + 1 - batches), step + 1)
-            update_bn([parts.loader.batch(s)[0] for s in steps], model)
+            update_bn([parts.loader.batch(s).inputs for s in steps], model)
             expected = merged(comm, *own_statistics(model))
             saved = parts.replica.state.clone(), parts.replica.statistics.clone(), parts.replica.counts
             with consensus_model(parts, step) as module:
@@ -221,7 +221,7 @@ def recomputing_leaves_out_batches_that_some_rank_has_no_part_of(comm: Communica
         with parts.algorithm.consensus() as module:
             model = copy.deepcopy(module)
         steps = [s for s in range(last + 1) if parts.plan.num_global(s) >= comm.size][-2:]
-        update_bn([parts.loader.batch(s)[0] for s in steps], model)
+        update_bn([parts.loader.batch(s).inputs for s in steps], model)
         expected = merged(comm, *own_statistics(model))
         with consensus_model(parts, last) as module:
             assert_statistics(module, expected)

@@ -181,8 +181,7 @@ def learners_have_shares_and_streams_of_their_own(comm: Communicator, name: str,
     config = replace(make_config(algorithm=section_of(name), data=ENOUGH), learners_per_rank=learners)
     with built(config, comm, with_dropout) as parts:
         parts.algorithm.start()
-        images, _ = parts.loader.batch(0)
-        every = stack(comm, images).flatten(0, 1)
+        every = stack(comm, parts.loader.batch(0).inputs).flatten(0, 1)
         assert len(torch.unique(every.flatten(1), dim=0)) == 3 * learners * comm.size
         masks = [torch.rand(4, generator=generator) for generator in parts.learners.generators]
         assert len(torch.unique(stack(comm, torch.stack(masks)).flatten(0, 1), dim=0)) == learners * comm.size

@@ -36,14 +36,14 @@ def the_ranks_share_one_permutation(comm: Communicator, tail: str, rest: str) ->
         for epoch in range(2):
             order: list[int] = []
             for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-                images, labels = parts.loader.batch(step)
-                own = [number[key] for key in keys(images)]
-                assert_bits(labels, torch.from_numpy(dataset.train.labels[own]))
+                batch = parts.loader.batch(step)
+                own = [number[key] for key in keys(batch.inputs)]
+                assert_bits(batch.targets, torch.from_numpy(dataset.train.labels[own]))
                 batches = comm.allgather_object(own)
                 assert sum(map(len, batches)) == parts.plan.num_global(step)
-                sizes = [len(batch) for batch in batches]
+                sizes = [len(part) for part in batches]
                 assert max(sizes) - min(sizes) <= 1
-                order += [sample for batch in batches for sample in batch]
+                order += [sample for part in batches for sample in part]
             orders.append(order)
     for order in orders:
         if tail == "drop":
@@ -56,4 +56,4 @@ def the_ranks_share_one_permutation(comm: Communicator, tail: str, rest: str) ->
     # The same permutation as one rank alone sees.
     with built(make_config(local_batch_size=full, data=data), SingleCommunicator()) as alone:
         steps = range(alone.plan.steps_per_epoch)
-        assert [number[key] for step in steps for key in keys(alone.loader.batch(step)[0])] == orders[0]
+        assert [number[key] for step in steps for key in keys(alone.loader.batch(step).inputs)] == orders[0]

@@ -118,7 +118,7 @@ def an_uneven_tail_counts_every_sample_once(comm: Communicator, allreduce: str, 
             assert_close(vector(parts.replica.module), vector(reference.models[0]), what=f"step {step}")
             assert num_versions(comm, parts.replica.parameters, parts.replica.momentum) == 1
         assert parts.plan.num_global(4) == 1
-        assert len(parts.loader.batch(4)[1]) == (comm.rank == 0)
+        assert len(parts.loader.batch(4)) == (comm.rank == 0)
 
 
 @law(allreduce=ALLREDUCES)
@@ -132,7 +132,7 @@ def the_loss_is_that_of_all_samples(comm: Communicator, allreduce: str) -> None:
     with built(config, comm) as parts:
         parts.algorithm.start()
         parts.timer.begin(0)
-        total = forward_backward(parts, 0, *parts.loader.batch(0)).double().numpy().reshape(1)
+        total = forward_backward(parts, 0, parts.loader.batch(0)).double().numpy().reshape(1)
         parts.algorithm.step(0, 0.1, 3)
     comm.sum_(total)
     assert_close(torch.from_numpy(total), expected.detach().reshape(1))
@@ -208,8 +208,8 @@ def backward_passes_between_steps_do_not_disturb_the_launches(comm: Communicator
             one_step(parts, 0)
         else:
             parts.timer.begin(0)
-            images, labels = parts.loader.batch(0)
-            (F.cross_entropy(parts.replica.module(images), labels) / comm.size).backward()
+            batch = parts.loader.batch(0)
+            (F.cross_entropy(parts.replica.module(batch.inputs), batch.targets) / comm.size).backward()
             parts.algorithm.step(0, parts.plan.learning_rate(0), 4)
         ours = vector(parts.replica.module)
         reference = Simulation(config, comm.size, parts.plan.learning_rate)

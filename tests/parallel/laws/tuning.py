@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from hpcsgd import tuning
 from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import AlgorithmConfig, RunConfig, TunerConfig
+from hpcsgd.data.batches import Batch
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines import choose
+from hpcsgd.learners.engines.base import Lap, no_lap
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.tuner import chosen
 from hpcsgd.passes import forward_backward
@@ -92,7 +94,7 @@ def times_that_are_real_decide_on_all_ranks_alike(comm: Communicator) -> None:
         assert parts.engine.name == best.engine
         assert parts.plan.num_learners == best.learners * comm.size
         assert parts.plan.alpha == 0.1
-        assert parts.loader.sizes(0) == [2] * best.learners
+        assert parts.loader.batch(0).sizes == [2] * best.learners
         # Every learner begins where the central model does.
         parts.algorithm.start()
         every = stack(comm, parts.learners.parameters).flatten(0, 1)
@@ -148,10 +150,10 @@ def trials_of_another_run_can_be_replayed(comm: Communicator) -> None:
 class Hungry(LoopEngine):
     """Has memory for two learners."""
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: float | Tensor) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         if len(self.stack) > 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
-        return super().forward_backward(images, labels, normaliser)
+        return super().passes(batch, normalisers, size, lap)
 
 
 @law(sizes=(2, 3), engine=["loop", "auto"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from hpcsgd.config import (
     RunConfig,
 )
 from hpcsgd.passes import forward_backward
+from hpcsgd.tasks.given import Given
 from tests.single.comm.counting import Call, CountingCommunicator
 
 # 16-20-3 in float32: biases of 20 and 3, weights of 320 and 60 elements, each in a multiple of 16.
@@ -50,11 +50,7 @@ def make_parts(comm: CountingCommunicator, model: nn.Module | None = None, **alg
         comm=CommConfig(allreduce="mpi", overlap=False, bucket_bytes=1024, chunk_bytes=4 * CHUNK),
         log=LogConfig(enabled=False),
     )
-    if model is None:
-        parts = build(config, comm)
-    else:
-        with mock.patch("hpcsgd.build.build_model", lambda *_: model):
-            parts = build(config, comm)
+    parts = build(config, comm, Given(None if model is None else lambda: model))
     comm.take()
     return parts
 
@@ -65,10 +61,10 @@ def steps(parts: Parts, count: int) -> Iterator[tuple[Action, int, list[Call]]]:
     assert isinstance(comm, CountingCommunicator)
     for step in range(count):
         parts.timer.begin(step)
-        images, labels = parts.loader.batch(step)
-        forward_backward(parts, step, images, labels)
+        batch = parts.loader.batch(step)
+        forward_backward(parts, step, batch)
         assert comm.take() == []
-        done = parts.algorithm.step(step, 0.1, len(labels))
+        done = parts.algorithm.step(step, 0.1, len(batch))
         yield done.action, done.num_bytes, comm.take()
 
 

@@ -69,16 +69,19 @@ def test_batches_follow_the_recipe(channels: int, pixel: Any, flip: bool, paddin
     for step in (0, 2, 4):
         epoch, step_in_epoch = divmod(step, 3)
         samples = learner_batch(epoch_permutation(SEED, epoch, 50), step_in_epoch, 1, 2, 8, "drop")
-        images, labels = loader.batch(step)
+        batch = loader.batch(step)
+        images, labels = batch.inputs, batch.targets
+        assert batch.sizes == [8]
         np.testing.assert_allclose(images.numpy(), reference(dataset, samples, epoch, flip, padding), rtol=1e-14)
         np.testing.assert_array_equal(labels.numpy(), dataset.train.labels[samples])
         assert images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def test_types_of_a_batch() -> None:
-    images, labels = make_loader(make_dataset(), dtype=torch.float32).batch(0)
+    batch = make_loader(make_dataset(), dtype=torch.float32).batch(0)
+    images, labels = batch.inputs, batch.targets
     assert (images.dtype, labels.dtype, images.shape, labels.shape) == (torch.float32, torch.int64, (8, 3, 6, 7), (8,))
-    exact, _ = make_loader(make_dataset(), dtype=torch.float64).batch(0)
+    exact = make_loader(make_dataset(), dtype=torch.float64).batch(0).inputs
     torch.testing.assert_close(images.double(), exact, rtol=1e-5, atol=1e-6)
 
 
@@ -87,10 +90,10 @@ def test_steps_may_be_asked_for_in_any_order() -> None:
     one, other = (make_loader(dataset, flip=True, crop_padding=2) for _ in range(2))
     forward = {step: one.batch(step) for step in range(20)}
     for step in (19, 3, 3, 12, 0):
-        images, labels = other.batch(step)
-        assert torch.equal(images, forward[step][0])
-        assert torch.equal(labels, forward[step][1])
-    assert not torch.equal(forward[0][0], forward[6][0])  # another epoch, another order
+        again = other.batch(step)
+        assert torch.equal(again.inputs, forward[step].inputs)
+        assert torch.equal(again.targets, forward[step].targets)
+    assert not torch.equal(forward[0].inputs, forward[6].inputs)  # another epoch, another order
 
 
 @pytest.mark.parametrize("tail", ["drop", "wrap", "keep"])
@@ -103,10 +106,10 @@ def test_the_global_batch_does_not_depend_on_the_number_of_learners(tail: str) -
             make_loader(dataset, rank, num_learners, 12 // num_learners, **options) for rank in range(num_learners)
         ]
         for step in range(2 * alone.steps_per_epoch):
-            images, labels = alone.batch(step)
+            whole = alone.batch(step)
             parts = [rank.batch(step) for rank in ranks]
-            assert torch.equal(torch.cat([part[0] for part in parts]), images)
-            assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+            assert torch.equal(torch.cat([part.inputs for part in parts]), whole.inputs)
+            assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
 
 
 @pytest.mark.parametrize("augment", [{}, {"flip": True, "crop_padding": 1}])
@@ -115,15 +118,15 @@ def test_a_kept_tail_may_leave_a_learner_without_samples(augment: dict[str, Any]
     dataset = make_dataset(num_samples=10)
     ranks = [make_loader(dataset, rank, 4, 2, tail="keep", channels_last=channels_last, **augment) for rank in range(4)]
     assert ranks[0].steps_per_epoch == 2
-    assert [len(rank.batch(1)[1]) for rank in ranks] == [1, 1, 0, 0]
-    assert ranks[3].batch(1)[0].shape == (0, 3, 6, 7)
+    assert [len(rank.batch(1)) for rank in ranks] == [1, 1, 0, 0]
+    assert ranks[3].batch(1).inputs.shape == (0, 3, 6, 7)
 
 
 def test_a_batch_is_not_a_view_of_the_data() -> None:
     dataset = make_dataset(pixel=np.float32)
     before = dataset.train.images.copy()
     for loader in (make_loader(dataset, dtype=torch.float32), make_loader(dataset, dtype=torch.float32, flip=True)):
-        loader.batch(0)[0].zero_()
+        loader.batch(0).inputs.zero_()
     split = DeviceSplit(dataset, dataset.train, device=CPU, dtype=torch.float32, channels_last=False)
     next(iter(split.batches(0, 8, 8)))[0].zero_()
     np.testing.assert_array_equal(dataset.train.images, before)
@@ -153,8 +156,8 @@ def test_evaluation_batches_keep_the_stored_order(channels_last: bool) -> None:
 def test_read_only_arrays_are_copied() -> None:
     dataset = make_dataset()
     dataset.train.images.setflags(write=False)
-    expected, _ = make_loader(make_dataset()).batch(0)
-    assert torch.equal(make_loader(dataset).batch(0)[0], expected)
+    expected = make_loader(make_dataset()).batch(0).inputs
+    assert torch.equal(make_loader(dataset).batch(0).inputs, expected)
 
 
 @pytest.mark.gpu
@@ -178,4 +181,4 @@ def test_a_gpu_gives_the_same_batches() -> None:
             for kind in ("cpu", "cuda")
         )
         for step in (0, 5, 7):
-            torch.testing.assert_close(gpu.batch(step)[0].cpu(), cpu.batch(step)[0], rtol=1e-14, atol=0)
+            torch.testing.assert_close(gpu.batch(step).inputs.cpu(), cpu.batch(step).inputs, rtol=1e-14, atol=0)

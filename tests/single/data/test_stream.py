@@ -61,11 +61,11 @@ def test_a_batch_is_a_function_of_its_step(packed: Path, augmented: bool) -> Non
     loader, other = loader_of(packed, **changes), loader_of(packed, **changes)
     forward = [loader.batch(step) for step in range(9)]
     for step in (8, 2, 3, 0, 7):
-        images, labels = other.batch(step)
-        assert torch.equal(images, forward[step][0])
-        assert torch.equal(labels, forward[step][1])
-    assert forward[0][0].shape == (4, 3, *([12, 12] if augmented else [16, 16]))
-    assert not torch.equal(forward[0][0], forward[6][0]), "another epoch"
+        again = other.batch(step)
+        assert torch.equal(again.inputs, forward[step].inputs)
+        assert torch.equal(again.targets, forward[step].targets)
+    assert forward[0].inputs.shape == (4, 3, *([12, 12] if augmented else [16, 16]))
+    assert not torch.equal(forward[0].inputs, forward[6].inputs), "another epoch"
     loader.close()
     other.close()
 
@@ -73,12 +73,12 @@ def test_a_batch_is_a_function_of_its_step(packed: Path, augmented: bool) -> Non
 def test_without_augmentation_a_batch_is_the_stored_images(packed: Path) -> None:
     loader = loader_of(packed)
     data = load_dataset(DataConfig(name="pack", dir=str(packed)))
-    images, labels = loader.batch(1)
+    batch = loader.batch(1)
     (samples,) = loader._samples(1)
     stored = torch.from_numpy(np.array(data.train.images[samples])).double()
     mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
-    torch.testing.assert_close(images, (stored - mean) / std, rtol=1e-9, atol=1e-9)
-    assert labels.tolist() == data.train.labels[samples].tolist()
+    torch.testing.assert_close(batch.inputs, (stored - mean) / std, rtol=1e-9, atol=1e-9)
+    assert batch.targets.tolist() == data.train.labels[samples].tolist()
     loader.close()
 
 
@@ -145,6 +145,6 @@ def test_a_run_on_a_pack_learns(packed: Path, tmp_path: Path) -> None:
             stage_dir=str(tmp_path / "node"),
         ),
     )
-    assert run(config).metrics["test"].accuracy == 1.0
+    assert run(config).metrics["test"].values["accuracy"] == 1.0
     (staged,) = (tmp_path / "node").iterdir()
     assert staged.read_bytes() == packed.read_bytes()

@@ -11,7 +11,7 @@ from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.stack_sgd import StackSGD
 from hpcsgd.optim.sgd import FlatSGD
-from tests.single.learners.engines.engine_nets import CPU, batch, make, of_package, with_dropout
+from tests.single.learners.engines.engine_nets import CPU, batch, classify, make, of_package, take, with_dropout
 
 RESNET = of_package("resnet8", (1, 8, 8))
 SHAPE = (1, 8, 8)
@@ -40,14 +40,14 @@ def test_one_learner_trains_to_the_bits_of_a_replica() -> None:
     stack = make(RESNET, 1, torch.float32)
     replica = Replica(RESNET(0), CPU, torch.float32, channels_last=False)
     config = OptimizerConfig(nesterov=True, weight_decay=0.01)
-    engine, ours = LoopEngine(stack), StackSGD(config, stack)
+    engine, ours = LoopEngine(stack, classify()), StackSGD(config, stack)
     flat = FlatSGD(config, replica.parameters, replica.gradients, replica.momentum, replica.decay_from)
     for step in range(4):
-        images, labels = batch(step, 1, 4, SHAPE, torch.float32)
-        losses = engine.forward_backward(images, labels, 4.0)
+        given = batch(step, 1, 4, SHAPE, torch.float32)
+        losses = take(engine, given)
         ours.step(0.1)
         stack.zero_gradients()
-        loss = torch.nn.functional.cross_entropy(replica.module(images[0]), labels[0], reduction="sum")
+        loss = torch.nn.functional.cross_entropy(replica.module(given.inputs), given.targets, reduction="none").sum()
         (loss / 4.0).backward()
         flat.step(0.1)
         replica.zero_gradients()
@@ -83,23 +83,23 @@ def test_wrong_rows_are_refused(rows: list[int]) -> None:
 
 def test_masks_come_from_the_learners_own_stream() -> None:
     """A learner of a stack drops what it would drop alone."""
-    images, labels = batch(0, 3, 4, SHAPE)
+    given = batch(0, 3, 4, SHAPE)
     together = make(with_dropout, 3)
-    LoopEngine(together).forward_backward(images, labels, 4.0)
+    take(LoopEngine(together, classify()), given)
     replica = Replica(with_dropout(2), CPU, torch.float64, channels_last=False)
     alone = ReplicaStack([replica], seeds=[2])
-    LoopEngine(alone).forward_backward(images[2:], labels[2:], 4.0)
+    take(LoopEngine(alone, classify()), list(given.learners())[2])
     assert torch.equal(alone.gradients[0], together.gradients[2])
     assert not torch.equal(together.random_states()[0], make(with_dropout, 3).random_states()[0])
 
 
 def test_random_states_round_trip() -> None:
-    images, labels = batch(0, 2, 4, SHAPE)
+    given = batch(0, 2, 4, SHAPE)
     stack = make(with_dropout, 2)
-    engine = LoopEngine(stack)
+    engine = LoopEngine(stack, classify())
     saved = stack.random_states()
-    first = engine.forward_backward(images, labels, 4.0)
-    other = engine.forward_backward(images, labels, 4.0)
+    first = take(engine, given)
+    other = take(engine, given)
     stack.load_random_states(saved)
-    assert torch.equal(engine.forward_backward(images, labels, 4.0), first)
+    assert torch.equal(take(engine, given), first)
     assert not torch.equal(first, other)

@@ -75,5 +75,5 @@ def test_a_repeating_text_is_learned(tmp_path: Path, name: ModelName, rate: floa
     )
     metrics = run(config).metrics["test"]
     assert metrics.num_samples == 8
-    assert metrics.accuracy > 0.85
+    assert metrics.values["accuracy"] > 0.85
     assert metrics.loss < 0.6

@@ -50,14 +50,14 @@ def test_batches_are_those_of_ordinary_runs(tail: str, augmented: dict[str, int]
         images, labels = batches.batch(step)
         for row, loader in enumerate(loaders):
             expected = loader.batch(step)
-            assert torch.equal(images[row], expected[0]) and torch.equal(labels[row], expected[1])
+            assert torch.equal(images[row], expected.inputs) and torch.equal(labels[row], expected.targets)
 
 
 def test_ranks_of_a_team_share_the_batches_of_an_ordinary_run() -> None:
     for rank in range(2):
         batches, loader = group(CONFIG, 8, rank, 2), alone(CONFIG, SEEDS[1], 8, rank, 2)
         for step in range(5):
-            assert torch.equal(batches.batch(step)[0][1], loader.batch(step)[0])
+            assert torch.equal(batches.batch(step)[0][1], loader.batch(step).inputs)
 
 
 def test_trials_that_leave_do_not_change_the_others() -> None:

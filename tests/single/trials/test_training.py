@@ -16,10 +16,10 @@ from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.evaluate import evaluate
 from hpcsgd.learners.replica import Replica
-from hpcsgd.models import build_model
 from hpcsgd.optim.schedule import LearningRate
 from hpcsgd.optim.sgd import FlatSGD
 from hpcsgd.study.space import draw_points
+from hpcsgd.tasks.build import make_task
 from hpcsgd.trials.batches import trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
 from hpcsgd.trials.measure import COLUMNS
@@ -49,7 +49,8 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
     data = load_dataset(config.data)
     loader = DeviceLoader(data, config.data, seed=seed, learner=0, num_learners=1, local_batch_size=4,
                           device=shop.device, dtype=shop.dtype, channels_last=False)  # fmt: skip
-    replica = Replica(build_model(config.model, data.shape, 3, seed), shop.device, shop.dtype, channels_last=False)
+    task = make_task(config.model, data)
+    replica = Replica(task.new_module(seed), shop.device, shop.dtype, channels_last=False)
     sgd = FlatSGD(OptimizerConfig(momentum=point["momentum"], nesterov=True), replica.parameters, replica.gradients,
                   replica.momentum, replica.decay_from)  # fmt: skip
     decay = LearningRateConfig(base=point["learning_rate"], scaling_rule="none", decay="linear",
@@ -60,12 +61,14 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
     val = DeviceSplit(data, data.val, device=shop.device, dtype=shop.dtype, channels_last=False)
     losses = []
     for step in range(40):
-        images, labels = loader.batch(step)
+        batch = loader.batch(step)
         replica.zero_gradients()
-        F.cross_entropy(replica.module(images), labels, label_smoothing=point["label_smoothing"]).backward()
+        F.cross_entropy(
+            replica.module(batch.inputs), batch.targets, label_smoothing=point["label_smoothing"]
+        ).backward()
         sgd.step(rate(step))
         if (step + 1) % 5 == 0:
-            losses.append(evaluate(replica.module, val, shop.comm, 500).loss)
+            losses.append(evaluate(task, replica.module, val, shop.comm, 500).values["loss"])
     return losses
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 from hpcsgd.config import ModelConfig
+from hpcsgd.data.batches import Batch
+from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.models import build_model
 from hpcsgd.models.densenet import DenseNet
 from hpcsgd.models.vgg import Vgg11
 from hpcsgd.models.wide_resnet import WideResNet
+from hpcsgd.tasks.losses import cross_entropy
+from hpcsgd.tasks.task import Task
 
 CPU = torch.device("cpu")
 Build = Callable[[int], nn.Module]
@@ -79,10 +83,29 @@ def make(build: Build, m: int, dtype: torch.dtype = torch.float64, channels_last
     return ReplicaStack(replicas)
 
 
+def classify(smoothing: float = 0.0) -> Task:
+    """To tell classes apart; nothing of it makes networks."""
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels, smoothing)
+
+    return Task(seeded(nn.Identity), loss, {})
+
+
 def batch(
     step: int, m: int, n: int = 2, shape: tuple[int, int, int] = (1, 12, 12), dtype: torch.dtype = torch.float64
-) -> tuple[Tensor, Tensor]:
-    """Images [m, n, C, H, W] and labels [m, n]."""
+) -> Batch:
+    """Images and labels of m learners, n for each."""
     stream = torch.Generator().manual_seed(step)
     images = torch.randn(m, n, *shape, generator=stream, dtype=torch.float64).to(dtype)
-    return images, torch.randint(5, (m, n), generator=stream)
+    labels = torch.randint(5, (m, n), generator=stream)
+    return Batch(images.flatten(0, 1), labels.flatten(), [n] * m)
+
+
+def take(engine: Engine, given: Batch, normalisers: Sequence[float] | float | None = None) -> Tensor:
+    """The passes of a batch, at once, over its learners' sizes or over ``normalisers``; the losses [m]."""
+    if normalisers is None:
+        normalisers = [float(size) for size in given.sizes]
+    elif isinstance(normalisers, float):
+        normalisers = [normalisers] * len(given.sizes)
+    return engine.passes(given, normalisers, max(given.sizes))

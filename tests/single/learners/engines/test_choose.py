@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
+from hpcsgd.data.batches import Batch
 from hpcsgd.learners.engines import choose
-from hpcsgd.learners.engines.base import NotPossibleError
+from hpcsgd.learners.engines.base import Lap, NotPossibleError, no_lap
 from hpcsgd.learners.engines.choose import MARGIN, Table, choose_engine, fastest
 from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
 from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from tests.single.learners.engines.engine_nets import batch, make, of_package, with_dropout
+from tests.single.learners.engines.engine_nets import batch, classify, make, of_package, take, with_dropout
 
 SHAPE = (1, 8, 8)
 
@@ -21,22 +24,22 @@ SHAPE = (1, 8, 8)
 class Hungry(LoopEngine):
     """Runs out of memory."""
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: float | Tensor) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         raise RuntimeError("CUDA out of memory. Tried to allocate")
 
 
 class Broken(LoopEngine):
     """Fails for another reason."""
 
-    def forward_backward(self, images: Tensor, labels: Tensor, normaliser: float | Tensor) -> Tensor:
+    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
         raise RuntimeError("shapes cannot be multiplied")
 
 
 def test_threads_give_the_bits_of_the_loop() -> None:
     stacks = [make(with_dropout, 3) for _ in range(2)]
-    for engine in (LoopEngine(stacks[0]), ThreadsEngine(stacks[1])):
+    for engine in (LoopEngine(stacks[0], classify()), ThreadsEngine(stacks[1], classify())):
         for step in range(3):
-            engine.forward_backward(*batch(step, 3, 4, SHAPE), 4.0)
+            take(engine, batch(step, 3, 4, SHAPE))
     assert torch.equal(stacks[0].gradients, stacks[1].gradients)
     assert torch.equal(stacks[0].statistics, stacks[1].statistics)
 
@@ -46,7 +49,7 @@ def test_a_choice_leaves_the_stack_as_it_was_and_gives_all_figures() -> None:
     buffers = ("state", "gradients", "statistics", "counts")
     before = [getattr(stack, name).clone() for name in buffers]
     streams = stack.random_states()
-    choice = choose_engine(stack, *batch(0, 3, 4, SHAPE), rounds=2)
+    choice = choose_engine(stack, classify(), batch(0, 3, 4, SHAPE), 4, rounds=2)
     assert all(torch.equal(getattr(stack, name), old) for name, old in zip(buffers, before, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(stack.random_states(), streams, strict=True))
     assert list(choice.tables[0]) == ["loop", "fused", "threads"]
@@ -56,12 +59,14 @@ def test_a_choice_leaves_the_stack_as_it_was_and_gives_all_figures() -> None:
 
 def test_an_engine_without_memory_is_not_possible() -> None:
     stack = make(with_dropout, 2)
-    choice = choose_engine(stack, *batch(0, 2, 4, SHAPE), factories={"loop": LoopEngine, "hungry": Hungry})
+    choice = choose_engine(
+        stack, classify(), batch(0, 2, 4, SHAPE), 4, factories={"loop": LoopEngine, "hungry": Hungry}
+    )
     assert choice.name == "loop" and choice.tables[0]["hungry"] == "out of memory"
     with pytest.raises(NotPossibleError, match="hungry: out of memory"):
-        choose_engine(stack, *batch(0, 2, 4, SHAPE), factories={"hungry": Hungry})
+        choose_engine(stack, classify(), batch(0, 2, 4, SHAPE), 4, factories={"hungry": Hungry})
     with pytest.raises(RuntimeError, match="multiplied"):
-        choose_engine(stack, *batch(0, 2, 4, SHAPE), factories={"loop": LoopEngine, "broken": Broken})
+        choose_engine(stack, classify(), batch(0, 2, 4, SHAPE), 4, factories={"loop": LoopEngine, "broken": Broken})
 
 
 def test_ranks_meet_before_every_timing_even_of_what_is_not_possible_on_one() -> None:
@@ -72,14 +77,14 @@ def test_ranks_meet_before_every_timing_even_of_what_is_not_possible_on_one() ->
         meetings += 1
 
     factories = {"loop": LoopEngine, "hungry": Hungry}
-    choose_engine(make(with_dropout, 2), *batch(0, 2, 4, SHAPE), rounds=3, factories=factories, meet=meet)
+    choose_engine(make(with_dropout, 2), classify(), batch(0, 2, 4, SHAPE), 4, rounds=3, factories=factories, meet=meet)
     assert meetings == (1 + 3) * 2
 
 
 def test_what_does_not_convert_is_not_possible() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(64), torch.nn.Linear(64, 5))
     stack = ReplicaStack([Replica(module, torch.device("cpu"), torch.float64, channels_last=False)])
-    choice = choose_engine(stack, *batch(0, 1, 4, SHAPE), rounds=1)
+    choice = choose_engine(stack, classify(), batch(0, 1, 4, SHAPE), 4, rounds=1)
     assert "LayerNorm at 1" in str(choice.tables[0]["fused"]) and choice.name != "fused"
 
 
@@ -99,7 +104,7 @@ def test_the_loop_is_left_for_a_clear_gain_only() -> None:
 def test_engines_of_a_gpu_say_so() -> None:
     for kind in (StreamsEngine, GraphEngine):
         with pytest.raises(NotPossibleError, match="needs a GPU"):
-            kind(make(with_dropout, 1))
+            kind(make(with_dropout, 1), classify())
     assert list(choose.possible_engines(torch.device("cuda"))) == ["loop", "fused", "streams", "graph"]
 
 
@@ -112,10 +117,10 @@ def test_engines_of_a_gpu_equal_the_loop(name: str) -> None:
     for kind in ("loop", name):
         replicas = [Replica(build(seed), device, torch.float64, channels_last=False) for seed in range(3)]
         stack = ReplicaStack(replicas)
-        engine = choose.ON_GPU[kind](stack, 0.0)
+        engine = choose.ON_GPU[kind](stack, classify())
         for step in range(3):
-            images, labels = batch(step, 3, 4, SHAPE)
-            engine.forward_backward(images.to(device), labels.to(device), 4.0)
+            given = batch(step, 3, 4, SHAPE)
+            take(engine, Batch(given.inputs.to(device), given.targets.to(device), given.sizes))
         stacks.append(stack)
     torch.testing.assert_close(stacks[1].gradients, stacks[0].gradients, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(stacks[1].statistics, stacks[0].statistics, rtol=1e-10, atol=1e-10)

@@ -20,9 +20,11 @@ from hpcsgd.models import build_model
 from tests.single.learners.engines.engine_nets import (
     CPU,
     batch,
+    classify,
     densenet_small,
     make,
     of_package,
+    take,
     vgg11_narrow,
     wide_resnet_small,
     with_dropout,
@@ -59,7 +61,7 @@ def train(engine: Engine, stack: ReplicaStack, steps: int, shape: Shape, n: int 
     sgd = StackSGD(config, stack, momentum=[0.9 - 0.1 * j for j in range(m)], weight_decay=[1e-3 * j for j in range(m)])
     losses = []
     for step in range(steps):
-        losses.append(engine.forward_backward(*batch(step, m, n, shape, stack.state.dtype), float(n)))
+        losses.append(take(engine, batch(step, m, n, shape, stack.state.dtype)))
         sgd.step([rate / (j + 1) for j in range(m)])
         stack.zero_gradients()
     return torch.stack(losses)
@@ -72,16 +74,19 @@ def test_fused_training_equals_the_loop(name: str, channels_last: bool) -> None:
     loop, fused = (make(build, 3, channels_last=channels_last) for _ in range(2))
     steps = 2 if channels_last else steps
     rate = RATES.get(name, 0.01)
-    expected = train(LoopEngine(loop), loop, steps, shape, rate=rate)
-    ours = train(FusedEngine(fused), fused, steps, shape, rate=rate)
+    expected = train(LoopEngine(loop, classify()), loop, steps, shape, rate=rate)
+    ours = train(FusedEngine(fused, classify()), fused, steps, shape, rate=rate)
     scale = loop.parameters.abs().max()
     assert (fused.parameters - loop.parameters).abs().max() <= 1e-12 * scale
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
     assert torch.equal(fused.counts, loop.counts)
-    images = batch(99, 1, 4, shape)[0][0]
+    images = batch(99, 1, 4, shape).inputs
     torch.testing.assert_close(
-        FusedEngine(fused).logits(images), LoopEngine(loop).logits(images), rtol=1e-11, atol=1e-11
+        FusedEngine(fused, classify()).outputs(images),
+        LoopEngine(loop, classify()).outputs(images),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
@@ -89,8 +94,8 @@ def test_fused_training_equals_the_loop(name: str, channels_last: bool) -> None:
 def test_fused_equals_the_loop_at_other_batches(n: int) -> None:
     build, shape, _ = SMALL["resnet8"]
     loop, fused = (make(build, 3) for _ in range(2))
-    train(LoopEngine(loop), loop, 10, shape, n)
-    train(FusedEngine(fused), fused, 10, shape, n)
+    train(LoopEngine(loop, classify()), loop, 10, shape, n)
+    train(FusedEngine(fused, classify()), fused, 10, shape, n)
     assert (fused.parameters - loop.parameters).abs().max() <= 1e-12 * loop.parameters.abs().max()
     torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
 
@@ -98,9 +103,9 @@ def test_fused_equals_the_loop_at_other_batches(n: int) -> None:
 def test_batches_of_one_image_and_of_several_take_turns() -> None:
     build, shape, _ = SMALL["resnet8"]
     loop, fused = (make(build, 3) for _ in range(2))
-    for engine in (LoopEngine(loop), FusedEngine(fused)):
+    for engine in (LoopEngine(loop, classify()), FusedEngine(fused, classify())):
         for step, n in enumerate((3, 1, 1, 2)):
-            engine.forward_backward(*batch(step, 3, n, shape), float(n))
+            take(engine, batch(step, 3, n, shape))
     torch.testing.assert_close(fused.gradients, loop.gradients, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fused.statistics, loop.statistics, rtol=1e-12, atol=1e-12)
     assert torch.equal(fused.counts, loop.counts)
@@ -109,8 +114,8 @@ def test_batches_of_one_image_and_of_several_take_turns() -> None:
 def test_float32_to_1e_5() -> None:
     build = of_package("fully_connected", widths=(16, 8))
     loop, fused = (make(build, 4, torch.float32) for _ in range(2))
-    train(LoopEngine(loop), loop, 50, (1, 12, 12))
-    train(FusedEngine(fused), fused, 50, (1, 12, 12))
+    train(LoopEngine(loop, classify()), loop, 50, (1, 12, 12))
+    train(FusedEngine(fused, classify()), fused, 50, (1, 12, 12))
     for ours, expected in zip(fused.parameters, loop.parameters, strict=True):
         assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
@@ -122,10 +127,10 @@ def test_a_learner_does_not_feel_the_data_of_another(name: str, n: int) -> None:
     results = []
     for changed in (False, True):
         stack = make(build, 4)
-        images, labels = batch(0, 4, n, shape)
+        given = batch(0, 4, n, shape)
         if changed:
-            images[2] = 7 - images[2]
-        FusedEngine(stack).forward_backward(images, labels, float(n))
+            given.inputs[2 * n : 3 * n] = 7 - given.inputs[2 * n : 3 * n]
+        take(FusedEngine(stack, classify()), given)
         results.append(torch.cat((stack.gradients, stack.statistics), dim=1))
     same = [torch.equal(a, b) for a, b in zip(*results, strict=True)]
     assert same == [True, True, False, True]
@@ -134,13 +139,12 @@ def test_a_learner_does_not_feel_the_data_of_another(name: str, n: int) -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_gradients_are_added_and_normalised_for_each_learner(smoothing: float) -> None:
     build, shape, _ = SMALL["lenet"]
-    normalisers = torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64)
     stacks = []
     for kind in (LoopEngine, FusedEngine):
         stack = make(build, 3)
-        engine = kind(stack, smoothing)
+        engine = kind(stack, classify(smoothing))
         for step in range(2):
-            engine.forward_backward(*batch(step, 3, 2, shape), normalisers)
+            take(engine, batch(step, 3, 2, shape), [2.0, 3.0, 5.0])
         stacks.append(stack)
     torch.testing.assert_close(stacks[1].gradients, stacks[0].gradients, rtol=1e-12, atol=1e-12)
 
@@ -150,7 +154,7 @@ def test_learners_can_be_dropped_between_steps() -> None:
     stacks = []
     for kind in (LoopEngine, FusedEngine):
         stack = make(build, 4)
-        engine = kind(stack)
+        engine = kind(stack, classify())
         train(engine, stack, 2, shape)
         stack.keep([3, 1])
         train(engine, stack, 2, shape)
@@ -162,7 +166,7 @@ def test_learners_can_be_dropped_between_steps() -> None:
 def test_language_models_are_refused(name: str) -> None:
     model = build_model(ModelConfig(name=name, embedding=8, hidden=8), (6,), 5, 0)  # type: ignore[arg-type]
     with pytest.raises(NotPossibleError, match="the fused engine has no form of .*: choose the engine loop"):
-        FusedEngine(ReplicaStack([Replica(model, CPU, torch.float64, channels_last=False)]))
+        FusedEngine(ReplicaStack([Replica(model, CPU, torch.float64, channels_last=False)]), classify())
 
 
 def test_no_model_is_left_out() -> None:
@@ -190,7 +194,7 @@ def test_what_has_no_fused_form_is_refused_with_path_and_type(part: nn.Module) -
     place = "inner.1.1" if isinstance(part, nn.Sequential) else "inner.1"
     kind = "Tanh" if isinstance(part, nn.Sequential) else type(part).__name__
     with pytest.raises(NotPossibleError, match=f"{kind} at {place}"):
-        FusedEngine(stack)
+        FusedEngine(stack, classify())
 
 
 def test_a_forward_pass_that_depends_on_values_is_refused() -> None:
@@ -209,4 +213,4 @@ def test_a_forward_pass_that_depends_on_values_is_refused() -> None:
 
     stack = ReplicaStack([Replica(Outer(), CPU, torch.float32, channels_last=False)])
     with pytest.raises(NotPossibleError, match="Outer"):
-        FusedEngine(stack)
+        FusedEngine(stack, classify())

@@ -1,0 +1,27 @@
+"""What a caller brings with it, in the place of what a recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from hpcsgd.tasks.losses import Figure
+from hpcsgd.tasks.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Given:
+    """Parts of a task; what is None is the recipe's.
+
+    Attributes:
+        model: makes the network with its initial parameters; it is called for each learner, after torch's generator was
+            seeded.
+        loss: one number a sample, from outputs and targets.
+        metrics: by name: a figure of each sample, of which the mean is taken, or a metric.
+    """
+
+    model: Callable[[], nn.Module] | None = None
+    loss: Figure | None = None
+    metrics: Mapping[str, Figure | Metric] | None = None

@@ -1,0 +1,49 @@
+"""What is learned, as the training sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from hpcsgd.data.trees import Tree
+from hpcsgd.tasks.losses import Figure
+from hpcsgd.tasks.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and what it is to learn.
+
+    Attributes:
+        new_module: from a seed to the network with its initial parameters, on the CPU.
+        loss: what training makes small: one number a sample.
+        metrics: what an evaluation measures, by name; ``loss`` is the first of them.
+    """
+
+    new_module: Callable[[int], nn.Module]
+    loss: Figure
+    metrics: Mapping[str, Metric]
+
+    def forward(self, module: nn.Module, inputs: Tree) -> Tree:
+        """The outputs of ``module``: the one place that calls a network.
+
+        Args:
+            module: the network, or a copy of it.
+            inputs: a tensor; or a dict of the arguments by their names; or a tuple or list of them.
+        """
+        if isinstance(inputs, Tensor):
+            return module(inputs)
+        return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+
+    def losses(self, outputs: Tree, targets: Tree, num_samples: int) -> Tensor:
+        """The loss of each of ``num_samples`` samples, [n].
+
+        Raises:
+            ValueError: the loss gives something else.
+        """
+        losses = self.loss(outputs, targets)
+        if losses.shape != (num_samples,):
+            raise ValueError(f"the loss gives {list(losses.shape)} for {num_samples} samples: it must give one of each")
+        return losses
