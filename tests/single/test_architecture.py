@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors", "streams"},
-    {"files", "find", "paths", "plain_yaml"},
+    {"files", "find", "imports", "paths", "plain_yaml"},
     {"config"},
     {"recipe"},
     {"leftovers"},
