@@ -19,8 +19,10 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.same import check_same
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import DataConfig, RunConfig
+from hpcsgd.config.own import import_paths
 from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.dataset import Dataset
@@ -30,6 +32,7 @@ from hpcsgd.data.stage import stage, staged_path
 from hpcsgd.data.stream import StreamLoader, StreamSplit
 from hpcsgd.data.together import load_together
 from hpcsgd.errors import JointError, RanksLostError
+from hpcsgd.imports import look_in, sources
 from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
@@ -39,6 +42,7 @@ from hpcsgd.learners.tuner import Trial
 from hpcsgd.models import check_passes
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import Given
 from hpcsgd.tasks.task import Task
@@ -79,6 +83,8 @@ class Parts:
     labels: Labels
     data: Identity
     task: Task
+    imported: dict[str, dict[str, str]]
+    """Where what the recipe imports comes from; see :func:`hpcsgd.imports.sources`."""
     input_shape: tuple[int, ...]
     """Of one sample."""
     engine_tables: list[Table] | None = None
@@ -120,18 +126,24 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
     """
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     place = places[comm.rank]
+    imported = _import_own(config, comm)
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
     data = _staged(config.data, comm, place)
     dataset = load_together(data, comm, place.node)
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
-    task = make_task(config.model, dataset, config.label_smoothing, given)
+    task = agree(
+        comm,
+        lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
+    )
     new_module = partial(task.new_module, config.seed)
     agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     loader, splits = agree(comm, lambda: _load(config, comm, plan, dataset, device))
+    if imported or given is not None:
+        agree(comm, lambda: try_task(config, task, loader, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
     gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer)
@@ -154,8 +166,28 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
         labels,
         dataset.identity,
         task,
+        imported,
         dataset.shape,
     )
+
+
+def _import_own(config: RunConfig, comm: Communicator) -> dict[str, dict[str, str]]:
+    """Import what the recipe names by import paths, the same on all ranks. Collective."""
+    if config.import_from is not None:
+        look_in(config.import_from)
+    found = agree(comm, lambda: sources(import_paths(config)))
+    check_same(comm, "what they import", {key: {**source, "file": ""} for key, source in found.items()})
+    return found
+
+
+def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:
+    """Take some samples of this rank through ``task``, on a network that is thrown away.
+
+    Raises:
+        UsageError: a part of the task is wrong.
+    """
+    module = task.new_module(config.seed).to(device=device, dtype=getattr(torch, config.dtype))
+    return attempt(task, module, loader.batch(0))
 
 
 def for_timing(config: RunConfig) -> RunConfig:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   mpirun -n 4 hpcsgd train jobs/demo_local_sgd.yaml --algorithm.sync_period 8 --run_dir runs/x
   hpcsgd train jobs/demo_sync_sgd.yaml --print_config
+  hpcsgd check jobs/demo_sync_sgd.yaml
   hpcsgd data fetch fashion_mnist
   hpcsgd info runs/x
   mpirun -n 2 hpcsgd study run jobs/studies/fashion_mnist_small.yaml
@@ -57,6 +58,8 @@ def call(argv: Sequence[str]) -> int:
     try:
         if words[:1] == ["train"]:
             return train(words[1:])
+        if words[:1] == ["check"]:
+            return check(words[1:])
         if words[:1] == ["study"]:
             from hpcsgd.trials.command import study
 
@@ -83,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hpcsgd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train as a recipe says", add_help=False)
+    commands.add_parser("check", help="import, build and try what a recipe names, without MPI or a GPU", add_help=False)
     data = commands.add_parser("data", help="bring data sets")
     actions = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     fetcher = actions.add_parser("fetch", help="bring a data set and check it")
@@ -114,8 +118,7 @@ def train(words: list[str]) -> int:
     if "-h" in words or "--help" in words:
         print_help()
         return 0
-    recipe = words[0] if words and not words[0].startswith("-") else None
-    overrides = [word for word in words[recipe is not None :] if word != "--print_config"]
+    recipe, overrides = _recipe_of([word for word in words if word != "--print_config"])
     config, mistake = RunConfig(local_batch_size=1), None
     try:
         config = load_config(recipe, overrides)
@@ -128,6 +131,26 @@ def train(words: list[str]) -> int:
         return 0
     name = Path(recipe).stem if recipe is not None else None
     return _train_together(config, mistake, ["hpcsgd", "train", *words], name)
+
+
+def _recipe_of(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe of a command line, which comes first, and the other words."""
+    recipe = words[0] if words and not words[0].startswith("-") else None
+    return recipe, words[recipe is not None :]
+
+
+def check(words: list[str]) -> int:
+    """``hpcsgd check RECIPE [--key value ...]``."""
+    from hpcsgd.recipe import load_config
+
+    if not words or "-h" in words or "--help" in words:
+        print("usage: hpcsgd check RECIPE [--KEY VALUE ...]\n\nImport, build and try what a recipe names.")
+        return 0 if words else 2
+    config = load_config(*_recipe_of(words))
+    from hpcsgd.run.check import check as check_run
+
+    print(check_run(config))
+    return 0
 
 
 def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str], name: str | None) -> int:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from hpcsgd.errors import UsageError
+
+_NOT_OWN = (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+"""Where files are that are none of a user's."""
 
 
 def look_in(directory: str | Path) -> None:
@@ -134,9 +138,9 @@ def call(factory: Any, arguments: Mapping[str, Any], key: str, *given: Any) -> A
 
 
 def in_words(error: BaseException) -> str:
-    """An error of a user's code in one line, with the last place of it in a file."""
+    """An error of a user's code in one line, with the last place of it in a file of the user's."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<frozen") and frame.filename != __file__]
+    own = [frame for frame in frames if not frame.filename.startswith(("<", *_NOT_OWN))]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):
         where = f" ({error.filename}, line {error.lineno})"

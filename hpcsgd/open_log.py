@@ -179,6 +179,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "total_steps": plan.total_steps,
         "num_train_samples": plan.num_samples,
         "data": parts.data,
+        "imported": parts.imported,
         "num_parameters": sum(p.numel() for p in parts.replica.trainable),
     }
 

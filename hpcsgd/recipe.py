@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import itertools
 import re
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,17 @@ from typing import Any, TypeVar
 from hpcsgd import plain_yaml
 from hpcsgd.config import RunConfig
 from hpcsgd.config.check import PATH, used_with_keys
+from hpcsgd.config.explain import explain
+from hpcsgd.config.own import (
+    free_key,
+    free_keys,
+    import_paths,
+    merged,
+    plain_key,
+    plain_words,
+    take_free,
+    with_free,
+)
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.paths import resolved
@@ -45,24 +55,28 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
     from jsonargparse import ArgumentError
 
     content = read_recipe(resolved("the recipe", recipe)) if recipe is not None else {}
-    known = known_keys(cls)
+    known, free = known_keys(cls), free_keys(cls)
     _check_command(cls, content, str(recipe))
     given = _check_keys(cls, _dotted(content, known), str(recipe))
-    _check_numbers(given, known, str(recipe))
-    options = dict(_options(overrides))
-    _check_keys(cls, ((key, None) for key in options), "the command line")
-    _check_numbers(options, known, "the command line")
-    given = _of_other_choices_left_out(cls, given, options)
-    parser = make_parser(cls)
+    where = "the command line"
     try:
+        overrides, own = take_free(plain_words(overrides, free), free)
+        options = dict(_options(overrides))
+        _check_keys(cls, ((key, None) for key in (*options, *own)), where)
+        given = _of_other_choices_left_out(cls, given, options)
+        own = merged([*((key, value) for key, value in given.items() if free_key(key, free)), *own.items()], free)
+        given = {key: value for key, value in given.items() if not free_key(key, free)}
+        _check_numbers(given, known, str(recipe))
+        _check_numbers(options, known, where)
         where = str(recipe) if recipe is not None else "without a recipe"
+        parser = make_parser(cls)
         parsed = parser.parse_object(_nested(given, known), defaults=True)
         if overrides:
             where = "the command line" if recipe is None else f"{recipe} with the command line"
             parsed = parser.parse_args(overrides, namespace=parsed)
-        return cls(**vars(parser.instantiate(parsed)))
+        return _with_place(cls(**with_free(vars(parser.instantiate(parsed)), own)), recipe)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise UsageError(f"{where}: {_explain(str(error), known)}") from error
+        raise UsageError(f"{where}: {explain(str(error), known)}") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -146,10 +160,22 @@ def make_parser(cls: type = RunConfig) -> Any:
 def _dotted(content: Mapping[Any, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted keys of nested mappings, with their values; a mapping that is a value is not gone into."""
     for key, value in content.items():
-        yield f"{prefix}{key}", value
-        is_value = f"{prefix}{key}" in known and not dataclasses.is_dataclass(known[f"{prefix}{key}"])
+        full = f"{prefix}{key}"
+        if isinstance(value, str) and f"{full}.init_args" in known:
+            yield f"{full}.name", value
+            continue
+        yield plain_key(full, known), value
+        is_value = full in known and not dataclasses.is_dataclass(known[full])
         if isinstance(value, dict) and not is_value:
-            yield from _dotted(value, known, f"{prefix}{key}.")
+            yield from _dotted(value, known, f"{full}.")
+
+
+def _with_place(config: C, recipe: str | None) -> C:
+    """A configuration with import paths has a directory to look for them in: unless it says one, its recipe's."""
+    if recipe is None or not import_paths(config) or getattr(config, "import_from", "") is not None:
+        return config
+    changed: C = dataclasses.replace(config, import_from=str(Path(recipe).parent))  # type: ignore[type-var]
+    return changed
 
 
 def _options(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -195,6 +221,10 @@ def _of_other_choices_left_out(cls: type, given: Mapping[str, Any], options: Map
         gone = switch in given and switch not in left and default not in values
         if key not in options and (replaced or gone):
             left.pop(key, None)
+    for key in free_keys(cls):
+        name = f"{key.rpartition('.')[0]}.name"
+        if name in options and options[name] != left.get(name):
+            left = {other: value for other, value in left.items() if free_key(other, {key}) is None}
     return left
 
 
@@ -220,50 +250,17 @@ def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> dict
         if key in given:
             raise UsageError(f"{where}: {key} is given twice, in its section and with dots: give it once")
         given[key] = value
-        if key not in known:
+        if key not in known and not free_key(key, free_keys(cls)):
             near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
             # A right name in the wrong section, or without one, is nearest of all.
             same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
             near = difflib.get_close_matches(key, same, n=1, cutoff=0) or near
             hint = f"did you mean {near[0]}?" if near else f"hpcsgd {COMMANDS[cls.__name__]} --help lists the keys"
             raise UsageError(f"{where}: unknown key {key}; {hint}")
-        if dataclasses.is_dataclass(known[key]) and not isinstance(value, dict):
+        if dataclasses.is_dataclass(known.get(key)) and not isinstance(value, dict):
             inside = ", ".join(k for k in known if k.startswith(f"{key}."))
             raise UsageError(f"{where}: {key} is a section, not a value; its keys are {inside}")
     return given
-
-
-def _explain(message: str, known: Mapping[str, Any]) -> str:
-    """The parser's message in one line: the key, the bad value and what is valid."""
-    flat = " ".join(message.split())
-    found = re.search(r'Parser key "([\w.]+)".*?(?:Got value|Given value): (.*)$', flat)
-    if not found or found[1] not in known:
-        stray = re.match(r"unrecognized arguments: (.*)", flat, re.IGNORECASE)
-        return f"{stray[1]!r} is no --key value; the recipe, if any, comes first" if stray else flat
-    key, value = found[1], found[2]
-    kind = known[key]
-    choices = [str(choice) for choice in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
-    if not choices:
-        return f"{key} is {value!r}: it must be of type {_type_name(kind)}"
-    near = difflib.get_close_matches(value, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{key} is {value!r}: it must be one of {', '.join(choices)}{hint}"
-
-
-def _type_name(kind: Any) -> str:
-    """A type as a user would say it."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return " or ".join(str(part) for part in parts)
-    if origin is dict:
-        return f"mapping from {_type_name(parts[0])} to {_type_name(parts[1])}"
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(part) for part in parts if part is not types.NoneType)
-    if isinstance(kind, type) and not parts:
-        return {"int": "integer", "str": "text", "bool": "true or false", "float": "number"}.get(
-            kind.__name__, kind.__name__
-        )
-    return str(kind).replace("typing.", "")
 
 
 def print_help(cls: type = RunConfig) -> None:

@@ -28,6 +28,7 @@ FREE_TO_CHANGE = (
     "epochs",
     "max_steps",
     "progress",
+    "import_from",
     "threads",
     "device",
     "share_gpu",

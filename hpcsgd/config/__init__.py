@@ -7,9 +7,9 @@ torch, MPI or any other part of the package, so that a laptop can read and check
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from hpcsgd.config.check import check_threads, check_values, path_field, require
+from hpcsgd.config.check import FREE, check_threads, check_values, is_import_path, path_field, require
 from hpcsgd.config.conduct import (
     CheckpointConfig,
     CommConfig,
@@ -19,6 +19,7 @@ from hpcsgd.config.conduct import (
     TunerConfig,
 )
 from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
+from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "FaultConfig",
     "LearningRateConfig",
     "LogConfig",
+    "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
@@ -41,7 +43,8 @@ __all__ = [
 
 def check_fit(model: ModelConfig, data: DataConfig) -> None:
     """Refuse a language model on images, and a network for images on text."""
-    if (model.name in LANGUAGE_MODELS) != (data.name == "text"):
+    own = is_import_path(model.name) or is_import_path(data.name)
+    if not own and (model.name in LANGUAGE_MODELS) != (data.name == "text"):
         wanted = "lstm or transformer" if data.name == "text" else "a network for images, or data.name text"
         raise ValueError(f"model.name is {model.name!r}, and data.name {data.name!r}: they do not fit; choose {wanted}")
 
@@ -62,7 +65,12 @@ class RunConfig:
             a thread each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
             ``auto`` times them and takes the fastest, ``loop`` for one learner. A resumed run keeps its engine.
         accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
-        label_smoothing: part of each target that is spread evenly over all classes, in the training loss only.
+        label_smoothing: part of each target that is spread evenly over all classes, in the training loss only; for
+            ``cross_entropy``.
+        metrics: what evaluations measure beside the loss, by names of the user's: import paths of functions that give
+            one number a sample, of which the mean is taken, or mappings of ``class_path`` and ``init_args``; a class
+            may be one of counts (see :class:`hpcsgd.tasks.metrics.Metric`). Unset, the accuracy, for ``cross_entropy``.
+        import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the initial parameters, the permutations and the augmentation.
         dtype: floating-point type of parameters and data.
         device: ``auto`` is a GPU where there is one.
@@ -86,6 +94,8 @@ class RunConfig:
     engine: Literal["auto", "loop", "fused", "threads", "streams", "graph"] = "auto"
     accumulation_steps: int = 1
     label_smoothing: float = 0.0
+    metrics: dict[str, Any] | None = field(default=None, metadata={FREE: True})
+    import_from: str | None = path_field()
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -99,6 +109,7 @@ class RunConfig:
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     learning_rate: LearningRateConfig = field(default_factory=LearningRateConfig)
@@ -129,6 +140,11 @@ class RunConfig:
     def _check_combinations(self) -> None:
         """What one section asks of another."""
         check_fit(self.model, self.data)
+        check_metrics(self.metrics)
+        entropy = self.loss.name == "cross_entropy"
+        require(entropy or not self.label_smoothing, "label_smoothing", self.label_smoothing, f"0 for {self.loss.name}")
+        even = self.loss.reduction == "none" or self.data.tail != "keep"
+        require(even, "data.tail", self.data.tail, "drop or wrap with loss.reduction mean: all batches must be equal")
         averages_gradients = self.algorithm.name == "sync_sgd" or self.algorithm.local_start is not None
         if self.on_failure == "shrink" and averages_gradients:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
@@ -17,6 +18,9 @@ PATH = "path"
 
 USED_WITH = "used_with"
 """Key of a field's metadata: another field of the section, and the values of it with which this one counts."""
+
+FREE = "free"
+"""Key of a field's metadata: true for what is not hpcsgd's own, as arguments of a user's class."""
 
 LARGEST = 2**31 - 1
 """Of whole numbers but seeds and bytes, which have 64 bits."""
@@ -36,6 +40,23 @@ def require(ok: bool, name: str, value: object, valid: str) -> None:
         raise ValueError(f"{name} is {value!r}: it must be {valid}")
 
 
+def is_import_path(name: str) -> bool:
+    """Whether a name stands for a user's own thing: ``package.module.Name``."""
+    return "." in name
+
+
+def check_choice(key: str, name: str, choices: Any) -> None:
+    """Refuse a name that is neither one of a ``Literal`` nor an import path."""
+    known = typing.get_args(choices)
+    if name in known:
+        return
+    if not is_import_path(name):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{key} is {name!r}: it must be one of {', '.join(known)}, or an import path{hint}")
+    require(all(word.isidentifier() for word in name.split(".")), key, name, "an import path, as package.module.Name")
+
+
 def check_seconds(name: str, seconds: float) -> None:
     """Refuse what no timer takes."""
     require(0 < seconds <= LONGEST_SECONDS, name, seconds, f"positive, and at most {LONGEST_SECONDS:g}")
@@ -50,6 +71,11 @@ def check_threads(threads: int | None) -> None:
 def path_field(default: str | None = None, used_with: tuple[str, Sequence[str]] | None = None) -> Any:
     """A field of a dataclass that is a path; :func:`check_values` expands it."""
     return field(default=default, metadata={PATH: True, USED_WITH: used_with})
+
+
+def free_field() -> Any:
+    """A field of a dataclass that maps names to values of any kind, as arguments of a user's class."""
+    return field(default_factory=dict, metadata={FREE: True})
 
 
 def used_with(key: str, *values: str, default: Any) -> Any:
@@ -76,6 +102,8 @@ def check_values(section: Any, prefix: str = "") -> None:
         value, name = getattr(section, known.name), prefix + known.name
         optional = types.NoneType in typing.get_args(kinds[known.name])
         require(optional or value is not None, name, None, f"a value, or left out for its default, {known.default!r}")
+        if known.metadata.get(FREE):
+            continue
         for part in _plain_values(value):
             if isinstance(part, float):
                 require(math.isfinite(part), name, part, "a finite number")
@@ -97,7 +125,7 @@ def _refuse_unused(section: Any, prefix: str) -> None:
     """Refuse a value of a key that does not count here: it would be ignored."""
     for known in dataclasses.fields(section):
         value, condition = getattr(section, known.name), known.metadata.get(USED_WITH)
-        if condition is None or value == known.default:
+        if condition is None or value == default_of(known):
             continue
         key, values = condition
         if getattr(section, key) not in values:
@@ -106,6 +134,11 @@ def _refuse_unused(section: Any, prefix: str) -> None:
                 f"{prefix}{known.name} is {value!r}, which counts for {prefix}{key} {right} only, and that is "
                 f"{getattr(section, key)!r}: leave {prefix}{known.name} out"
             )
+
+
+def default_of(known: dataclasses.Field[Any]) -> Any:
+    """What a field of a dataclass is where nothing is given."""
+    return known.default if known.default_factory is dataclasses.MISSING else known.default_factory()
 
 
 def used_with_keys(cls: type, prefix: str = "") -> dict[str, tuple[str, Sequence[str], Any]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from hpcsgd.config.check import check_threads, check_values, path_field, require
+from hpcsgd.config.check import check_threads, check_values, default_of, is_import_path, path_field, require
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
@@ -179,7 +179,7 @@ class StudyConfig:
         for section, used in USED.items():
             for known in fields(getattr(self, section)):
                 value = getattr(getattr(self, section), known.name)
-                if known.name not in used and value != known.default:
+                if known.name not in used and value != default_of(known):
                     raise ValueError(f"{section}.{known.name} is {value!r}, which a study does not use: leave it out")
 
     def _check_combinations(self) -> None:
@@ -191,6 +191,8 @@ class StudyConfig:
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        own = is_import_path(self.model.name)
+        require(not own, "model.name", self.model.name, "a network of the package in a study")
         for name in ("text", "pack"):
             require(self.data.name != name, "data.name", name, "a set of images in memory in a study")
         require(

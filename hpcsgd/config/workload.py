@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from hpcsgd.config.check import check_values, path_field, require, used_with
+from hpcsgd.config.check import check_choice, check_values, free_field, is_import_path, path_field, require, used_with
 
 ModelName = Literal[
     "fully_connected",
@@ -34,7 +34,9 @@ class ModelConfig:
     """The network that every learner holds.
 
     Attributes:
-        name: architecture.
+        name: architecture; or an import path (``package.module.Name``) of a class of modules, or of a function that
+            makes one.
+        init_args: arguments of a model by import path.
         widths: hidden widths of ``fully_connected``; () is a linear model.
         zero_gamma: start the last BatchNorm scale of each residual block at 0 (Goyal, section 5.1).
         channels_last: keep convolution weights and images in channels-last memory order.
@@ -44,7 +46,8 @@ class ModelConfig:
         heads: attention heads of ``transformer``; they divide ``embedding``.
     """
 
-    name: ModelName = "fully_connected"
+    name: ModelName | str = "fully_connected"
+    init_args: dict[str, Any] = free_field()
     widths: tuple[int, ...] = used_with("name", "fully_connected", default=(256, 256))
     zero_gamma: bool = False
     channels_last: bool = False
@@ -55,6 +58,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_values(self, "model.")
+        check_choice("model.name", self.name, ModelName)
+        own = is_import_path(self.name)
+        require(own or not self.init_args, "model.init_args", self.init_args, f"unset for {self.name}")
         for name in ("embedding", "hidden", "layers", "heads"):
             require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
         fits = self.name != "transformer" or self.embedding % self.heads == 0
@@ -62,7 +68,7 @@ class ModelConfig:
         language = self.name in LANGUAGE_MODELS
         require(not (language and self.channels_last), "model.channels_last", True, f"false for {self.name}")
         require(all(w >= 1 for w in self.widths), "model.widths", self.widths, "positive integers")
-        residual = self.name.startswith(("resnet", "wideresnet"))
+        residual = not own and self.name.startswith(("resnet", "wideresnet"))
         require(residual or not self.zero_gamma, "model.zero_gamma", True, "false for a model without residual blocks")
 
 

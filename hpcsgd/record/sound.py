@@ -131,6 +131,8 @@ def _check_section(section: Any, cls: type, prefix: str) -> None:
 
 def _is(value: Any, hint: Any) -> bool:
     """Whether a value of JSON is of a type as a recipe has it; of a choice, whether it is of the choices' type."""
+    if hint is typing.Any:
+        return True
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, part) for part in parts)

@@ -2,58 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hpcsgd.config import ModelConfig
+from hpcsgd.config import LossConfig, ModelConfig
+from hpcsgd.config.check import is_import_path
 from hpcsgd.data.dataset import Dataset
+from hpcsgd.data.trees import Tree, leaves
+from hpcsgd.errors import UsageError
+from hpcsgd.imports import build, check_arguments, find_object
 from hpcsgd.models import build_model
 from hpcsgd.tasks.given import Given
-from hpcsgd.tasks.losses import Figure, cross_entropy, right
+from hpcsgd.tasks.losses import Figure, cross_entropy, right, squared_error
 from hpcsgd.tasks.metrics import Mean, Metric
 from hpcsgd.tasks.task import Task
 
+LOSSES: Mapping[str, Figure] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
-def make_task(model: ModelConfig, dataset: Dataset, label_smoothing: float = 0.0, given: Given | None = None) -> Task:
-    """To classify the samples of ``dataset`` by the network that ``model`` names, as far as nothing else is given.
+
+def make_task(
+    model: ModelConfig,
+    dataset: Dataset,
+    loss: LossConfig | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    label_smoothing: float = 0.0,
+    given: Given | None = None,
+) -> Task:
+    """What a recipe says is to be learned of ``dataset``, as far as nothing else is given.
 
     Args:
-        model: the recipe's section.
+        model, loss, metrics: the recipe's.
         dataset: what is learned from.
         label_smoothing: of the cross-entropy in training; an evaluation measures the loss without it.
         given: what a caller brings.
+
+    Raises:
+        UsageError: what an import path names is not there, or cannot be used so.
     """
-    given = given or Given()
-    make = given.model
-    new_module = (
-        partial(_seeded, make)
-        if make is not None
-        else lambda seed: build_model(model, dataset.shape, dataset.num_classes, seed)
-    )
-    if given.loss is not None:
-        loss = measured = given.loss
-    else:
-        measured = cross_entropy
-        loss = partial(cross_entropy, smoothing=label_smoothing) if label_smoothing else cross_entropy
-    metrics: dict[str, Figure | Metric] = {"loss": measured}
+    given, loss = given or Given(), loss or LossConfig()
+    measured = given.loss if given.loss is not None else _make_loss(loss)
+    if loss.reduction == "mean":
+        measured = _as_each(measured)
+    trained: Figure = measured
+    if label_smoothing:
+        if measured is not cross_entropy:
+            raise UsageError("label_smoothing is for cross_entropy: leave it at 0 with a loss of your own")
+        trained = partial(cross_entropy, smoothing=label_smoothing)
+    wanted: dict[str, Figure | Metric] = {"loss": measured}
     if given.metrics is not None:
-        metrics |= given.metrics
-    elif given.loss is None:
-        metrics["accuracy"] = right
-    return Task(new_module, loss, {name: _as_metric(metric) for name, metric in metrics.items()})
+        wanted |= given.metrics
+    elif metrics is not None:
+        wanted |= {name: _make_metric(name, value) for name, value in metrics.items()}
+    elif measured is cross_entropy:
+        wanted["accuracy"] = right
+    named = {name: metric if isinstance(metric, Metric) else Mean(metric) for name, metric in wanted.items()}
+    return Task(_module_factory(model, dataset, given.model), trained, named)
 
 
-def _as_metric(given: Figure | Metric) -> Metric:
-    """A metric, also from a figure of each sample."""
-    return given if isinstance(given, Metric) else Mean(given)
+def _module_factory(
+    model: ModelConfig, dataset: Dataset, given: Callable[[], nn.Module] | None
+) -> Callable[[int], nn.Module]:
+    """From a seed to the network."""
+    if given is not None:
+        return partial(_seeded, given)
+    if is_import_path(model.name):
+        return partial(_seeded, partial(build, model.name, model.init_args, "model"))
+    return partial(build_model, model, dataset.shape, dataset.num_classes)
 
 
-def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def _seeded(make: Callable[[], Any], seed: int) -> nn.Module:
     """A network whose parameters depend on ``seed`` alone; torch's global generators stay untouched."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would reseed the GPUs' generators too.
         torch.default_generator.manual_seed(seed)
-        return make()
+        module = make()
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"the model is {module!r}, no torch.nn.Module")
+    return module
+
+
+def _make_loss(config: LossConfig) -> Figure:
+    """The loss of the recipe's section."""
+    return _make_function(config.name, config.init_args, "loss") if is_import_path(config.name) else LOSSES[config.name]
+
+
+def _make_metric(name: str, given: Any) -> Figure | Metric:
+    """A metric of the recipe's mapping."""
+    path, arguments = (given["class_path"], given.get("init_args", {})) if isinstance(given, dict) else (given, {})
+    made: Figure | Metric = _make_function(path, arguments, f"metrics.{name}")
+    return made
+
+
+def _make_function(path: str, arguments: Mapping[str, Any], key: str) -> Any:
+    """A function, perhaps with some arguments already, or an object of a class."""
+    found = find_object(path, key)
+    if inspect.isclass(found):
+        return build(path, arguments, key)
+    if not arguments:
+        return found
+    check_arguments(found, arguments, key, given=2)
+    return partial(found, **arguments)
+
+
+def _as_each(loss: Figure) -> Figure:
+    """The mean over a batch as the loss of each of its samples."""
+
+    def each(outputs: Tree, targets: Tree) -> Tensor:
+        mean = loss(outputs, targets)
+        if mean.dim():
+            raise ValueError(f"the loss gives {list(mean.shape)}: with loss.reduction mean it must give one number")
+        return mean.expand(len(next(leaves(targets))))
+
+    return each

@@ -45,5 +45,9 @@ class Task:
         """
         losses = self.loss(outputs, targets)
         if losses.shape != (num_samples,):
-            raise ValueError(f"the loss gives {list(losses.shape)} for {num_samples} samples: it must give one of each")
+            hint = "; a mean over equal batches is loss.reduction mean" if losses.dim() == 0 else ""
+            raise ValueError(
+                f"the loss gives {list(losses.shape)} for {num_samples} samples: it must give one number of each, "
+                f"[{num_samples}]{hint}"
+            )
         return losses

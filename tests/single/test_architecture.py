@@ -35,7 +35,7 @@ LAYERS = (
     {"evaluate", "passes", "resume"},
     {"open_log", "keeper"},
     {"survive", "tuning"},
-    {"train", "start"},
+    {"train", "start", "run"},
     {"trials"},
     {"launch"},
     {"cli"},

@@ -52,9 +52,12 @@ def option_rows(cls: type = RunConfig, prefix: str = "") -> Iterator[str]:
             yield from option_rows(kind, f"{key}.")
             continue
         meaning = texts[field.name]
-        choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+        literals = [part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) is typing.Literal]
+        named = literals and (kind is literals[0] or str in typing.get_args(kind))
+        choices = typing.get_args(literals[0]) if named else ()
         if not all(f"`{choice}`" in meaning for choice in choices):
-            meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+            begin = "One of" if kind is literals[0] else "The package's:"
+            meaning += f" {begin} {', '.join(f'`{choice}`' for choice in choices)}."
         yield f"| `{key}` | {shown(field.default)} | {meaning} |"
 
 

@@ -1,0 +1,48 @@
+"""``hpcsgd check``: what a recipe names is tried, and the first thing that is wrong is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcsgd.cli import main
+from tests.single.tasks.test_build import OWN, RECIPE
+
+
+def test_a_sound_recipe_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    assert main(["check", str(tmp_path / "own.yaml"), "--algorithm.name", "local_sgd", "--device", "cuda"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        f"import     model.name {OWN}.Net from ",
+        "own_task.py",
+        "parameters and 42 frozen ones",
+        "samples of train 40, test 13",
+        "inputs float32 [2, 1, 4, 4], outputs float32 [2, 3], targets int64 [2]",
+        "metric     precision: ",
+        "no gradient comes to unused.weight, unused.bias",
+        "a run by this recipe can begin",
+    ):
+        assert words in said, said
+    assert list(tmp_path.iterdir()) == [tmp_path / "own.yaml"]
+
+
+def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    assert main(["check", str(tmp_path / "own.yaml"), "--model.class_path", f"{OWN}.Fails"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("hpcsgd: the model's forward pass fails: RuntimeError: no such layer")
+    assert said.err.count("\n") == 1
+
+
+def test_recipes_of_the_package_can_be_checked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data.name", "synthetic", "--global_batch_size", "8192", "--learners_per_rank", "1"]
+    assert main(["check", *words]) == 0
+    assert "fully_connected: " in capsys.readouterr().out
+
+
+def test_without_a_recipe_it_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    assert main(["check", "--help"]) == 0
+    assert capsys.readouterr().out.count("usage: hpcsgd check RECIPE") == 2

@@ -1,0 +1,83 @@
+"""A user's module: what recipes of the tests name by import path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Net(nn.Module):
+    """A network with a tied weight, a frozen part, and one that is never used."""
+
+    def __init__(self, width: int = 8, classes: int = 3, pixels: int = 16) -> None:
+        super().__init__()
+        self.first = nn.Linear(pixels, width)
+        self.second = nn.Linear(width, width)
+        self.third = nn.Linear(width, width)
+        self.third.weight = self.second.weight
+        self.frozen = nn.Linear(width, width).requires_grad_(False)
+        self.unused = nn.Linear(width, 2)
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.third(self.second(self.first(images.flatten(1)).relu()).relu()).relu()
+        result: Tensor = self.last(self.frozen(hidden))
+        return result
+
+
+class Fails(Net):
+    """Fails in its forward pass."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise RuntimeError("no such layer")
+
+
+def no_module() -> int:
+    return 3
+
+
+def entropy(outputs: Tensor, targets: Tensor, scale: float = 1.0) -> Tensor:
+    return scale * F.cross_entropy(outputs, targets, reduction="none")
+
+
+def mean_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets)
+
+
+def of_columns(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs
+
+
+def of_nothing(outputs: Tensor, targets: Tensor) -> Tensor:
+    return torch.zeros(len(targets))
+
+
+class Entropy:
+    """A loss with a state of its own."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return entropy(outputs, targets, self.scale)
+
+
+class Precision:
+    """How many of those that are taken for a class are of it."""
+
+    def __init__(self, of: int = 0) -> None:
+        self.of = of
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        taken = outputs.argmax(1) == self.of
+        return torch.stack(((taken & (targets == self.of)).sum(), taken.sum()))
+
+    def value(self, totals: Sequence[float]) -> float:
+        return totals[0] / totals[1] if totals[1] else 0.0
+
+
+def of_all(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets).float().mean()
