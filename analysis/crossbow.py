@@ -44,6 +44,7 @@ from crossbow_study import (
 )
 from crossbow_sweeps import SPREAD_NOTE, THROUGHPUT, UTILISATION
 from hpcsgd import streams
+from learning_tables import lacks_accuracy
 from run_logs import CENTRAL, Entry
 from script import RECORD_NOTE, Output, skip_text
 
@@ -128,7 +129,8 @@ def write_times(study: Study, place: int, output: Output) -> list[str]:
         )
     shown = study.drawable(study.shown)
     if not shown:
-        return [*remarks, f"{convergence} ({study.task}) is not drawn: no run has an evaluation."]
+        why = lacks_accuracy(study.entries) or "no run has an evaluation"
+        return [*remarks, f"{convergence} ({study.task}) is not drawn: {why}."]
     text = caption(study, output, BAND_NOTE, TIME_NOTE, *best_note(study), target=True)
     output.files += crossbow_figures.convergence_figure(
         shown, study.curves, study.target, study.accuracy_label, output.directory, convergence, text

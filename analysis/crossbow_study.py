@@ -13,6 +13,7 @@ import crossbow_figures
 import crossbow_tables
 from crossbow_settings import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, Setting, best_rates, find_settings, setting_names
 from crossbow_sweeps import ACCURACY, EPOCHS, SECONDS, THROUGHPUT, Panel
+from learning_tables import lacks_accuracy
 from run_groups import repeats
 from run_logs import Entry
 
@@ -186,7 +187,7 @@ class Study:
     def missing_target(self) -> str:
         """Why nothing can be said of a target; empty where something can."""
         if math.isnan(self.target):
-            return f"no run has {crossbow_tables.WINDOW} evaluations"
+            return lacks_accuracy(self.entries) or f"no run has {crossbow_tables.WINDOW} evaluations"
         if not np.isfinite(self.runs["seconds_to_target"]).any():
             return f"no run reaches {100 * self.target:g} %: give a lower --target_accuracy"
         return ""

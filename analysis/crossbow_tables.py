@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from crossbow_settings import Setting, lines, num_learners, sync_period
-from goyal_tables import ERROR_SPLITS, LAST_EPOCHS, error_split, last_error
+from goyal_tables import ERROR_SPLITS, LAST_EPOCHS, accuracy_rows, error_split, last_error
 from hpcsgd.record.schema import TAKEN
 from hpcsgd.record.summary import counted
 from iteration_tables import kept_iterations, record_iterations
@@ -59,14 +59,13 @@ def accuracies(item: Entry) -> pd.DataFrame:
 
     The median is over the last 5 evaluations, and NaN while there are fewer.
     """
-    table = item.run.evaluations
-    table = table[(table["split"] == error_split(item)) & table["accuracy"].notna()].sort_values("step")
+    table = accuracy_rows(item, error_split(item))
     return pd.DataFrame(
         {
             "epoch": table["epoch_fraction"],
             "train_seconds": table["train_seconds"],
-            "accuracy": table["accuracy"],
-            "median_accuracy": table["accuracy"].rolling(WINDOW).median(),
+            "accuracy": table["value"],
+            "median_accuracy": table["value"].rolling(WINDOW).median(),
         }
     ).reset_index(drop=True)
 

@@ -40,6 +40,7 @@ from goyal_settings import (
 )
 from hpcsgd import streams
 from hpcsgd.record.summary import counted
+from learning_tables import lacks_accuracy
 from run_groups import repeats
 from run_logs import Entry
 from script import RECORD_NOTE, Output, skip_text
@@ -116,7 +117,9 @@ def write_errors(study: Study, output: Output) -> list[str]:
     """Figure 1; returns remarks."""
     known = study.table[study.table["error_percent"].notna() | (study.table["num_diverged"] > 0)]
     if known["error_percent"].isna().all():
-        return ["goyal_error is not drawn: no run has come to its end with an evaluation."]
+        entries = [item for setting in study.settings for item in setting.entries]
+        why = lacks_accuracy(entries) or "no run has come to its end with an evaluation"
+        return [f"goyal_error is not drawn: {why}."]
     kinds = {setting.series: (setting.rule, setting.warmup) for setting in study.settings}
     published = goyal_published.errors()
     caption = (

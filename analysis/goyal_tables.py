@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from goyal_settings import Setting
-from learning_tables import costs_before
+from learning_tables import ACCURACY, costs_before
 from run_logs import Entry
 from timing_tables import steps_per_epoch
 
@@ -27,8 +27,9 @@ MOST_POINTS = 400
 
 
 def error_split(item: Entry) -> str | None:
-    """The split that the run's error is of; None where it has evaluated none."""
-    known = set(item.run.evaluations["split"])
+    """The split that the run's error is of; None where it knows no accuracy of any."""
+    table = item.run.evaluations
+    known = set(table.loc[table["metric"] == ACCURACY, "split"])
     return next((split for split in ERROR_SPLITS if split in known), None)
 
 
@@ -38,11 +39,16 @@ def error_label(runs: pd.DataFrame) -> str:
     return f"{ERROR_SPLITS[splits.pop()]} error (%)" if len(splits) == 1 else "Error (%)"
 
 
+def accuracy_rows(item: Entry, split: str | None) -> pd.DataFrame:
+    """The rows of a run's evaluations that have a known accuracy on a split, as ``value``; ordered by step."""
+    table = item.run.evaluations
+    return table[(table["split"] == split) & (table["metric"] == ACCURACY) & table["value"].notna()].sort_values("step")
+
+
 def errors(item: Entry, split: str | None) -> pd.DataFrame:
     """``epoch`` and ``error`` in per cent of all evaluations of a split, ordered by epoch."""
-    table = item.run.evaluations
-    table = table[(table["split"] == split) & table["accuracy"].notna()].sort_values("step")
-    return pd.DataFrame({"epoch": table["epoch_fraction"], "error": 100 * (1 - table["accuracy"])})
+    table = accuracy_rows(item, split)
+    return pd.DataFrame({"epoch": table["epoch_fraction"], "error": 100 * (1 - table["value"])})
 
 
 def last_error(item: Entry, split: str | None) -> tuple[float, int]:

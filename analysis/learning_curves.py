@@ -1,4 +1,4 @@
-"""Learning curves of runs: loss and accuracy against epochs, steps, seconds and communicated bytes.
+"""Learning curves of runs: loss, accuracy and other metrics against epochs, steps, seconds and communicated bytes.
 
     python analysis/learning_curves.py RUN... -o DIR
 
@@ -25,6 +25,7 @@ import run_logs
 import script
 import tables
 from hpcsgd import streams
+from learning_tables import ACCURACY
 from run_logs import Entry
 
 PROGRAM = "learning_curves.py"
@@ -35,13 +36,14 @@ MEANINGS = {
     "train_seconds": "The training clock is the maximum over ranks, without evaluation, checkpoints and logging. ",
     "sync_bytes": "Bytes are the payload of all synchronisations so far (gradients and averagings) on each rank. ",
 }
-EVALUATION_NOTE = "Loss and accuracy are those of the consensus model on the whole split; costs are those up to it."
+EVALUATION_NOTE = "Metrics are those of the consensus model on the whole split; costs are those up to it."
+CROSS_ENTROPY = "cross_entropy"
 
 
 def draw_curve(
     entries: Sequence[Entry], evaluations: pd.DataFrame, losses: pd.DataFrame, x: str, directory: Path, caption: str
 ) -> list[Path]:
-    """Loss (left) and accuracy (right) against one measure of cost; [] where no run has it."""
+    """The loss (left) and each further metric against one measure of cost; [] where no run has it."""
     evaluations, losses = (frame[frame[x].notna()] for frame in (evaluations, losses))
     if x == "sync_bytes":
         silent = [item.name for item in entries if item.run.iterations["sync_bytes"].sum() == 0]
@@ -50,38 +52,46 @@ def draw_curve(
         return []
     is_log = x == "sync_bytes" and spread(losses, x) >= LOG_RATIO
     scale, unit = axis_unit(losses, x, is_log)
-    figure, axes = figures.new_figure(1, 2, panel=(3.5, 2.8), sharex=not is_log)
-    loss_axes, accuracy_axes = axes[0]
+    metrics = learning_tables.metrics_of(entries)
+    figure, axes = figures.new_figure(1, len(metrics), panel=(3.5, 2.8), sharex=not is_log)
+    panels = dict(zip(metrics, axes[0], strict=True))
     for place, item in enumerate(entries):
         style = figures.run_style(place)
         training = losses[losses["run"] == item.name]
-        loss_axes.plot(training[x] * scale, training["loss"], **{**style, **TRAINING})
+        panels["loss"].plot(training[x] * scale, training["loss"], **{**style, **TRAINING})
         for split, part in evaluations[evaluations["run"] == item.name].groupby("split"):
             options = {**style, "markerfacecolor": style["color"] if split == "test" else "white"}
-            loss_axes.plot(part[x] * scale, part["loss"], **options)
-            accuracy_axes.plot(part[x] * scale, 100 * part["accuracy"], **options)
+            for metric, ax in panels.items():
+                ax.plot(part[x] * scale, (100 if metric == ACCURACY else 1) * part[metric], **options)
+    figures.log2_axis(panels["loss"], "y", np.concatenate([losses["loss"], evaluations["loss"]]))
     costs_of_evaluations = scale * evaluations[x].to_numpy(dtype=float)
-    figures.log2_axis(loss_axes, "y", np.concatenate([losses["loss"], evaluations["loss"]]))
-    loss_axes.set_ylabel("Loss (cross-entropy, nats)")
-    accuracy_axes.set_ylabel("Accuracy (%)")
-    for ax in (loss_axes, accuracy_axes):
+    for metric, ax in panels.items():
+        ax.set_ylabel(metric_label(metric, entries))
         ax.set_xlabel(learning_tables.X_AXES[x] + (f" ({unit})" if unit else ""))
-    if is_log:
-        figures.log2_axis(loss_axes, "x", np.concatenate([scale * losses[x], costs_of_evaluations]))
-        figures.log2_axis(accuracy_axes, "x", costs_of_evaluations)
-    else:
-        loss_axes.set_xlim(left=0)
-        loss_axes.xaxis.set_major_locator(MaxNLocator("auto", integer=x in ("epoch", "step")))
-    if evaluations.empty:
-        accuracy_axes.text(0.5, 0.5, "no evaluation yet", ha="center", transform=accuracy_axes.transAxes)
-        accuracy_axes.set_yticks([])
-    elif accuracy_axes.get_ylim()[1] > 100:
-        accuracy_axes.set_ylim(top=100.5)
+        if is_log:
+            costs = [costs_of_evaluations, *([scale * losses[x]] if metric == "loss" else [])]
+            figures.log2_axis(ax, "x", np.concatenate(costs))
+        if metric != "loss" and evaluations[metric].isna().all():
+            ax.text(0.5, 0.5, "no evaluation yet", ha="center", transform=ax.transAxes)
+            ax.set_yticks([])
+        elif metric == ACCURACY and ax.get_ylim()[1] > 100:
+            ax.set_ylim(top=100.5)
+    if not is_log:
+        panels["loss"].set_xlim(left=0)
+        panels["loss"].xaxis.set_major_locator(MaxNLocator("auto", integer=x in ("epoch", "step")))
     handles, labels = legend(entries, evaluations)
     text = "Thin lines: training loss, each batch before its update. " + MEANINGS.get(x, "") + caption
     if is_log:
         text = "Logarithmic axis: what stands at 0 bytes, before the first synchronisation, is not on it. " + text
     return figures.finish(figure, directory, f"learning_{NAMES[x]}", handles=handles, labels=labels, caption=text)
+
+
+def metric_label(metric: str, entries: Sequence[Entry]) -> str:
+    """The label of a metric's axis; a metric of a user's own is called as its log calls it."""
+    if metric == "loss":
+        losses = {item.run.config.get("loss") or CROSS_ENTROPY for item in entries}
+        return "Loss (cross-entropy, nats)" if losses == {CROSS_ENTROPY} else "Loss"
+    return "Accuracy (%)" if metric == ACCURACY else metric
 
 
 def spread(losses: pd.DataFrame, x: str) -> float:

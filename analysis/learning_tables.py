@@ -1,4 +1,4 @@
-"""Loss and accuracy along a run, at every measure of what it cost: runs in, tidy tables out.
+"""Loss, accuracy and other metrics along a run, at every measure of what it cost: runs in, tidy tables out.
 
 The four measures (``X_AXES``): epochs, optimizer steps, seconds of the training clock (maximum over ranks, evaluation,
 checkpoints and logging not in it) and bytes: the payload of all synchronisations so far on each rank.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hpcsgd.record.frames import training_seconds
+from hpcsgd.record.frames import by_metric, training_seconds
 from iteration_tables import record_iterations
 from run_logs import Entry, loss_rows
 from timing_tables import steps_per_epoch
@@ -24,18 +25,30 @@ X_AXES = {
     "sync_bytes": "Communicated bytes per rank",
 }
 NUM_WINDOWS = 60
+ACCURACY = "accuracy"
+
+
+def metrics_of(entries: Sequence[Entry]) -> list[str]:
+    """The metrics that the runs were evaluated by, loss first; of runs without an evaluation yet, loss and accuracy."""
+    found = dict.fromkeys(metric for item in entries for metric in item.run.evaluations["metric"].unique())
+    return list(dict.fromkeys(["loss", *(found or [ACCURACY])]))
+
+
+def lacks_accuracy(entries: Sequence[Entry]) -> str:
+    """Why nothing can be told of accuracies, where the runs were evaluated by other metrics alone; else empty."""
+    metrics = metrics_of(entries)
+    return "" if ACCURACY in metrics else f"no run has the metric {ACCURACY}: their logs have {', '.join(metrics)}"
 
 
 def evaluation_table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row a run, split and evaluation: loss and accuracy of the consensus model, and its four costs."""
-    names = ["step", "train_seconds", "sync_bytes", "split", "loss", "accuracy", "num_samples"]
+    """One row a run, split and evaluation: the metrics of the consensus model, and its four costs."""
+    metrics = metrics_of(entries)
     tables = []
     for item in entries:
-        table = item.run.evaluations[names].copy()
-        table.insert(0, "run", item.name)
-        table.insert(1, "epoch", item.run.evaluations["epoch_fraction"])
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        table = by_metric(item.run.evaluations, *metrics).rename(columns={"epoch_fraction": "epoch"})
+        tables.append(table.assign(run=item.name))
+    names = ["run", "epoch", "step", "train_seconds", "sync_bytes", "split", *metrics, "num_samples"]
+    return pd.concat(tables, ignore_index=True)[names]
 
 
 def training_loss_table(entries: Sequence[Entry], num_windows: int = NUM_WINDOWS) -> pd.DataFrame:
@@ -98,29 +111,33 @@ def _clock_ratio(item: Entry, clock: pd.Series) -> float:
 
 
 def result_table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row a run and split: best accuracy with its costs, and the last loss and accuracy."""
+    """One row a run and split: best accuracy with its costs, and the last value of every metric.
+
+    Of metrics other than accuracy nobody knows whether more of it is better.
+    """
+    metrics = metrics_of(entries)
     rows = []
     for item in entries:
-        for split, part in item.run.evaluations.groupby("split", sort=False):
+        for split, part in by_metric(item.run.evaluations, *metrics).groupby("split", sort=False):
             last = part.iloc[-1]
-            has_best = part["accuracy"].notna().any()
-            best = part.loc[part["accuracy"].idxmax()] if has_best else last
-            rows.append(
-                {
-                    "run": item.name,
-                    "status": item.status,
-                    "split": split,
-                    "best_accuracy": best["accuracy"],
-                    "best_epoch": best["epoch_fraction"],
-                    "best_step": best["step"],
-                    "best_train_seconds": best["train_seconds"],
-                    "best_sync_bytes": best["sync_bytes"],
-                    "last_accuracy": last["accuracy"],
-                    "last_loss": last["loss"],
-                    "num_evaluations": len(part),
-                }
-            )
+            row = {"run": item.name, "status": item.status, "split": split}
+            if ACCURACY in metrics:
+                row |= _best(part)
+            names = sorted(metrics, key=lambda metric: (metric != ACCURACY, metric != "loss"))
+            rows.append(row | {f"last_{name}": last[name] for name in names} | {"num_evaluations": len(part)})
     return pd.DataFrame(rows)
+
+
+def _best(part: pd.DataFrame) -> dict[str, Any]:
+    """The best accuracy of a split, and what it cost; of a run that has none, the last evaluation."""
+    best = part.loc[part[ACCURACY].idxmax()] if part[ACCURACY].notna().any() else part.iloc[-1]
+    return {
+        "best_accuracy": best[ACCURACY],
+        "best_epoch": best["epoch_fraction"],
+        "best_step": best["step"],
+        "best_train_seconds": best["train_seconds"],
+        "best_sync_bytes": best["sync_bytes"],
+    }
 
 
 def missing_curves(entries: Sequence[Entry]) -> list[str]:

@@ -36,7 +36,7 @@ def why_not(run: Run) -> str:
     if not np.isfinite(run.iterations[list(TRAINING_SPANS)]).all(axis=None):
         return "its times are no numbers: the log is damaged"
     at = run.evaluations["epoch_fraction"]
-    if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "epoch_fraction"]).any():
+    if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "metric", "epoch_fraction"]).any():
         return "its evaluations are at no epoch, or twice at one: the log is damaged"
     return ""
 

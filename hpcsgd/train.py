@@ -33,6 +33,7 @@ from hpcsgd.progress import Progress
 from hpcsgd.recipe import check_paths, dotted, to_dict
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
+from hpcsgd.record.summary import metric_text
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
 from hpcsgd.tasks.given import Given
@@ -168,7 +169,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             len(batch),
             plan.num_global(step),
         )
-        collector.add(row, loss, plan.ends_epoch(step))
+        collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             with at_step(step):
@@ -216,26 +217,19 @@ def _evaluations(parts: Parts, step: int, metrics: dict[str, Metrics]) -> list[E
     """The log's rows of an evaluation, without its clock yet."""
     fraction = parts.plan.epochs_done(step)
     return [
-        Evaluation(
-            step + 1,
-            fraction,
-            split,
-            result.values["loss"],
-            result.values.get("accuracy", float("nan")),
-            result.num_samples,
-        )
+        Evaluation(step + 1, fraction, split, metric, value, result.num_samples)
         for split, result in metrics.items()
+        for metric, value in result.values.items()
     ]
 
 
 def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
     """An evaluation in a line."""
     results = (
-        f"{split} {name} " + (f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4f}")
-        for split, found in metrics.items()
-        for name, value in found.values.items()
+        ", ".join(f"{split} {name} {metric_text(name, value)}" for name, value in m.values.items())
+        for split, m in metrics.items()
     )
-    return f"epoch {epochs:g}: " + ", ".join(results)
+    return f"epoch {epochs:g}: " + "; ".join(results)
 
 
 def _run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
@@ -30,10 +31,14 @@ class Spans(Protocol):
 
 @dataclass(frozen=True)
 class Synchronisation:
-    """What a step synchronised, and the bytes of the buffers that were reduced, on each rank."""
+    """What a step synchronised, the bytes of the buffers that were reduced on each rank, and the log's gradient norm.
+
+    The norm may be a scalar on the device, which is read much later; NaN where it was not taken.
+    """
 
     action: Action
     num_bytes: int = 0
+    gradient_norm: Tensor | float = math.nan
 
 
 class Algorithm(Protocol):

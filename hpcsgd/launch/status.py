@@ -18,6 +18,7 @@ from hpcsgd.launch.slurm import QueuedJob
 from hpcsgd.record import Run, load_run
 from hpcsgd.record.reader import FILE_NAME
 from hpcsgd.record.study_file import Entry, Study, find_studies
+from hpcsgd.record.summary import main_metrics, metric_text
 
 RESUBMITTED = ("failed", "killed", "preempted")
 """States of a run that ``resubmit --failed`` sends again. One that diverged would diverge again; one that was
@@ -34,7 +35,7 @@ class RunState:
             ``killed`` (it did not come to its end), ``cancelled``, ``running``, ``pending``, ``not sent``, ``not
             begun`` (of a study without Slurm), ``running or killed`` (Slurm cannot be asked), ``unreadable``.
         job: its last job; empty outside of Slurm.
-        ranks, progress, accuracy: for the table.
+        ranks, progress, result: for the table.
         note: what else there is to say.
         study: the study that it is of, and its entry there; None where it was not sent by hpcsgd.
     """
@@ -44,7 +45,7 @@ class RunState:
     job: str = ""
     ranks: str = ""
     progress: str = ""
-    accuracy: str = ""
+    result: str = ""
     note: str = ""
     study: Study | None = None
     entry: Entry | None = None
@@ -121,7 +122,7 @@ def _state(
         state = "not begun"
     if run is None:
         return RunState(shown, state, job, note=note, study=study, entry=entry)
-    return RunState(shown, state, job, str(len(run.ranks)), _progress(run), _accuracy(run), note, study, entry)
+    return RunState(shown, state, job, str(len(run.ranks)), _progress(run), _result(run), note, study, entry)
 
 
 def judge(status: str | None, job: str, queued: QueuedJob | None, queue_answers: bool) -> tuple[str, str]:
@@ -179,10 +180,13 @@ def _progress(run: Run) -> str:
     return f"{done}/{total}" + (f" ({starts} resumed)" if starts > 0 else "")
 
 
-def _accuracy(run: Run) -> str:
-    """The last accuracy on the test split."""
+def _result(run: Run) -> str:
+    """The last accuracy on the test split, else the last of another metric, else the loss."""
     rows = run.evaluations[run.evaluations["split"] == "test"]
-    return f"{100 * rows['accuracy'].iloc[-1]:.2f} %" if len(rows) else ""
+    if rows.empty:
+        return ""
+    metric = main_metrics(rows["metric"])[0]
+    return f"{metric} {metric_text(metric, rows.loc[rows['metric'] == metric, 'value'].iloc[-1])}"
 
 
 def _shown(path: Path) -> Path:
@@ -193,8 +197,8 @@ def _shown(path: Path) -> Path:
 
 def table(states: Sequence[RunState]) -> str:
     """The states as a table, and a line that counts them."""
-    head = ("run", "state", "job", "ranks", "steps", "test accuracy", "note")
-    rows = [(str(s.path), s.state, s.job, s.ranks, s.progress, s.accuracy, s.note) for s in states]
+    head = ("run", "state", "job", "ranks", "steps", "test", "note")
+    rows = [(str(s.path), s.state, s.job, s.ranks, s.progress, s.result, s.note) for s in states]
     return "\n".join([*columns([head, *rows]), counts(states)])
 
 

@@ -34,13 +34,13 @@ class SharedRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation that waits for the clock at its step."""
+    """A metric of a finished evaluation, which waits for the clock at its step."""
 
     steps_done: int
     epoch_fraction: float
     split: str
-    loss: float
-    accuracy: float
+    metric: str
+    value: float
     num_samples: int
 
 
@@ -159,8 +159,8 @@ class Clocks:
                 "step": e.steps_done,
                 "epoch_fraction": e.epoch_fraction,
                 "split": e.split,
-                "loss": e.loss,
-                "accuracy": e.accuracy,
+                "metric": e.metric,
+                "value": e.value,
                 "num_samples": e.num_samples,
                 "train_seconds": float(self.train_seconds.max()),
                 "sync_bytes": self.sync_bytes,

@@ -41,19 +41,22 @@ class LastIteration:
     exposed_fraction: float
 
 
-class Losses:
-    """Sums of the losses of recent iterations, copied to the host without waiting."""
+class Scalars:
+    """One number each of recent iterations, copied to the host without waiting."""
 
     def __init__(self, device: torch.device, capacity: int) -> None:
         """Room for ``capacity`` iterations."""
         self._host = torch.zeros(capacity, dtype=torch.float64, pin_memory=device.type == "cuda")
 
-    def put(self, step: int, loss: Tensor) -> None:
-        """Keep the scalar ``loss``, wherever it is."""
-        self._host[step % len(self._host)].copy_(loss.detach(), non_blocking=True)
+    def put(self, step: int, value: Tensor | float) -> None:
+        """Keep ``value``: a scalar, wherever it is, or a number of the host."""
+        if isinstance(value, Tensor):
+            self._host[step % len(self._host)].copy_(value.detach(), non_blocking=True)
+        else:
+            self._host[step % len(self._host)] = value
 
     def get(self, step: int) -> float:
-        """The loss of ``step``; on a GPU, only after a stamp behind it was read."""
+        """The value of ``step``; on a GPU, only after a stamp behind it was read."""
         return float(self._host[step % len(self._host)])
 
 
@@ -98,14 +101,17 @@ class Collector:
         self.segment = 0
         self.guard: FiniteGuard | None = None
         self._lag = GPU_LAG if device.type == "cuda" else 0
-        self._losses = Losses(device, config.flush_steps + GPU_LAG + 2 + most_waiting)
+        capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
+        self._losses = Scalars(device, capacity)
+        self._norms = Scalars(device, capacity)
         self._shared: deque[SharedRow] = deque()
         self._utilisation: deque[float] = deque()
         self._epoch_ended = False
 
-    def add(self, row: SharedRow, loss: Tensor, ends_epoch: bool) -> None:
+    def add(self, row: SharedRow, loss: Tensor, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
         """Keep what the step did; ``loss`` is the sum over this rank's samples."""
         self._losses.put(row.step, loss)
+        self._norms.put(row.step, gradient_norm)
         self._shared.append(row)
         self._utilisation.append(self.sampler.latest)
         self._epoch_ended |= ends_epoch
@@ -184,6 +190,7 @@ class Collector:
         values: dict[str, Any] = iteration.durations(self.timer.clock)
         values["loss"] = self._losses.get(row.step) / row.num_local if row.num_local else float("nan")
         values["num_samples"] = row.num_local
+        values["gradient_norm"] = self._norms.get(row.step)
         values["utilisation"] = self._utilisation.popleft()
         for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds"):
             values[name] = getattr(iteration, name)

@@ -8,26 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcsgd.errors import UsageError, reason
-from hpcsgd.record.schema import (
-    EPOCH_COLUMNS,
-    EVALUATION_COLUMNS,
-    ITERATION_COLUMNS,
-    RANK_COLUMNS,
-    SEGMENT_COLUMNS,
-    TUNER_COLUMNS,
-    Column,
-)
+from hpcsgd.record.older import read_rows
+from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, TABLES
 from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log
 from hpcsgd.record.writer import RunLogWriter
 
-COLUMNS = {
-    "epochs": EPOCH_COLUMNS,
-    "evaluations": EVALUATION_COLUMNS,
-    "segments": SEGMENT_COLUMNS,
-    "tuner": TUNER_COLUMNS,
-}
+CONTINUED = ("epochs", "evaluations", "segments", "tuner")
+"""The tables whose rows are taken over, beside the iterations."""
 
 
 def continue_log(
@@ -51,10 +41,10 @@ def continue_log(
 
     try:
         with h5py.File(path, "r", locking=False) as old:
-            check_log(old)
+            version = check_log(old)
             if rank_axis not in old["iterations"] or list(old["iterations"][rank_axis][:]) != list(rank_labels):
                 raise UsageError("its iterations are of other ranks or statistics")
-            tables = _read(old, num_rows)
+            tables = _read(old, version, num_rows)
     except (ForeignFileError, *READ_ERRORS) as error:
         raise UsageError(
             f"{path}: cannot go on with this log: {reason(error)}; move it away to go on with a log of the coming steps"
@@ -78,8 +68,8 @@ Tables = dict[str, Any]
 """The columns of ``iterations`` by name; of each other table, its rows."""
 
 
-def _read(old: Any, num_rows: Mapping[str, int]) -> Tables:
-    """The rows that count."""
+def _read(old: Any, version: int, num_rows: Mapping[str, int]) -> Tables:
+    """The rows that count, as a log of today has them."""
     for name, count in num_rows.items():
         if count < 0:
             raise UsageError(f"the checkpoint counts {count} rows of {name}")
@@ -89,17 +79,22 @@ def _read(old: Any, num_rows: Mapping[str, int]) -> Tables:
             raise UsageError(
                 f"{name}/{short[0]} has lost rows: it has {len(group[short[0]])} of the checkpoint's {count}"
             )
-    count, rows = num_rows["iterations"], old["iterations"]
-    # Logs of version 1 have no utilisation.
-    columns = {
-        column.name: rows[column.name][:count]
-        if column.name in rows
-        else np.full((count, *rows["loss"].shape[1:]), np.nan)
-        for column in (Column("step", "i8", "1", ""), *ITERATION_COLUMNS, *RANK_COLUMNS)
-    }
-    return {"iterations": columns} | {
-        name: _rows(old[name], name, num_rows.get(name, 0)) for name in COLUMNS if num_rows.get(name)
-    }
+    counts = _counts(old, num_rows)
+    found = {name: read_rows(old[name], name, version, count) for name, count in counts.items()}
+    return {name: columns if name == "iterations" else _rows(name, columns) for name, columns in found.items()}
+
+
+def _counts(old: Any, num_rows: Mapping[str, int]) -> dict[str, int]:
+    """How many rows of each table are taken over.
+
+    Of the evaluations, those up to the last iteration that is: a log of an older version had fewer rows for the same.
+    """
+    iterations = num_rows["iterations"]
+    steps_done = int(old["iterations"]["step"][iterations - 1]) + 1 if iterations else 0
+    is_whole = old["evaluations"][INDEX["evaluations"]][:] >= 0
+    evaluations = int(np.sum(is_whole & (old["evaluations"]["step"][: len(is_whole)] <= steps_done)))
+    counts = {name: num_rows[name] for name in CONTINUED if num_rows.get(name)}
+    return {"iterations": iterations, **counts} | ({"evaluations": evaluations} if evaluations else {})
 
 
 def _write(writer: RunLogWriter, tables: Tables) -> None:
@@ -118,10 +113,10 @@ def _write(writer: RunLogWriter, tables: Tables) -> None:
         writer.append_segment(row)
 
 
-def _rows(group: Any, name: str, count: int) -> list[dict[str, object]]:
-    """The first rows of a table, as dictionaries of plain values."""
-    columns = {column.name: group[column.name][:count] for column in COLUMNS[name]}
+def _rows(name: str, columns: Mapping[str, NDArray[Any]]) -> list[dict[str, object]]:
+    """The rows of a table, as dictionaries of plain values."""
+    names = [column.name for column in TABLES[name]]
     return [
         {key: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for key, value in row.items()}
-        for row in (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        for row in (dict(zip(names, values, strict=True)) for values in zip(*(columns[n] for n in names), strict=True))
     ]

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from hpcsgd.record.reader import Run
-from hpcsgd.record.schema import SPANS, TRAINING_SPANS
+from hpcsgd.record.schema import EVALUATION_COLUMNS, SPANS, TRAINING_SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
+BESIDE_METRICS = tuple(c.name for c in EVALUATION_COLUMNS if c.name not in ("metric", "value"))
+"""What an evaluation of a split has once, whatever its metrics."""
 
 
 def iteration_spans(iterations: pd.DataFrame) -> pd.DataFrame:
@@ -25,6 +27,30 @@ def iteration_spans(iterations: pd.DataFrame) -> pd.DataFrame:
     frame = iterations[["step", axis, *SPAN_NAMES]].copy()
     frame["other_seconds"] = iterations["wall_seconds"] - frame[list(SPAN_NAMES)].sum(axis=1)
     return frame
+
+
+def by_metric(evaluations: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The evaluations with a column a metric.
+
+    Args:
+        evaluations: the table of that name of a :class:`hpcsgd.record.reader.Run`.
+        names: metrics that have a column in any case, of NaN where the log has none of it.
+
+    Returns:
+        One row an evaluation of a split, in the order of ``evaluations``: ``step``, ``epoch_fraction``, ``split``,
+        ``num_samples``, ``train_seconds``, ``sync_bytes``; then the metrics: ``names``, then the others in the order in
+        which they first come.
+    """
+    key = ["step", "split"]
+    # A damaged log may have an evaluation twice: two rows here, too.
+    turn = evaluations.groupby([*key, "metric"], sort=False).cumcount()
+    row = evaluations.groupby([*key, turn.rename("turn")], sort=False).ngroup()
+    first = ~row.duplicated()
+    table = evaluations.loc[first, list(BESIDE_METRICS)].set_index(row[first])
+    for name in dict.fromkeys([*names, *evaluations["metric"]]):
+        own = evaluations["metric"] == name
+        table[name] = pd.Series(evaluations["value"][own].to_numpy(float), index=row[own])
+    return table.reset_index(drop=True)
 
 
 def rank_axis(iterations: pd.DataFrame) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.find import Finder
+from hpcsgd.record.older import columns_of, read_rows
 from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
 from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance
 
@@ -27,8 +28,6 @@ FILE_NAME = "run.h5"
 ATTEMPTS = 10
 UNQUIET_READS = 3
 PAUSE_SECONDS = 0.02
-
-_COLUMNS = {"iterations": ITERATION_COLUMNS + RANK_COLUMNS, **TABLES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,8 @@ class Run:
             ``step``, ``rank`` (or ``statistic``), then all of ``ITERATION_COLUMNS`` and ``RANK_COLUMNS``; ``action``
             as a name of ``ACTIONS``. A rank that was lost has no rows from then on.
         epochs: one row an epoch.
-        evaluations: one row an evaluation of a split.
+        evaluations: one row a metric of an evaluation of a split, whatever the log's version;
+            :func:`hpcsgd.record.frames.by_metric` gives a column a metric.
         ranks: one row a rank.
         segments: one row a start or resume.
         tuner: one row a number of learners that the tuner tried.
@@ -89,9 +89,9 @@ def load_run(path: str | Path) -> Run:
             before = _stamp(file)
             # What a reader can reach is settled when it opens the file; so count the rows first, then open it anew.
             with h5py.File(file, "r", locking=False) as log:
-                num_rows = _num_rows(log)
+                version, num_rows = check_log(log), _num_rows(log)
             with h5py.File(file, "r", locking=False) as log:
-                run = _read(file, log, num_rows)
+                run = _read(file, log, version, num_rows)
             after = _stamp(file)
         except ForeignFileError as error:
             raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
@@ -143,11 +143,10 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 def _num_rows(log: h5py.File) -> dict[str, int]:
     """Rows of each table so far."""
-    check_log(log)
     return {name: num_stored(log[name][index]) if name in log else 0 for name, index in INDEX.items()}
 
 
-def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
+def _read(file: Path, log: h5py.File, version: int, num_rows: dict[str, int]) -> Run:
     """Read an open log, up to so many rows of each table."""
     provenance = read_provenance(log)
     status = log["status"][()].decode("utf-8", "replace")
@@ -159,46 +158,43 @@ def _read(file: Path, log: h5py.File, num_rows: dict[str, int]) -> Run:
         # A status that is half written is not yet set.
         status=status if status in STATUS else STATUS[0],
         rank_axis=axis,
-        iterations=_iterations(log["iterations"], axis, num_rows["iterations"]),
-        epochs=_table(log["epochs"], "epochs", num_rows["epochs"]),
-        evaluations=_table(log["evaluations"], "evaluations", num_rows["evaluations"]),
-        ranks=_table(log["ranks"], "ranks", num_rows["ranks"]),
-        segments=_table(log["segments"], "segments", num_rows["segments"]),
-        tuner=_table(log["tuner"] if "tuner" in log else None, "tuner", num_rows["tuner"]),
+        iterations=_iterations(log["iterations"], axis, version, num_rows["iterations"]),
+        **{name: _table(log.get(name), name, version, num_rows[name]) for name in TABLES},
     )
 
 
-def _complete_rows(columns: dict[str, h5py.Dataset], name: str, num_rows: int) -> int:
+def _complete_rows(group: h5py.Group, name: str, version: int, num_rows: int) -> int:
     """How many rows of a table are complete: as many as have an index from 0 up, as far as all columns reach."""
     import numpy as np
 
     index = INDEX[name]
-    missing = np.flatnonzero(columns[index][:num_rows] < 0)
+    missing = np.flatnonzero(group[index][:num_rows] < 0)
     num_indexed = int(missing[0]) if len(missing) else num_rows
-    return min(num_indexed, *(len(columns[c.name]) for c in _COLUMNS[name]))
+    return min(num_indexed, *(len(group[c.name]) for c in columns_of(name, version)))
 
 
-def _iterations(group: h5py.Group, axis: str, num_rows: int) -> pd.DataFrame:
+def _columns(group: h5py.Group, name: str, version: int, num_rows: int) -> dict[str, Any]:
+    """The complete rows of a table, as a log of today has them: a column a name of its schema, and its index."""
+    return read_rows(group, name, version, _complete_rows(group, name, version, num_rows))
+
+
+def _iterations(group: h5py.Group, axis: str, version: int, num_rows: int) -> pd.DataFrame:
     """``/iterations`` in long form: one row a step and rank."""
     import numpy as np
     import pandas as pd
 
-    datasets = dict(group.items())
-    if "utilisation" not in datasets:
-        # Logs of version 1 have no such column.
-        datasets["utilisation"] = np.full(datasets["loss"].shape, np.nan)
-    count = _complete_rows(datasets, "iterations", num_rows)
-    labels = datasets[axis][:]
+    found = _columns(group, "iterations", version, num_rows)
+    labels = group[axis][:]
     width = len(labels)
-    tiled = np.tile(labels, count)
+    tiled = np.tile(labels, len(found["step"]))
     columns: dict[str, Any] = {
-        "step": np.repeat(datasets["step"][:count], width),
+        "step": np.repeat(found["step"], width),
         axis: _names(STATISTICS, tiled) if axis == "statistic" else tiled,
     }
     for column in ITERATION_COLUMNS:
-        columns[column.name] = np.repeat(datasets[column.name][:count], width)
+        columns[column.name] = np.repeat(found[column.name], width)
     for column in RANK_COLUMNS:
-        columns[column.name] = datasets[column.name][:count].reshape(-1)
+        columns[column.name] = found[column.name].reshape(-1)
     columns["action"] = _names(ACTIONS, columns["action"])
     table = pd.DataFrame(columns)
     return table[table["start_seconds"].notna()].reset_index(drop=True)
@@ -211,18 +207,17 @@ def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
     return pd.Series(names).take(numbers).array
 
 
-def _table(group: h5py.Group | None, name: str, num_rows: int) -> pd.DataFrame:
+def _table(group: h5py.Group | None, name: str, version: int, num_rows: int) -> pd.DataFrame:
     """A table of one-dimensional columns, in the schema's order, texts decoded; None: of a log without it."""
     import numpy as np
     import pandas as pd
 
     if group is None:
         return pd.DataFrame({column.name: np.empty(0, column.dtype) for column in TABLES[name]})
-    datasets = dict(group.items())
-    count = _complete_rows(datasets, name, num_rows)
+    found = _columns(group, name, version, num_rows)
     columns = {}
     for column in TABLES[name]:
-        values = datasets[column.name][:count]
+        values = found[column.name]
         columns[column.name] = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
     return pd.DataFrame(columns)
 

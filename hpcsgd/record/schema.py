@@ -3,7 +3,7 @@
 ``run.h5`` holds, all created up front and only ever extended:
 
 * ``/iterations``: columns ``[step]`` and ``[step, rank]``; ``step`` and ``rank`` are dimension scales.
-* ``/epochs`` and ``/evaluations``: one row an epoch, one an evaluation of a split.
+* ``/epochs``: one row an epoch; ``/evaluations``: one row a metric of an evaluation of a split.
 * ``/ranks``: one row a rank, written once; ``/segments``: one row a start or resume.
 * ``/tuner``: one row a number of learners that ``learners_per_rank: auto`` tried; none in other runs.
 * ``/status``: a scalar, see :data:`STATUS`.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
@@ -83,6 +83,13 @@ RANK_COLUMNS = (
         "share of time that the rank's device was busy, at the last of the samples taken beside the training: of a GPU "
         "by NVML; of CPUs, the process's CPU time over elapsed time and torch threads; NaN: not sampled",
     ),
+    Column(
+        "gradient_norm",
+        "f8",
+        "1",
+        "norm of the gradient that the update took, before clipping: of all ranks' sum where gradients are averaged, "
+        "else of the rank's own; NaN: not taken",
+    ),
 )
 """Columns ``[step, rank]``; of a rank that was lost, ``num_samples`` is 0 and the others are NaN."""
 
@@ -101,9 +108,14 @@ EPOCH_COLUMNS = (
 EVALUATION_COLUMNS = (
     Column("step", "i8", "1", "optimizer steps done"),
     Column("epoch_fraction", "f8", "1", "epochs done"),
-    Column("split", "S8", "", "split of the data set"),
-    Column("loss", "f8", "1", "mean loss of the consensus model over the split"),
-    Column("accuracy", "f8", "1", "fraction of the split that the consensus model gets right"),
+    Column("split", "S32", "", "split of the data set"),
+    Column(
+        "metric",
+        "S32",
+        "",
+        "metric of the consensus model over the split: loss is its mean loss, accuracy what fraction it gets right",
+    ),
+    Column("value", "f8", "1", "value of the metric"),
     Column("num_samples", "i8", "1", "samples of the split"),
     Column("train_seconds", "f8", "s", "training clock since the start of the run: maximum over ranks"),
     Column("sync_bytes", "i8", "B", "payload of all synchronisations since the start of the run, on each rank"),

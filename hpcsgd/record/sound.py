@@ -10,7 +10,8 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from hpcsgd.config import RunConfig
-from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
+from hpcsgd.record.older import SINCE, columns_of
+from hpcsgd.record.schema import INDEX, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
 
 if TYPE_CHECKING:
     import h5py
@@ -20,9 +21,6 @@ READ_ERRORS = (
     *(AssertionError, SystemError),
 )
 """What h5py and NumPy raise where a file is damaged."""
-
-SINCE = {"utilisation": 2, "tuner": 2}
-"""The schema version from which on a column or table is there."""
 
 NUMBERS = ("steps_per_epoch", "total_steps", "num_learners", "learners_per_rank", "local_batch_size", "world_size")
 """What the provenance says in numbers that tables are worked out with."""
@@ -35,8 +33,8 @@ class ForeignFileError(Exception):
     """The file is no run log: reading it again will not help."""
 
 
-def check_log(log: h5py.File) -> None:
-    """Look at the shape of an open log: its version, its tables, and the kind of every column.
+def check_log(log: h5py.File) -> int:
+    """The schema version of an open log, after a look at its tables and the kind of every column.
 
     Raises:
         ForeignFileError: it is none of ours, or of a newer hpcsgd.
@@ -49,14 +47,15 @@ def check_log(log: h5py.File) -> None:
     width = num_stored(log["iterations"][axes[0]])
     if len(log["iterations"][axes[0]]) != width:
         raise ForeignFileError(f"its iterations are of {len(log['iterations'][axes[0]])} ranks, more than it holds")
-    _check_columns(log["iterations"], version, ITERATION_COLUMNS, ())
-    _check_columns(log["iterations"], version, RANK_COLUMNS, (width,))
-    for name, columns in TABLES.items():
-        if version >= SINCE.get(name, 1):
-            _check_columns(log[name], version, columns, ())
+    for column in columns_of("iterations", version):
+        _check_column(log["iterations"], column, (width,) if column in RANK_COLUMNS else ())
+    for name in TABLES:
+        for column in columns_of(name, version) if version >= SINCE.get(name, 1) else ():
+            _check_column(log[name], column, ())
     for name, index in INDEX.items():
         if version >= SINCE.get(name, 1):
-            _check_columns(log[name], version, [Column(index, "i8", "", "")], ())
+            _check_column(log[name], Column(index, "i8", "", ""), ())
+    return version
 
 
 def _version(log: h5py.File) -> int:
@@ -73,15 +72,12 @@ def _version(log: h5py.File) -> int:
     return int(version)
 
 
-def _check_columns(group: Any, version: int, columns: Any, width: tuple[int, ...]) -> None:
-    """Refuse columns of another kind or shape than the schema's."""
-    for column in columns:
-        if version < SINCE.get(column.name, 1):
-            continue
-        dataset = group[column.name]
-        kind = getattr(getattr(dataset, "dtype", None), "kind", "none")
-        if kind != column.dtype[0] or dataset.shape[1:] != width:
-            raise ForeignFileError(f"{dataset.name} is no column of type {column.dtype} and width {width or 1}")
+def _check_column(group: Any, column: Column, width: tuple[int, ...]) -> None:
+    """Refuse a column of another kind or shape than the schema's."""
+    dataset = group[column.name]
+    kind = getattr(getattr(dataset, "dtype", None), "kind", "none")
+    if kind != column.dtype[0] or dataset.shape[1:] != width:
+        raise ForeignFileError(f"{dataset.name} is no column of type {column.dtype} and width {width or 1}")
 
 
 def num_stored(dataset: Any) -> int:

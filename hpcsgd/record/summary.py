@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     if not run.tuner.empty:
         yield "tuner", _tuner(run)
     yield "progress", _progress(run)
-    yield from _accuracies(run)
+    yield from _metrics(run)
     yield "clocks", _clocks(run)
     if not run.iterations.empty:
         yield from _timing(run)
@@ -87,15 +87,33 @@ def _progress(run: Run) -> str:
     )
 
 
-def _accuracies(run: Run) -> Iterator[tuple[str, str]]:
-    """Best and last accuracy of each split."""
-    for split, rows in run.evaluations.groupby("split", sort=False):
-        last, known = rows.iloc[-1], rows.dropna(subset=["accuracy"])
-        text = f"last {last['accuracy']:.4f} (loss {last['loss']:.4f}) at epoch {last['epoch_fraction']:g}"
-        if len(known):
-            best = known.loc[known["accuracy"].idxmax()]
-            text = f"best {best['accuracy']:.4f} at epoch {best['epoch_fraction']:g}, {text}"
-        yield f"{split} accuracy", text
+def _metrics(run: Run) -> Iterator[tuple[str, str]]:
+    """The last value of each metric of each split, with the loss beside it; of accuracy, the best too."""
+    from hpcsgd.record.frames import by_metric
+
+    for split, part in run.evaluations.groupby("split", sort=False):
+        rows = by_metric(part, "loss")
+        last = rows.iloc[-1]
+        at = f"at epoch {last['epoch_fraction']:g}"
+        for metric in main_metrics(part["metric"]):
+            text = f"last {last[metric]:.4f}" + (f" (loss {last['loss']:.4f})" if metric != "loss" else "") + f" {at}"
+            known = rows.dropna(subset=[metric])
+            # Of other metrics nobody knows whether more of it is better.
+            if metric == "accuracy" and len(known):
+                best = known.loc[known[metric].idxmax()]
+                text = f"best {best[metric]:.4f} at epoch {best['epoch_fraction']:g}, {text}"
+            yield f"{split} {metric}", text
+
+
+def main_metrics(metrics: Iterable[str]) -> list[str]:
+    """Of a log's metrics those to tell: all but the loss, accuracy first; the loss where there is no other."""
+    others = sorted(dict.fromkeys(m for m in metrics if m != "loss"), key=lambda metric: metric != "accuracy")
+    return others or ["loss"]
+
+
+def metric_text(metric: str, value: float) -> str:
+    """A value of a metric: accuracy in per cent, others as plain numbers."""
+    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.4f}"
 
 
 def _clocks(run: Run) -> str:

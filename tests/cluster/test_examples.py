@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.record import load_run
+from hpcsgd.record.frames import by_metric
 from tests.cluster.jobs import succeeded
 from tests.cluster.slurm_cluster import ROOT, SlurmCluster
 
@@ -34,5 +35,5 @@ def test_an_example_runs(two_nodes: SlurmCluster, tmp_path: Path, example: Path)
     else:
         assert set(run.iterations["action"]) == {"none", "global"}
     # Ten classes; the log's last evaluation is of the final model.
-    assert run.evaluations["accuracy"].iloc[-1] > 0.5
+    assert by_metric(run.evaluations)["accuracy"].iloc[-1] > 0.5
     assert (run_dir / "model.pt").exists()

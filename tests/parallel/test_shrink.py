@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hpcsgd.record import Run, load_run
+from hpcsgd.record.frames import by_metric
 from iteration_tables import record_iterations
 from run_logs import entry, log_notes
 from tests.parallel.ranks import ROOT, mpirun, train_words
@@ -59,7 +60,7 @@ def check(run: Run, lost: list[str], survivors: list[list[int]]) -> None:
     assert run.epochs["epoch"].tolist() == [0, 1, 2, 3]
     assert (run.epochs["train_seconds"] > 0).all()
     assert iterations["step"].max() + 1 == 4 * 240 // (4 * len(survivors[-1]))
-    assert run.evaluations["epoch_fraction"].tolist() == [1, 2, 3, 4]
+    assert by_metric(run.evaluations)["epoch_fraction"].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

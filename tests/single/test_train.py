@@ -25,6 +25,7 @@ from hpcsgd.errors import DivergedError
 from hpcsgd.evaluate import evaluate
 from hpcsgd.models import build_model
 from hpcsgd.record import load_run
+from hpcsgd.record.frames import by_metric
 from hpcsgd.tasks.build import make_task
 from hpcsgd.train import run
 
@@ -44,8 +45,9 @@ def test_a_run_learns_and_leaves_log_recipe_and_model(tmp_path: Path) -> None:
     assert log.provenance["argv"] == ["hpcsgd", "train"]
     assert log.iterations["step"].tolist() == list(range(12 * 13))
     assert log.epochs["train_loss"].iloc[-1] < 0.3 * log.epochs["train_loss"].iloc[0]
-    assert log.evaluations["accuracy"].iloc[-1] == result.metrics["test"].values["accuracy"] >= 0.9
-    assert log.evaluations["num_samples"].tolist() == [37] * 12
+    evaluations = by_metric(log.evaluations)
+    assert evaluations["accuracy"].iloc[-1] == result.metrics["test"].values["accuracy"] >= 0.9
+    assert evaluations["num_samples"].tolist() == [37] * 12
 
 
 def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes(tmp_path: Path) -> None:
@@ -111,7 +113,9 @@ def test_every_iteration_is_kept_whatever_the_cadence(tmp_path: Path, flush_step
     log = load_run(tmp_path / "run")
     assert log.iterations["step"].tolist() == list(range(20))
     assert log.epochs["step"].tolist() == [13, 20]
-    assert log.evaluations["step"].tolist() == [13, 20]
+    assert log.evaluations["step"].tolist() == [13, 13, 20, 20]
+    assert log.evaluations["metric"].tolist() == ["loss", "accuracy"] * 2
+    assert log.iterations["gradient_norm"].isna().all()
     assert np.isfinite(log.iterations["loss"]).all()
 
 

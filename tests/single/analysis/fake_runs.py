@@ -27,6 +27,7 @@ class FakeRun:
         labels: ranks that the log keeps; unset, all. Or ``summary``.
         accuracies: of the test split, one at the end of each epoch; none: no evaluation.
         train_accuracies: likewise, of the training set.
+        metric: what those are called in the log.
         rates: learning rate of each step; unset, 0.1.
         cores: of a rank; unset, one of its own.
         threads: of each rank.
@@ -57,6 +58,7 @@ class FakeRun:
     threads: int = 1
     first_step: int = 0
     resumed: Sequence[int] = ()
+    metric: str = "accuracy"
     utilisation: float = float("nan")
     tuner: Sequence[Mapping[str, object]] = ()
     started: str = ""
@@ -97,8 +99,10 @@ class FakeRun:
                 writer.append_iterations(self._steps, self._shared(), self._select(self._per_rank()))
             ended = (self.first_step + num_steps) // self._epoch_steps
             writer.append_epochs([self._epoch(i) for i in range(self.first_step // self._epoch_steps, ended)])
-            for split, accuracies in (("test", self.accuracies), ("train", self.train_accuracies)):
-                writer.append_evaluations([self._evaluation(i, value, split) for i, value in enumerate(accuracies)])
+            for split, values in (("test", self.accuracies), ("train", self.train_accuracies)):
+                writer.append_evaluations(
+                    [row for i, value in enumerate(values) for row in self._evaluation(i, value, split)]
+                )
             writer.set_status(self.status)
         return directory
 
@@ -160,6 +164,7 @@ class FakeRun:
             "sync_enter_seconds": enter,
             "sync_exit_seconds": enter + duration,
             "utilisation": zeros + self.utilisation,
+            "gradient_norm": np.full(self.shape, np.nan),
         }
         assert columns.keys() == {c.name for c in RANK_COLUMNS}
         return columns
@@ -190,19 +195,18 @@ class FakeRun:
             "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
         }
 
-    def _evaluation(self, epoch: int, accuracy: float, split: str) -> dict[str, object]:
+    def _evaluation(self, epoch: int, value: float, split: str) -> list[dict[str, object]]:
         stop = (epoch + 1) * self._epoch_steps
         rows = self._steps < stop
-        return {
+        row: dict[str, object] = {
             "step": stop,
             "epoch_fraction": epoch + 1.0,
             "split": split,
-            "loss": 2.0 - accuracy,
-            "accuracy": accuracy,
             "num_samples": 100,
             "train_seconds": float(self._training()[rows].sum(axis=0).max()),
             "sync_bytes": int(self._shared()["sync_bytes"][rows].sum()),
         }
+        return [row | {"metric": name, "value": own} for name, own in (("loss", 2.0 - value), (self.metric, value))]
 
 
 def constant(seconds: float, num_steps: int, world_size: int) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def make_run(
             per_rank = {column.name: np.zeros((steps, ranks), column.dtype) for column in RANK_COLUMNS}
             log.append_iterations(np.arange(steps), shared, per_rank)
         if accuracy is not None:
-            log.append_evaluations([row(TABLES["evaluations"], split="test", accuracy=accuracy)])
+            log.append_evaluations([row(TABLES["evaluations"], split="test", metric="accuracy", value=accuracy)])
         log.set_status(status)
     return directory
 

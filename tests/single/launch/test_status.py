@@ -78,11 +78,11 @@ def test_a_directory_of_runs(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -
         "by_hand": "preempted",
     }
     assert states["by_hand"].job == "9" and states["by_hand"].study is None
-    assert states["done"].progress == "16/16" and states["done"].accuracy == "87.50 %"
+    assert states["done"].progress == "16/16" and states["done"].result == "accuracy 87.50 %"
     assert states["goes"].progress == "3/16 (1 resumed)" and states["goes"].ranks == "2"
     assert main(["status", "s"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["run", "state", "job", "ranks", "steps", "test", "accuracy", "note"]
+    assert lines[0].split() == ["run", "state", "job", "ranks", "steps", "test", "note"]
     assert lines[1].split()[:3] == ["s/by_hand", "preempted", "9"]
     assert any(line.startswith("s/dead") and line.endswith("Slurm: NODE_FAIL") for line in lines)
     assert lines[-1].startswith("6 runs: ")

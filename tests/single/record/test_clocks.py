@@ -65,12 +65,12 @@ def test_an_epoch_may_come_in_several_gathers_and_end_early() -> None:
 
 def test_an_evaluation_waits_for_the_clock_at_its_step() -> None:
     clocks = Clocks(world_size=2, steps_per_epoch=10)
-    clocks.pending.append(Evaluation(2, 0.2, "test", 0.7, 0.5, 30))
+    clocks.pending.append(Evaluation(2, 0.2, "test", "accuracy", 0.5, 30))
     assert clocks.advance([row(0, 0)], block([[seconds(1, 0), seconds(2, 0)]]))[1] == []
     (evaluation,) = clocks.advance([row(1, 0), row(2, 0)], block([[seconds(4, 0), seconds(2, 0)]] * 2))[1]
     assert evaluation["train_seconds"] == 5  # rank 0: 1 + 4; the third iteration is not in it
     assert evaluation["sync_bytes"] == 20
-    assert (evaluation["split"], evaluation["accuracy"]) == ("test", 0.5)
+    assert (evaluation["split"], evaluation["metric"], evaluation["value"]) == ("test", "accuracy", 0.5)
     assert clocks.pending == []
 
 

@@ -102,6 +102,40 @@ def test_spans_and_the_rest_make_the_wall_time() -> None:
     assert "other_seconds" not in table.columns
 
 
+def evaluations(*rows: tuple[int, str, str, float]) -> pd.DataFrame:
+    """A table of step, split, metric and value; the rest follows from the step."""
+    beside = [{"epoch_fraction": s / 2, "num_samples": 10, "train_seconds": 0.5 * s, "sync_bytes": s} for s, *_ in rows]
+    given = [dict(zip(("step", "split", "metric", "value"), row, strict=True)) for row in rows]
+    columns = [c.name for c in TABLES["evaluations"]]
+    return pd.DataFrame([g | b for g, b in zip(given, beside, strict=True)], columns=columns)
+
+
+def test_evaluations_by_metric_have_a_column_each_in_the_order_of_the_log() -> None:
+    table = frames.by_metric(
+        evaluations(
+            (2, "test", "loss", 3.0), (2, "test", "iou", 0.25), (2, "train", "loss", 1.0), (4, "test", "iou", 0.5)
+        )
+    )
+    beside = ["step", "epoch_fraction", "split", "num_samples", "train_seconds", "sync_bytes"]
+    assert list(table.columns) == [*beside, "loss", "iou"]
+    assert table["step"].tolist() == [2, 2, 4] and table["split"].tolist() == ["test", "train", "test"]
+    np.testing.assert_array_equal(table[["loss", "iou"]], [[3.0, 0.25], [1.0, np.nan], [np.nan, 0.5]])
+    assert table["train_seconds"].tolist() == [1.0, 1.0, 2.0]
+
+
+def test_a_value_that_is_not_known_stays_so_and_a_metric_asked_for_has_its_column() -> None:
+    table = frames.by_metric(evaluations((2, "test", "loss", np.nan)), "accuracy")
+    assert list(table.columns)[-2:] == ["accuracy", "loss"]
+    assert table[["accuracy", "loss"]].isna().all(axis=None)
+    empty = frames.by_metric(evaluations(), "loss")
+    assert empty.empty and list(empty.columns)[-1] == "loss"
+
+
+def test_an_evaluation_that_a_damaged_log_has_twice_is_two_rows() -> None:
+    table = frames.by_metric(evaluations((2, "test", "loss", 3.0), (2, "test", "loss", 4.0)))
+    assert table["loss"].tolist() == [3.0, 4.0]
+
+
 def test_throughput_of_complete_epochs() -> None:
     epochs = [{"num_samples": 600, "train_seconds": 2.0}, {"num_samples": 400, "train_seconds": 3.0}]
     assert frames.throughput(make_run(make_iterations([]), epochs)) == 200.0

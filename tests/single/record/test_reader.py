@@ -17,6 +17,9 @@ from hpcsgd.record import reader
 from hpcsgd.record.reader import find_runs, load_run
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, TABLES
 from tests.single.record import log_samples
+from tests.single.record.log_files import old_log
+
+METRICS = ("loss", "accuracy")
 
 
 def make_run(directory: Path, num_steps: int = 3) -> Path:
@@ -92,21 +95,42 @@ def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> 
     whole = load_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 1
-        del file["tuner"], file["iterations/utilisation"]
+        del file["tuner"], file["iterations/utilisation"], file["iterations/gradient_norm"]
+        for name in METRICS:
+            file[f"evaluations/{name}"] = file["evaluations/value"][:]
+        del file["evaluations/metric"], file["evaluations/value"]
     old = load_run(tmp_path)
     assert old.tuner.empty
     assert list(old.tuner.columns) == list(whole.tuner.columns)
-    assert old.iterations["utilisation"].isna().all()
-    pd.testing.assert_frame_equal(
-        old.iterations.drop(columns="utilisation"), whole.iterations.drop(columns="utilisation")
-    )
+    missing = ["utilisation", "gradient_norm"]
+    assert old.iterations[missing].isna().all(axis=None)
+    pd.testing.assert_frame_equal(old.iterations.drop(columns=missing), whole.iterations.drop(columns=missing))
+
+
+def test_a_log_of_version_2_has_a_row_a_metric_too(tmp_path: Path) -> None:
+    run = load_run(old_log(2, tmp_path))
+    assert (run.status, len(run.iterations), len(run.epochs)) == ("completed", 36, 3)
+    assert list(run.evaluations.columns) == [c.name for c in TABLES["evaluations"]]
+    rows = run.evaluations[["step", "split", "metric", "num_samples"]]
+    expected = [(s, split, m, n) for s in (6, 12, 18) for split, n in (("train", 130), ("test", 37)) for m in METRICS]
+    assert list(rows.itertuples(index=False, name=None)) == expected
+    assert run.evaluations["value"].round(4).tolist()[-4:] == [2.06, 0.3615, 2.0614, 0.4324]
+    assert run.iterations["gradient_norm"].isna().all()
+    assert list(run.iterations.columns) == ["step", "rank", *(c.name for c in ITERATION_COLUMNS + RANK_COLUMNS)]
+
+
+def test_a_log_of_version_2_that_lost_a_metric_is_refused(tmp_path: Path) -> None:
+    with h5py.File(old_log(2, tmp_path) / "run.h5", "r+") as file:
+        del file["evaluations/accuracy"]
+    with pytest.raises(UsageError, match="cannot be read as a run log: .*accuracy"):
+        load_run(tmp_path)
 
 
 def test_a_log_of_a_newer_hpcsgd_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 99
-    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 2"):
+    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 3"):
         load_run(tmp_path)
 
 

@@ -54,9 +54,10 @@ def append_steps(writer: RunLogWriter, num_steps: int, width: int) -> None:
     writer.append_iterations(np.arange(num_steps), shared, per_rank)
 
 
-def evaluation(step: int, epoch: float, accuracy: float) -> dict[str, Any]:
-    row = log_samples.table_rows("evaluations", 0, 1)[0]
-    return row | {"step": step, "epoch_fraction": epoch, "split": "test", "loss": 0.5, "accuracy": accuracy}
+def evaluation(step: int, epoch: float, **metrics: float) -> list[dict[str, Any]]:
+    """The rows of an evaluation: of a loss of 0.5, and of what is given."""
+    row = log_samples.table_rows("evaluations", 0, 1)[0] | {"step": step, "epoch_fraction": epoch, "split": "test"}
+    return [row | {"metric": name, "value": value} for name, value in {"loss": 0.5, **metrics}.items()]
 
 
 def epoch(number: int) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def test_a_run_that_is_done(tmp_path: Path) -> None:
     with make_writer(tmp_path) as writer:
         append_steps(writer, 8, 2)
         writer.append_epochs([epoch(0), epoch(1)])
-        writer.append_evaluations([evaluation(4, 1.0, 0.9), evaluation(8, 2.0, 0.875)])
+        writer.append_evaluations([*evaluation(4, 1.0, accuracy=0.9), *evaluation(8, 2.0, accuracy=0.875)])
         writer.set_status("completed")
     lines = lines_of(tmp_path)
     assert lines.pop("file").endswith("kB, run.h5")
@@ -134,9 +135,26 @@ def test_a_run_kept_as_statistics(tmp_path: Path) -> None:
 
 def test_an_evaluation_that_diverged(tmp_path: Path) -> None:
     with make_writer(tmp_path) as writer:
-        writer.append_evaluations([evaluation(4, 1.0, float("nan"))])
+        writer.append_evaluations(evaluation(4, 1.0, accuracy=float("nan")))
         writer.set_status("diverged")
     assert lines_of(tmp_path)["test accuracy"] == "last nan (loss 0.5000) at epoch 1"
+
+
+def test_metrics_other_than_accuracy_are_said_by_their_last_value(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        writer.append_evaluations(
+            [*evaluation(4, 1.0, iou=0.75, accuracy=0.5), *evaluation(8, 2.0, iou=0.5, accuracy=0.25)]
+        )
+    lines = lines_of(tmp_path)
+    assert lines["test accuracy"] == "best 0.5000 at epoch 1, last 0.2500 (loss 0.5000) at epoch 2"
+    assert lines["test iou"] == "last 0.5000 (loss 0.5000) at epoch 2"
+    assert "test loss" not in lines
+
+
+def test_where_there_is_no_other_metric_the_loss_is_said(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        writer.append_evaluations([*evaluation(4, 1.0), *evaluation(8, 2.0)])
+    assert lines_of(tmp_path)["test loss"] == "last 0.5000 at epoch 2"
 
 
 @pytest.mark.parametrize(
