@@ -61,7 +61,7 @@ runs/demo/%/model.pt: jobs/demo_%.yaml | $(STAMP) data
 	@flags='-bind-to none'; if mpirun --version | grep -q 'Open MPI'; then flags='--oversubscribe --bind-to none'; fi; \
 	set -x; mpirun $$flags -n 2 $(BIN)/hpcsgd train $< --run_dir $(@D) --overwrite true
 
-$(FIGURES)/made: $(DEMO_MODELS) $(wildcard analysis/*.py) | $(STAMP)
+$(FIGURES)/made: $(DEMO_MODELS) $(wildcard analysis/*.py analysis/*/*.py) | $(STAMP)
 	$(BIN)/python analysis/timing_curves.py $(DEMO_DIRS) -o $(FIGURES)
 	$(BIN)/python analysis/learning_curves.py $(DEMO_DIRS) -o $(FIGURES)
 	@touch $@

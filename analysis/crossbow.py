@@ -23,14 +23,11 @@ from pathlib import Path
 
 import pandas as pd
 
-import crossbow_figures
-import crossbow_sweeps
-import crossbow_tables
-import figures
-import run_logs
-import script
-from crossbow_settings import WORDS, Setting, find_tasks
-from crossbow_study import (
+from draw import figures, script
+from draw import methods as crossbow_figures
+from draw import sweeps as crossbow_sweeps
+from draw.script import RECORD_NOTE, Output, skip_text
+from draw.study import (
     BAND_NOTE,
     BEST_NOTE,
     FINAL_NOTE,
@@ -42,11 +39,13 @@ from crossbow_study import (
     TIME_NOTE,
     Study,
 )
-from crossbow_sweeps import SPREAD_NOTE, THROUGHPUT, UTILISATION
+from draw.sweeps import SPREAD_NOTE, THROUGHPUT, UTILISATION
 from hpcsgd import streams
-from learning_tables import lacks_accuracy
-from run_logs import CENTRAL, Entry
-from script import RECORD_NOTE, Output, skip_text
+from runs import logs as run_logs
+from runs.facts import WORDS, Setting, find_tasks
+from runs.logs import CENTRAL, Entry
+from tables import targets as crossbow_tables
+from tables.learning import lacks_accuracy
 
 PROGRAM = "crossbow.py"
 MISSING_METHODS = "missing are the same runs by other algorithms: " + SWEEP.format("algorithm.name=sma,ea_sgd,sync_sgd")

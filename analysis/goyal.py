@@ -19,16 +19,17 @@ from pathlib import Path
 
 import pandas as pd
 
-import figures
-import goyal_figures
-import goyal_published
-import goyal_sizes
-import goyal_tables
-import run_logs
-import script
-import size_figures
-import size_tables
-from goyal_settings import (
+from draw import curves as goyal_figures
+from draw import figures, script
+from draw import minibatches as goyal_sizes
+from draw import sizes as size_figures
+from draw.script import RECORD_NOTE, Output, skip_text
+from hpcsgd import streams
+from hpcsgd.record.summary import counted
+from runs import logs as run_logs
+from runs.groups import repeats
+from runs.logs import Entry
+from runs.settings import (
     WARMUPS,
     Comparison,
     Setting,
@@ -38,12 +39,10 @@ from goyal_settings import (
     setting_key,
     told_apart,
 )
-from hpcsgd import streams
-from hpcsgd.record.summary import counted
-from learning_tables import lacks_accuracy
-from run_groups import repeats
-from run_logs import Entry
-from script import RECORD_NOTE, Output, skip_text
+from tables import errors as goyal_tables
+from tables import published as goyal_published
+from tables import sizes as size_tables
+from tables.learning import lacks_accuracy
 
 PROGRAM = "goyal.py"
 ERROR_NOTE = (

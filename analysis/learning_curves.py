@@ -19,14 +19,13 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-import figures
-import learning_tables
-import run_logs
-import script
-import tables
+from draw import figures, script
 from hpcsgd import streams
-from learning_tables import ACCURACY
-from run_logs import Entry
+from runs import logs as run_logs
+from runs.logs import Entry
+from tables import learning as learning_tables
+from tables.learning import ACCURACY
+from tables.write import write_table
 
 PROGRAM = "learning_curves.py"
 NAMES = {"epoch": "epoch", "step": "step", "train_seconds": "seconds", "sync_bytes": "bytes"}
@@ -146,7 +145,7 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path) -> 
         (run_logs.runs_table(entries), "learning_runs", "Runs in the learning curves", []),
     )
     for frame, name, title, own in written:
-        files += tables.write(frame, directory, name, title=title, notes=[*own, *everything], digits=5)
+        files += write_table(frame, directory, name, title=title, notes=[*own, *everything], digits=5)
     return files, [*notes, *remarks]
 
 

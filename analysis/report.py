@@ -22,9 +22,6 @@ from typing import Any
 
 import pandas as pd
 
-import run_logs
-import tables
-import workloads
 from hpcsgd import streams
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
@@ -32,8 +29,11 @@ from hpcsgd.find import Finder
 from hpcsgd.paths import argument
 from hpcsgd.record.reader import FILE_NAME
 from report_sections import SECTIONS, Section, reading
-from run_logs import Entry
-from workloads import Workload
+from runs import logs as run_logs
+from runs import workloads
+from runs.logs import Entry
+from runs.workloads import Workload
+from tables.write import cell
 
 PROGRAM = "report.py"
 MOST_ROWS = 200
@@ -136,7 +136,7 @@ def draw(section: Section, entries: Sequence[Entry], studies: Sequence[Workload]
 def table(file: Path) -> dict[str, Any]:
     """The first rows of a table, as text."""
     frame = pd.read_csv(file)
-    rows = [[tables.cell(value) for value in row] for row in frame.head(MOST_ROWS).itertuples(index=False, name=None)]
+    rows = [[cell(value) for value in row] for row in frame.head(MOST_ROWS).itertuples(index=False, name=None)]
     return {"name": file.stem, "header": list(frame.columns), "rows": rows, "total": len(frame)}
 
 

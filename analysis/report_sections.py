@@ -14,9 +14,9 @@ import learning_curves
 import scaling
 import shallue
 import timing_curves
-from run_logs import Entry
-from script import DEFAULT_SKIP
-from workloads import Workload
+from draw.script import DEFAULT_SKIP
+from runs.logs import Entry
+from runs.workloads import Workload
 
 Draw = Callable[[Sequence[Any], Sequence[str], Path], tuple[list[Path], list[str]]]
 

@@ -18,18 +18,17 @@ from pathlib import Path
 
 import pandas as pd
 
-import figures
-import run_logs
-import scaling_tables
-import script
-import size_figures
-import size_tables
-import timing_tables
+from draw import figures, script
+from draw import sizes as size_figures
+from draw.script import RECORD_NOTE, Output, skip_text
+from draw.sizes import Panel
 from hpcsgd import streams
-from run_logs import Entry
-from script import RECORD_NOTE, Output, skip_text
-from size_figures import Panel
-from size_tables import STRONG, WEAK
+from runs import logs as run_logs
+from runs.logs import Entry
+from tables import scaling as scaling_tables
+from tables import sizes as size_tables
+from tables import timing as timing_tables
+from tables.sizes import STRONG, WEAK
 
 PROGRAM = "scaling.py"
 DEFAULT_OUTPUT = "figures, in the first DIR"

@@ -19,15 +19,14 @@ from pathlib import Path
 
 import pandas as pd
 
-import figures
-import script
-import shallue_figures
-import shallue_tables
-import tables
+from draw import figures, script
+from draw import results as shallue_figures
 from hpcsgd import streams
 from hpcsgd.paths import argument
 from hpcsgd.study import regimes
-from workloads import FRACTION, METRIC, Workload, load
+from runs.workloads import FRACTION, METRIC, Workload, load
+from tables import results as shallue_tables
+from tables.write import write_table
 
 PROGRAM = "shallue.py"
 DRAWS = 1000
@@ -252,7 +251,7 @@ class Figures:
             self._table(slopes, "shallue_slopes", "Local slopes", note)
 
     def _table(self, frame: pd.DataFrame, name: str, headline: str, *notes: str) -> None:
-        self.files += tables.write(frame, self.directory, name, title=headline, notes=[*notes, *self.remarks])
+        self.files += write_table(frame, self.directory, name, title=headline, notes=[*notes, *self.remarks])
 
 
 def _numbered(name: str, place: int) -> str:

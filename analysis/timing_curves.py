@@ -17,18 +17,17 @@ from pathlib import Path
 
 import pandas as pd
 
-import figures
-import iteration_tables
-import run_logs
-import script
-import size_figures
-import size_tables
-import timing_figures
-import timing_tables
+from draw import figures, script
+from draw import sizes as size_figures
+from draw import timing as timing_figures
+from draw.script import RECORD_NOTE, Output, skip_text
 from hpcsgd import streams
 from hpcsgd.record.frames import throughput
-from run_logs import Entry
-from script import RECORD_NOTE, Output, skip_text
+from runs import logs as run_logs
+from runs.logs import Entry
+from tables import iterations as iteration_tables
+from tables import sizes as size_tables
+from tables import timing as timing_tables
 
 PROGRAM = "timing_curves.py"
 PERIOD_NOTE = (

@@ -41,7 +41,7 @@ def preload() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    for name in ("hpcsgd.train", "hpcsgd.trials.job", "hpcsgd.launch.status", "learning_tables", "PIL.Image", "pandas"):
+    for name in ("hpcsgd.train", "hpcsgd.trials.job", "hpcsgd.launch.status", "tables.learning", "PIL.Image", "pandas"):
         importlib.import_module(name)
 
 

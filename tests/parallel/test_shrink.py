@@ -11,8 +11,8 @@ import torch
 
 from hpcsgd.record import Run, load_run
 from hpcsgd.record.frames import by_metric
-from iteration_tables import record_iterations
-from run_logs import entry, log_notes
+from runs.logs import entry, log_notes
+from tables.iterations import record_iterations
 from tests.parallel.ranks import ROOT, mpirun, train_words
 
 DYING_RANK = str(ROOT / "tests" / "parallel" / "dying_rank.py")

@@ -43,6 +43,9 @@ LAYERS = (
 )
 """Parts of the package: each imports itself and earlier layers only. ``hpcsgd`` is the package's own ``__init__``."""
 
+ANALYSIS_LAYERS = ("published", "runs", "tables", "draw")
+"""The packages of analysis/, each of which imports itself and earlier ones; the scripts stand above them."""
+
 HEAVY = {"torch", "mpi4py", "horovod"}
 FORBIDDEN = {
     "hpcsgd/algorithms": {"mpi4py", "horovod"},
@@ -192,6 +195,23 @@ def test_analysis_reads_the_log_and_nothing_else_of_the_package() -> None:
     assert not wrong
 
 
+def test_analysis_is_built_in_layers() -> None:
+    """Runs, then tables of them, then drawings of these; no package knows a script."""
+    folders = {file.parent.name for file in sources("analysis") if file.parent.name != "analysis"}
+    assert folders == set(ANALYSIS_LAYERS)
+    scripts = {file.stem for file in (ROOT / "analysis").glob("*.py")}
+    wrong = []
+    for file in sources("analysis"):
+        own = file.parent.name
+        known = ANALYSIS_LAYERS[: ANALYSIS_LAYERS.index(own) + 1] if own in ANALYSIS_LAYERS else ANALYSIS_LAYERS
+        for dotted in imports(ast.parse(file.read_text()), at_import_time=False):
+            package = dotted.split(".")[0]
+            is_script_of_one = package in scripts and own in ANALYSIS_LAYERS
+            if is_script_of_one or (package in ANALYSIS_LAYERS and package not in known):
+                wrong.append(f"{name_of(file)} imports {dotted}")
+    assert not wrong
+
+
 def heavy_modules(code: str) -> str:
     """Which of torch, mpi4py and horovod a fresh interpreter has loaded after ``code``."""
     ask = f"import sys; sys.stderr.write(' '.join(sorted({HEAVY!r} & set(sys.modules))))"
@@ -211,7 +231,10 @@ def test_light_modules_load_neither_torch_nor_mpi(module: str) -> None:
 
 
 def test_analysis_loads_neither_torch_nor_mpi() -> None:
-    names = [file.stem for file in sources("analysis")]
+    names = [
+        ".".join(file.relative_to(ROOT / "analysis").with_suffix("").parts).removesuffix(".__init__")
+        for file in sources("analysis")
+    ]
     assert heavy_modules(f"import {', '.join(names)}") == ""
 
 

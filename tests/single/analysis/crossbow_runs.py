@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.record.reader import load_run
-from run_logs import Entry, entry
+from runs.logs import Entry, entry
 from tests.single.analysis.fake_runs import FakeRun, constant, trial
 
 EPOCH_STEPS = 4

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-import figures
+from draw import figures
 
 
 def few_pixels() -> AbstractContextManager[Any]:

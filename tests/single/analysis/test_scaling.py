@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-import figures
 import scaling
+from draw import figures
 from hpcsgd.record.study_file import Entry, Study
 from tests.single.analysis.fake_runs import FakeRun, constant
 

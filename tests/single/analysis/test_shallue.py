@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import shallue
-import workloads
 from hpcsgd.study.sources import pack
+from runs import workloads
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
 METRIC = "val/classification_error"

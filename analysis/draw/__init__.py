@@ -1,0 +1,1 @@
+"""Frames in, files out: how figures look, and what the scripts share."""
