@@ -40,6 +40,7 @@ from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.models import check_passes
+from hpcsgd.optim.choose import states_of
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
 from hpcsgd.tasks.attempt import Attempt, attempt
@@ -207,7 +208,7 @@ def set_learners(parts: Parts, own: int, engine: str) -> None:
     config, comm = parts.config, parts.comm
     parts.plan = _plan_again(parts, config, comm.size * own)
     new_module = partial(parts.task.new_module, config.seed)
-    parts.learners = _make_learners(config, comm, new_module, own, parts.learners.state.device)
+    parts.learners = _make_learners(config, comm, new_module, own, parts.learners.device)
     parts.engine = make_engine(engine, parts.learners, parts.task)
     share(parts)
 
@@ -274,7 +275,7 @@ def _make_learners(
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds)
+    return ReplicaStack(replicas, seeds, states_of(config))
 
 
 def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig:

@@ -20,7 +20,7 @@ from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology
 from hpcsgd.config import RunConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.optim.choose import make_optimizer
 from hpcsgd.plan import Plan
 from hpcsgd.record.timer import StepTimer
 
@@ -63,7 +63,7 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = StackSGD(config.optimizer, learners)
+    optimizer = make_optimizer(config, learners.rows)
     if not method.has_central_model:
         parts = config.accumulation_steps
         return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)
@@ -71,7 +71,7 @@ def _make_algorithm(
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
     drops = plan.learning_rate.drops
-    thread = _averaging_thread(config, comm, learners.state.device)
+    thread = _averaging_thread(config, comm, learners.device)
     return SMA(method, plan.schedule, plan.alpha, drops, learners, optimizer, world, block, timer, hash_every, thread)
 
 

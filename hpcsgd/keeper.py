@@ -102,7 +102,7 @@ class Keeper:
         """
         guard, learners = self.parts.world.guard, self.parts.learners
         if guard is not None:
-            guard.check(f"before step {step}: the state is", is_sound(learners.state, learners.statistics))
+            guard.check(f"before step {step}: the state is", is_sound(learners.rows.buffer, learners.statistics))
         self.parts.algorithm.check()
 
     def _keep(self, writer: CheckpointWriter, step: int) -> None:

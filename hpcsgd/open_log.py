@@ -47,7 +47,7 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
     if start.clocks is not None:
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
-    device = parts.learners.state.device
+    device = parts.learners.device
     sampler = Sampler(config.log.utilisation_seconds, device, torch.get_num_threads())
     collector = Collector(
         config.log,

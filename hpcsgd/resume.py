@@ -18,6 +18,8 @@ from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.learners.engines.choose import make_engine, possible_engines
 from hpcsgd.learners.tuner import Trial
+from hpcsgd.optim.rows import PARAMETERS, Rows
+from hpcsgd.optim.sgd import MOMENTUM
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 from hpcsgd.record.clocks import Clocks
 
@@ -45,8 +47,8 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
     """A copy of everything that this rank needs to go on with ``step``, in tensors and plain values."""
     learners = parts.learners
     random: dict[str, Any] = {"cpu": torch.get_rng_state(), "learners": learners.random_states()}
-    if learners.state.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(learners.state.device)
+    if learners.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(learners.device)
     return {
         "step": step,
         "data": parts.data,
@@ -54,7 +56,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "engine": parts.engine.name,
         "engine_tables": parts.engine_tables,
         "trials": None if parts.trials is None else [vars(trial) for trial in parts.trials],
-        "state": learners.state.cpu().clone(),
+        "rows": _named_rows(learners.rows),
         "statistics": learners.statistics.cpu().clone(),
         "counts": learners.counts.tolist(),
         "algorithm": _cloned(parts.algorithm.state_dict()),
@@ -66,22 +68,23 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
 def put_back(parts: Parts, state: dict[str, Any]) -> None:
     """Give this rank's learners and algorithm the state that :func:`capture` took."""
     learners = parts.learners
-    learners.state.copy_(state["state"])
+    for name, rows in state["rows"].items():
+        learners.rows[name].copy_(rows)
     learners.statistics.copy_(state["statistics"])
     learners.counts.copy_(torch.tensor(state["counts"], dtype=torch.int64))
     learners.load_random_states(state["random"]["learners"])
     _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["random"]["cpu"])
-    if "cuda" in state["random"] and learners.state.device.type == "cuda":
-        torch.cuda.set_rng_state(state["random"]["cuda"], learners.state.device)
+    if "cuda" in state["random"] and learners.device.type == "cuda":
+        torch.cuda.set_rng_state(state["random"]["cuda"], learners.device)
 
 
 def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
     """Take the passes by the engine that the run began with: another one may round otherwise."""
     parts.engine_tables = state["engine_tables"]
     # On another kind of device there may be no such engine: rounding differs there anyway.
-    if parts.engine.name != state["engine"] in possible_engines(parts.learners.state.device):
+    if parts.engine.name != state["engine"] in possible_engines(parts.learners.device):
         parts.engine = make_engine(state["engine"], parts.learners, parts.task)
 
 
@@ -89,6 +92,12 @@ def same_place(parts: Parts, state: dict[str, Any]) -> int:
     """The step of this run after as many samples as a run of another number of ranks had seen at ``state``."""
     samples: int = state["step"] * state["global_batch_size"]
     return round(samples / parts.plan.global_batch_size)
+
+
+def _named_rows(rows: Rows) -> dict[str, torch.Tensor]:
+    """A copy of parameters and optimizer state by name, each [m, P], in one allocation on the host."""
+    copy = rows.buffer.cpu().clone().chunk(len(rows.names), dim=1)
+    return dict(zip(rows.names, copy, strict=True))
 
 
 def _cloned(value: Any) -> Any:
@@ -148,13 +157,23 @@ class OtherRunError(UsageError):
 def _load(parts: Parts, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """The state of this rank, or those of all ranks, where they are of another number of them."""
     if checkpoint.world_size == parts.comm.size:
-        return [checkpoint.load(parts.comm.rank)]
+        return [_as_now(checkpoint, parts.comm.rank)]
     if not parts.config.resume_other_size:
         raise OtherRunError(
             f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
             "start as many, or set resume_other_size: true to go on from the average of their models"
         )
-    return [checkpoint.load(rank) for rank in range(checkpoint.world_size)]
+    return [_as_now(checkpoint, rank) for rank in range(checkpoint.world_size)]
+
+
+def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
+    """The state of ``rank`` as :func:`capture` makes it, also where an older version made it."""
+    state = checkpoint.load(rank)
+    with _readable(checkpoint):
+        if "state" in state:
+            # Version 0.1 kept parameters and momentum in one tensor [m, 2 P].
+            state["rows"] = dict(zip((PARAMETERS, MOMENTUM), state.pop("state").chunk(2, dim=1), strict=True))
+    return state
 
 
 def _check(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -197,7 +216,7 @@ def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> No
 
     def read() -> tuple[int, str, list[Trial]]:
         with _readable(checkpoint):
-            return len(state["state"]), state["engine"], [Trial(**row) for row in state["trials"]]
+            return len(state["rows"][PARAMETERS]), state["engine"], [Trial(**row) for row in state["trials"]]
 
     own, engine, trials = agree(parts.comm, read)
     fix_learners(parts, own, engine)
@@ -214,8 +233,9 @@ def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]])
     """See :func:`_restore`."""
     if checkpoint.world_size != parts.comm.size:
         return _restore_consensus(parts, states)
-    state, own = states[0], parts.learners.state
-    if state["state"].shape != own.shape or state["state"].dtype != own.dtype:
+    state, own = states[0], parts.learners.rows
+    kinds = {name: (own[name].shape, own[name].dtype) for name in own.names}
+    if {name: (rows.shape, rows.dtype) for name, rows in state["rows"].items()} != kinds:
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
     put_back(parts, state)
     parts.labels = Labels(**state["labels"])
@@ -233,7 +253,9 @@ def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
     The model is the central one, where there is one, else the average of the replicas.
     """
     learners = parts.learners
-    learners.state.copy_(torch.cat([s["state"].double() for s in states]).mean(dim=0))
+    for name in learners.rows.names:
+        learners.rows[name].copy_(torch.cat([s["rows"][name].double() for s in states]).mean(dim=0))
+    parts.algorithm.optimizer.load_first(states[0]["algorithm"]["optimizer"])
     if "central" in states[0]["algorithm"]:
         learners.parameters.copy_(states[0]["algorithm"]["central"]["model"])
     statistics = torch.cat([s["statistics"].double() for s in states])

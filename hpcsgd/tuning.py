@@ -81,7 +81,7 @@ class Candidate:
         Raises:
             UsageError: so many learners cannot be.
         """
-        self.parts = replace(parts, timer=StepTimer(parts.learners.state.device, 0.0))
+        self.parts = replace(parts, timer=StepTimer(parts.learners.device, 0.0))
         self.own = own
         self.step = 0
         self.failed = False
@@ -108,7 +108,7 @@ class Candidate:
         full = max(parts.plan.steps_per_epoch - 1, 1)
         share(parts)
         parts.loader.batch(self.step % full)
-        wait_for(parts.learners.state.device)
+        wait_for(parts.learners.device)
         parts.comm.barrier()
         begin = time.perf_counter()
         for _ in range(num_steps):
@@ -123,7 +123,7 @@ class Candidate:
                 self.failed = True
             parts.algorithm.step(self.step, RATE, len(batch))
             self.step += 1
-        wait_for(parts.learners.state.device)
+        wait_for(parts.learners.device)
         seconds = time.perf_counter() - begin
         parts.timer.clear()
         return math.inf if self.failed else seconds
@@ -165,7 +165,7 @@ class Windows:
         """End all candidates but that of ``keep`` learners. Collective."""
         for own in [own for own in self.candidates if own != keep]:
             self.candidates.pop(own).parts.algorithm.close()
-        if self.parts.learners.state.device.type == "cuda":
+        if self.parts.learners.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def steps_of(self, candidate: Candidate) -> int:

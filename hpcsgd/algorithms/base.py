@@ -14,6 +14,7 @@ from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.optim.base import RowOptimizer
 
 
 class Spans(Protocol):
@@ -42,7 +43,13 @@ class Synchronisation:
 
 
 class Algorithm(Protocol):
-    """An order of events. All methods are collective."""
+    """An order of events. All methods are collective.
+
+    Attributes:
+        optimizer: what steps the learners.
+    """
+
+    optimizer: RowOptimizer
 
     def start(self, step: int = 0) -> None:
         """Before ``step``, the first of this start: step 0 begins with rank 0's replica on all ranks."""

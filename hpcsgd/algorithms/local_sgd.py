@@ -22,7 +22,8 @@ from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.optim.base import RowOptimizer
+from hpcsgd.optim.rows import PARAMETERS
 
 
 class LocalSGD:
@@ -33,7 +34,7 @@ class LocalSGD:
         config: AlgorithmConfig,
         schedule: SyncSchedule,
         learners: ReplicaStack,
-        optimizer: StackSGD,
+        optimizer: RowOptimizer,
         gradients: GradientAllreduce,
         world: FlatReducer,
         block: FlatReducer,
@@ -169,7 +170,7 @@ class LocalSGD:
 
     def _update(self, rate: float, count: int) -> None:
         """Update the first ``count`` learners."""
-        self.optimizer.step_first(count, rate)
+        self.optimizer.step(count, rate)
         self.learners.zero_gradients()
         self.spans.lap("update")
 
@@ -179,12 +180,14 @@ class LocalSGD:
         learners, policy, reducer = self.learners, self.config.momentum_policy, self.reducers[action]
         wait_until_computed(learners.parameters)  # else the time of entry would be before the compute that came first
         self.spans.enter_sync()
-        num_bytes = average_rows_(learners.state if policy == "average" else learners.parameters, reducer)
+        states = self.optimizer.states if policy == "average" else ()
+        averaged = learners.rows.side_by_side((PARAMETERS, *states))
+        num_bytes = sum(average_rows_(rows, reducer) for rows in averaged)
         if self.config.batch_norm_policy == "average":
             num_bytes += average_statistics_(learners, reducer)
         self.spans.exit_sync()
         if policy == "reset":
-            learners.momentum.zero_()
+            self.optimizer.reset(self.optimizer.states)
         if self.slow is not None and action is Action.GLOBAL:
             self.slow.apply_(rate)
             spread_first_(learners.parameters)

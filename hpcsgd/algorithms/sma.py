@@ -35,7 +35,7 @@ from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
+from hpcsgd.optim.base import RowOptimizer
 
 
 class SMA:
@@ -48,7 +48,7 @@ class SMA:
         alpha: float,
         drops: Callable[[int], bool],
         learners: ReplicaStack,
-        optimizer: StackSGD,
+        optimizer: RowOptimizer,
         world: FlatReducer,
         block: FlatReducer,
         spans: Spans,
@@ -166,7 +166,7 @@ class SMA:
         """The learners' own steps; one without samples makes none."""
         # Where not all learners have samples, the first ones have one each.
         if num_samples:
-            self.optimizer.step_first(min(num_samples, len(self.learners)), rate)
+            self.optimizer.step(min(num_samples, len(self.learners)), rate)
         self.learners.zero_gradients()
         self.spans.lap("update")
 
@@ -243,7 +243,7 @@ class SMA:
         self._begin_window()
         self.learners.parameters.copy_(self.central.model)
         if self.config.resolved_restart == "reset":
-            self.learners.momentum.zero_()
+            self.optimizer.reset(self.optimizer.states)
 
     @torch.no_grad()
     def _become_central(self) -> None:

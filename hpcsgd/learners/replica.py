@@ -1,4 +1,4 @@
-"""One copy of the model, its parameters, gradients, momentum and BatchNorm statistics in flat buffers."""
+"""One copy of the model, its parameters, gradients and BatchNorm statistics in flat buffers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class Replica:
         trainable: its parameters in the order of the flat buffer: those without weight decay first, so that the last
             gradients of a backward pass are neighbours.
         slots: their places.
-        parameters, gradients, momentum: flat, 1-d, of equal length; parameters and momentum are the two halves of
-            ``state``, so that both can be averaged in one go.
+        parameters, gradients: flat, 1-d, of equal length.
         decay_from: first element of a parameter with weight decay.
         means, variances: running statistics of all BatchNorm layers, the two halves of ``statistics``.
         norms: those layers.
@@ -47,8 +46,7 @@ class Replica:
         plain = [p for p in everything if id(p) not in decayed]
         self.trainable = plain + [p for p in everything if id(p) in decayed]
         self.slots, total = layout(self.trainable)
-        self.state = torch.zeros(2 * total, dtype=dtype, device=device)
-        self.parameters, self.momentum = self.state[:total], self.state[total:]
+        self.parameters = torch.zeros(total, dtype=dtype, device=device)
         self.gradients = torch.zeros(total, dtype=dtype, device=device)
         self.decay_from = self.slots[len(plain)].start if len(plain) < len(self.slots) else total
         move_into(self.parameters, self.trainable, self.slots)
@@ -74,20 +72,18 @@ class Replica:
         for flat, tensors in ((self.means, means), (self.variances, variances)):
             move_into(flat, [t for t in tensors if t is not None], self.norm_slots)
 
-    def move_to(self, state: Tensor, gradients: Tensor, statistics: Tensor, counts: Tensor) -> None:
+    def move_to(self, parameters: Tensor, gradients: Tensor, statistics: Tensor, counts: Tensor) -> None:
         """Move everything into rows of larger buffers.
 
         Args:
-            state: [2 P], parameters and momentum.
-            gradients: [P].
+            parameters, gradients: [P].
             statistics: [2 S], means and variances.
             counts: int64 [norms], batches seen.
         """
-        for new, old in ((state, self.state), (gradients, self.gradients), (statistics, self.statistics)):
+        for new, old in ((parameters, self.parameters), (gradients, self.gradients), (statistics, self.statistics)):
             new.copy_(old)
-        total, half = len(gradients), len(statistics) // 2
-        self.state, self.gradients, self.statistics = state, gradients, statistics
-        self.parameters, self.momentum = state[:total], state[total:]
+        half = len(statistics) // 2
+        self.parameters, self.gradients, self.statistics = parameters, gradients, statistics
         self.means, self.variances = statistics[:half], statistics[half:]
         for parameter, slot in zip(self.trainable, self.slots, strict=True):
             parameter.data = slot.view(self.parameters)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hpcsgd.comm.flat import Slot
 from hpcsgd.learners.dropout import give_streams
 from hpcsgd.learners.replica import Replica
+from hpcsgd.optim.rows import Rows
 
 
 class ReplicaStack:
@@ -17,21 +18,22 @@ class ReplicaStack:
 
     Attributes:
         replicas: ordinary replicas whose tensors are views of the rows.
-        state: [m, 2 P], parameters and momentum side by side.
-        parameters, momentum, gradients: [m, P]; the first two are views of ``state``.
+        rows: their parameters and the state tensors of an optimizer, by name, and their gradients.
         statistics: [m, 2 S], BatchNorm means and variances.
         means, variances: [m, S], its halves.
         counts: int64 [m, norms], batches that each BatchNorm layer has seen.
         generators: a random stream a learner, for dropout; none where the model has no dropout.
-        decay_from: first column with weight decay.
     """
 
-    def __init__(self, replicas: Sequence[Replica], seeds: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, replicas: Sequence[Replica], seeds: Sequence[int] | None = None, states: Sequence[str] = ()
+    ) -> None:
         """Move ``replicas`` into rows.
 
         Args:
             replicas: at least one, all of one architecture, device and type.
             seeds: of the learners' random streams, as many; unset, 0, 1, ...
+            states: names of the state tensors of the optimizer that is to step them.
         """
         first = replicas[0]
         assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
@@ -39,24 +41,41 @@ class ReplicaStack:
         )
         self.replicas = list(replicas)
         m, device = len(self.replicas), first.parameters.device
-        self.state = first.state.new_empty(m, len(first.state))
-        self.gradients = first.gradients.new_empty(m, len(first.gradients))
+        self.rows = Rows(first.parameters.expand(m, -1), states, first.decay_from, first.slots)
         self.statistics = first.statistics.new_empty(m, len(first.statistics))
         self.counts = torch.zeros(m, len(first.norms), dtype=torch.int64, device=device)
-        self.decay_from = first.decay_from
         for j, replica in enumerate(self.replicas):
-            replica.move_to(self.state[j], self.gradients[j], self.statistics[j], self.counts[j])
+            replica.move_to(self.parameters[j], self.gradients[j], self.statistics[j], self.counts[j])
         self.generators = give_streams([r.module for r in self.replicas], seeds or range(m), device)
         self._split()
 
     def _split(self) -> None:
-        """Take the halves of the state and of the statistics again."""
-        total, half = self.gradients.shape[1], self.statistics.shape[1] // 2
-        self.parameters, self.momentum = self.state[:, :total], self.state[:, total:]
+        """Take the halves of the statistics again."""
+        half = self.statistics.shape[1] // 2
         self.means, self.variances = self.statistics[:, :half], self.statistics[:, half:]
 
     def __len__(self) -> int:
         return len(self.replicas)
+
+    @property
+    def parameters(self) -> Tensor:
+        """Of all learners, [m, P]."""
+        return self.rows.parameters
+
+    @property
+    def gradients(self) -> Tensor:
+        """Of all learners, [m, P]."""
+        return self.rows.gradients
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learners are."""
+        return self.rows.buffer.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return self.rows.buffer.dtype
 
     @property
     def module(self) -> nn.Module:
@@ -90,16 +109,15 @@ class ReplicaStack:
         if not rows or len(set(rows)) < len(rows) or not set(rows) <= set(range(len(self))):
             raise ValueError(f"rows {list(rows)} of a stack of {len(self)}")
         count = len(rows)
+        self.rows.keep(rows)
         if list(rows) != list(range(count)):
-            index = torch.tensor(rows, device=self.state.device)
-            for buffer in (self.state, self.gradients, self.statistics, self.counts):
-                buffer[:count].copy_(buffer.index_select(0, index))
+            for buffer in (self.statistics, self.counts):
+                buffer[:count].copy_(buffer[list(rows)])
             states = [self.generators[row].get_state() for row in rows] if self.generators else []
             for generator, state in zip(self.generators, states, strict=False):
                 generator.set_state(state)
         self.replicas = self.replicas[:count]
         self.generators = self.generators[:count]
-        self.state, self.gradients = self.state[:count], self.gradients[:count]
         self.statistics, self.counts = self.statistics[:count], self.counts[:count]
         self._split()
 

@@ -1,13 +1,19 @@
-"""Momentum SGD on flat buffers, in both momentum forms (Goyal 2017, section 3)."""
+"""Momentum SGD of all learners at once, in both momentum forms (Goyal 2017, section 3)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig
+from hpcsgd.optim.base import Factor, Values
+from hpcsgd.optim.rows import Rows
+
+MOMENTUM = "momentum"
+"""The name of its state tensor."""
 
 
 def decayed_parameters(module: nn.Module) -> set[int]:
@@ -21,10 +27,6 @@ def decayed_parameters(module: nn.Module) -> set[int]:
     return matrices | {id(part.weight) for part in module.modules() if isinstance(part, kinds)}
 
 
-Factor = float | Tensor
-"""One number for all learners, or a tensor [m, 1] with one of each."""
-
-
 def add_scaled_(target: Tensor, other: Tensor, factor: Factor) -> None:
     """target <- target + factor other, in one pass over the memory."""
     if isinstance(factor, Tensor):
@@ -33,53 +35,94 @@ def add_scaled_(target: Tensor, other: Tensor, factor: Factor) -> None:
         target.add_(other, alpha=factor)
 
 
-class FlatSGD:
-    """SGD with momentum on one flat parameter buffer, or on the rows of several learners.
+class RowSGD:
+    """SGD with momentum on the rows of several learners, each with its own numbers, in one kernel for all rows.
 
     Reference form: u <- mu u + g, w <- w - eta u. Absorbed form: v <- mu (eta_now/eta_before) v + eta g, w <- w - v,
     where momentum correction gives the ratio and without it the ratio is 1. g includes lambda w.
 
-    Attributes:
-        mu, weight_decay: as in the recipe, or of each learner, [m, 1].
+    Where all learners have the same numbers, a row is updated to the same bits as it would be alone, else to rounding.
     """
 
+    states: tuple[str, ...] = (MOMENTUM,)
+
     def __init__(
-        self, config: OptimizerConfig, parameters: Tensor, gradients: Tensor, momentum: Tensor, decay_from: int
+        self,
+        config: OptimizerConfig,
+        rows: Rows,
+        *,
+        momentum: Values | None = None,
+        weight_decay: Values | None = None,
     ) -> None:
         """
         Args:
-            config: the recipe's section.
-            parameters: flat parameters [P], or [m, P]; changed in place.
-            gradients: flat gradients, of the same shape; weight decay is added here, in place.
-            momentum: flat momentum, of the same shape, changed in place.
-            decay_from: first element (of a row) that weight decay is for; it is for all from there.
+            config: the form of the update, and what the others leave open.
+            rows: the learners; changed in place, the gradients too, which weight decay is added to.
+            momentum: mu, for all or of each learner; unset, ``config``'s.
+            weight_decay: lambda, in the same way.
         """
         self.config = config
-        self.mu: Factor = config.momentum
-        self.weight_decay: Factor = config.weight_decay
-        self._decay_from = decay_from
+        self.rows = rows
+        self._is_absorbed = config.momentum_form == "absorbed"
+        self._last: tuple[list[float], Tensor] | None = None
         self._previous_rate: Factor | None = None
-        self.bind(parameters, gradients, momentum)
+        self.mu = self._factor(config.momentum if momentum is None else momentum)
+        self.weight_decay = self._factor(config.weight_decay if weight_decay is None else weight_decay)
+        self._bind()
 
-    def bind(self, parameters: Tensor, gradients: Tensor, momentum: Tensor) -> None:
-        """Work on these buffers from now on."""
-        self.parameters = parameters
-        self.gradients = gradients
-        self.momentum = momentum
-        self._decayed = (gradients[..., self._decay_from :], parameters[..., self._decay_from :])
+    def _bind(self) -> None:
+        """Take the buffers of the rows."""
+        rows, plain = self.rows, self.rows.decay_from
+        self._buffers = (rows.parameters, rows.gradients, rows[MOMENTUM])
+        self._decayed = (rows.gradients[:, plain:], rows.parameters[:, plain:])
 
     @torch.no_grad()
-    def step(self, rate: Factor) -> None:
-        """Update the parameters with learning rate ``rate``, for all learners or [m, 1]."""
-        gradient, momentum, mu = self.gradients, self.momentum, self.mu
-        if isinstance(self.weight_decay, Tensor) or self.weight_decay:
-            add_scaled_(*self._decayed, self.weight_decay)
-        if not isinstance(mu, Tensor) and not mu:
-            add_scaled_(self.parameters, gradient, -rate)
+    def step(self, count: int, rate: Values) -> None:
+        """See :class:`~hpcsgd.optim.base.RowOptimizer`."""
+        factor, previous = self._factor(rate), self._previous_rate
+        if count == len(self.rows):
+            self._update(*self._buffers, self._decayed, self.mu, self.weight_decay, factor, previous)
+        else:
+            first = range(count)
+            parameters, gradients, momentum = (buffer[:count] for buffer in self._buffers)
+            decayed = (self._decayed[0][:count], self._decayed[1][:count])
+            mu, weight_decay, now = (_chosen(f, first) for f in (self.mu, self.weight_decay, factor))
+            before = None if previous is None else _chosen(previous, first)
+            self._update(parameters, gradients, momentum, decayed, mu, weight_decay, now, before)
+        if self._is_absorbed:
+            self._remember(count, factor)
+
+    def _remember(self, count: int, rate: Factor) -> None:
+        """The first ``count`` learners have stepped with ``rate``; the others go on from the rate that they know."""
+        previous = self._previous_rate
+        if previous is None or count == len(self.rows):
+            self._previous_rate = rate
             return
-        absorbed = self.config.momentum_form == "absorbed"
+        like = self.rows.parameters
+        each = torch.as_tensor(previous, dtype=like.dtype, device=like.device).expand(len(self.rows), 1).clone()
+        each[:count] = _chosen(rate, range(count))
+        self._previous_rate = each
+
+    def _update(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        momentum: Tensor,
+        decayed: tuple[Tensor, Tensor],
+        mu: Factor,
+        weight_decay: Factor,
+        rate: Factor,
+        previous: Factor | None,
+    ) -> None:
+        """One update of some rows with learning rate ``rate``, after one with ``previous``."""
+        if isinstance(weight_decay, Tensor) or weight_decay:
+            add_scaled_(*decayed, weight_decay)
+        if not isinstance(mu, Tensor) and not mu:
+            add_scaled_(parameters, gradient, -rate)
+            return
+        absorbed = self._is_absorbed
         if absorbed:
-            momentum.mul_(mu * self._correction(rate))
+            momentum.mul_(mu * self._correction(rate, previous))
             add_scaled_(momentum, gradient, rate)
         elif isinstance(mu, Tensor):
             torch.addcmul(gradient, momentum, mu, out=momentum)
@@ -88,24 +131,56 @@ class FlatSGD:
             torch.add(gradient, momentum, alpha=mu, out=momentum)
         scale = 1.0 if absorbed else rate
         if self.config.nesterov:
-            add_scaled_(self.parameters, gradient, -rate)
-            add_scaled_(self.parameters, momentum, -scale * mu)
+            add_scaled_(parameters, gradient, -rate)
+            add_scaled_(parameters, momentum, -scale * mu)
         else:
-            add_scaled_(self.parameters, momentum, -scale)
+            add_scaled_(parameters, momentum, -scale)
 
-    def _correction(self, rate: Factor) -> Factor:
+    def _correction(self, rate: Factor, previous: Factor | None) -> Factor:
         """The ratio of learning rates that the absorbed momentum is scaled by."""
-        previous, self._previous_rate = self._previous_rate, rate
         if previous is None or not self.config.momentum_correction:
             return 1.0
         if bool((previous == 0).any() if isinstance(previous, Tensor) else previous == 0):
             raise ValueError("momentum_form: absorbed cannot go on from a learning rate of 0")
         return rate / previous
 
+    def reset(self, states: Sequence[str]) -> None:
+        """See :class:`~hpcsgd.optim.base.RowOptimizer`."""
+        for name in states:
+            self.rows[name].zero_()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See :class:`~hpcsgd.optim.base.RowOptimizer`."""
+        self.mu, self.weight_decay = _chosen(self.mu, rows), _chosen(self.weight_decay, rows)
+        if self._previous_rate is not None:
+            self._previous_rate = _chosen(self._previous_rate, rows)
+        self._bind()
+
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beside the flat buffers."""
+        """The learning rate of the step before: the absorbed form asks for it."""
         return {"previous_rate": self._previous_rate}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state that :meth:`state_dict` gave."""
+        """See :class:`~hpcsgd.optim.base.RowOptimizer`."""
         self._previous_rate = state["previous_rate"]
+
+    def load_first(self, state: dict[str, Any]) -> None:
+        """The momentum is taken as it is: of which learning rate it is, the learners need not agree."""
+
+    def _factor(self, values: Values) -> Factor:
+        """A number if all learners have the same, else [m, 1]."""
+        if isinstance(values, (int, float)):
+            return float(values)
+        numbers = values.flatten().tolist() if isinstance(values, Tensor) else list(values)
+        if len(set(numbers)) == 1:
+            return float(numbers[0])
+        assert len(numbers) == len(self.rows), f"{len(numbers)} numbers for {len(self.rows)} learners"
+        like = self.rows.parameters
+        if self._last is None or self._last[0] != numbers:
+            self._last = numbers, torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
+        return self._last[1]
+
+
+def _chosen(factor: Factor, rows: Sequence[int]) -> Factor:
+    """The numbers of ``rows``."""
+    return factor[list(rows)] if isinstance(factor, Tensor) else factor

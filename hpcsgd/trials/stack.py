@@ -91,11 +91,13 @@ class LoopStack:
     def __init__(self, modules: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, channels_last: bool):
         """Take over ``modules``, moved to ``device``."""
         self._replicas = [Replica(module, device, dtype, channels_last=channels_last) for module in modules]
+        self._momenta = [torch.zeros_like(replica.parameters) for replica in self._replicas]
         self._bind()
 
     def _bind(self) -> None:
         self.blocks = [
-            Block(r.parameters[None], r.gradients[None], r.momentum[None], r.decay_from) for r in self._replicas
+            Block(r.parameters[None], r.gradients[None], momentum[None], r.decay_from)
+            for r, momentum in zip(self._replicas, self._momenta, strict=True)
         ]
 
     def add_gradients(self, images: Tensor, labels: Tensor, smoothing: Tensor | None, normaliser: int) -> Tensor:
@@ -123,6 +125,7 @@ class LoopStack:
     def keep(self, rows: Sequence[int]) -> None:
         """See :class:`Stack`."""
         self._replicas = [self._replicas[row] for row in rows]
+        self._momenta = [self._momenta[row] for row in rows]
         self._bind()
 
 

@@ -16,9 +16,8 @@ from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
 from hpcsgd.models import build_model
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.optim.sgd import RowSGD
 from hpcsgd.tasks.losses import cross_entropy
 from hpcsgd.tasks.task import Task
 
@@ -58,24 +57,25 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
     def stack(size: int) -> ReplicaStack:
         cpu = torch.device("cpu")
         modules = [build_model(model, shape, 10, seed) for seed in range(size)]
-        return ReplicaStack([Replica(module, cpu, torch.float32, channels_last=False) for module in modules])
+        replicas = [Replica(module, cpu, torch.float32, channels_last=False) for module in modules]
+        return ReplicaStack(replicas, states=RowSGD.states)
 
-    apart = stack(m)
-    loop = LoopEngine(apart, task)
-    optimizers = [FlatSGD(config, r.parameters, r.gradients, r.momentum, apart.decay_from) for r in apart.replicas]
+    apart = [stack(1) for _ in range(m)]
+    loops = [LoopEngine(one, task) for one in apart]
+    optimizers = [RowSGD(config, one.rows) for one in apart]
 
     def one_after_another() -> None:
-        for j, replica in enumerate(apart.replicas):
-            loop.one(j, parts[j], float(n), n)
-            optimizers[j].step(rates[j])
-            replica.zero_gradients()
+        for j, one in enumerate(apart):
+            loops[j].one(0, parts[j], float(n), n)
+            optimizers[j].step(1, rates[j])
+            one.zero_gradients()
 
     def together(learners: ReplicaStack, engine: Engine) -> Callable[[], None]:
-        sgd = StackSGD(config, learners)
+        sgd = RowSGD(config, learners.rows)
 
         def step() -> None:
             engine.passes(batch, [float(n)] * m, n)
-            sgd.step(rates)
+            sgd.step(m, rates)
             learners.zero_gradients()
 
         return step
@@ -83,11 +83,11 @@ def variants(model: ModelConfig, shape: Shape, m: int, n: int, steps: int) -> It
     fused, chosen, single = stack(m), stack(m), stack(1)
     # Without threads: they would take the other cores.
     choice = choose_engine(chosen, task, batch, n, factories={"loop": LoopEngine, "fused": FusedEngine})
-    big, sgd = LoopEngine(single, task), StackSGD(config, single)
+    big, sgd = LoopEngine(single, task), RowSGD(config, single.rows)
 
     def one_big_batch() -> None:
         big.passes(Batch(batch.inputs, batch.targets, [m * n]), [float(m * n)], m * n)
-        sgd.step(RATE)
+        sgd.step(1, RATE)
         single.zero_gradients()
 
     yield Steps("one after another", one_after_another, steps)

@@ -21,7 +21,8 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.optim.rows import Rows
+from hpcsgd.optim.sgd import RowSGD
 
 RATE = 0.01
 BATCH = 8
@@ -73,20 +74,20 @@ def variants(model: ModelConfig, m: int, comm: Communicator) -> Iterator[Updates
         parts.algorithm.step(0, RATE, m * BATCH)
         parts.timer.clear()
 
-    stack = rows.learners
-    optimizers = [FlatSGD(OPTIMIZER, r.parameters, r.gradients, r.momentum, stack.decay_from) for r in stack.replicas]
-    central = CentralModel(stack.parameters[0], CENTRAL_MOMENTUM)
-    central.place(stack.parameters[0])
+    alone = [Rows(row[None], RowSGD.states, rows.learners.rows.decay_from) for row in rows.learners.parameters]
+    optimizers = [RowSGD(OPTIMIZER, row) for row in alone]
+    central = CentralModel(alone[0].parameters[0], CENTRAL_MOMENTUM)
+    central.place(alone[0].parameters[0])
 
     @torch.no_grad()
     def row_by_row() -> None:
         total = torch.zeros_like(central.model)
-        for replica, optimizer in zip(stack.replicas, optimizers, strict=True):
-            correction = alpha * (replica.parameters - central.model)
-            optimizer.step(RATE)
-            replica.parameters.sub_(correction)
+        for row, optimizer in zip(alone, optimizers, strict=True):
+            correction = alpha * (row.parameters[0] - central.model)
+            optimizer.step(1, RATE)
+            row.parameters[0].sub_(correction)
             total.add_(correction)
-            replica.zero_gradients()
+            row.gradients.zero_()
         central.move(total)
 
     tensors = [list(parts.task.new_module(0).parameters()) for _ in range(m)]
@@ -111,7 +112,7 @@ def variants(model: ModelConfig, m: int, comm: Communicator) -> Iterator[Updates
             center.add_(velocity)
 
     yield Updates("all at once", ours, [parts.learners.gradients])
-    yield Updates("row by row", row_by_row, [stack.gradients])
+    yield Updates("row by row", row_by_row, [row.gradients for row in alone])
     yield Updates(
         "module by module", module_by_module, [p.grad for each in tensors for p in each if p.grad is not None]
     )

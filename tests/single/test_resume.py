@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from hpcsgd.config import CheckpointConfig, DataConfig, EvaluateConfig, LogConfig, ModelConfig, RunConfig
 from hpcsgd.errors import DivergedError, UsageError
 from hpcsgd.record import load_run
-from hpcsgd.record.checkpoint import find_checkpoints
+from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints
 from hpcsgd.record.writer import RunLogWriter
 from hpcsgd.train import run
 
@@ -100,6 +101,21 @@ def test_a_checkpoint_is_gone_on_with_in_another_directory(tmp_path: Path) -> No
     run(replace(recipe(tmp_path / "branch"), resume=str(tmp_path / "kept")))
     assert load_run(tmp_path / "branch").iterations["step"].tolist() == [4, 5, 6, 7]
     assert same_model(tmp_path / "branch", tmp_path / "whole")
+
+
+def test_a_checkpoint_of_version_0_1_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There parameters and momentum were the two halves of one tensor."""
+    config = stopped(tmp_path / "run", tmp_path / "whole")
+    sound = Checkpoint.load
+
+    def load(self: Checkpoint, rank: int) -> dict[str, Any]:
+        state = sound(self, rank)
+        rows = state.pop("rows")
+        return state | {"state": torch.cat([rows["parameters"], rows["momentum"]], dim=1)}
+
+    monkeypatch.setattr(Checkpoint, "load", load)
+    run(config)
+    assert same_model(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_run_killed_between_its_model_and_its_last_word_comes_to_its_end(

@@ -79,7 +79,8 @@ class Injector:
 
             handle = parameter.register_hook(spoil)
         elif phase != "data":  # a batch is spoilt where it is made
-            target = replica.momentum if phase == "update" else replica.parameters
+            momentum = self.parts.learners.rows["momentum"][0]
+            target = momentum if phase == "update" else replica.parameters
             target[replica.slots[-1].start] = float("nan")
 
     def _flipped_bit(self) -> None:
@@ -114,7 +115,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     from hpcsgd.comm.torch_gradients import TorchGradients
     from hpcsgd.data.loader import DeviceLoader
     from hpcsgd.keeper import Keeper
-    from hpcsgd.optim.sgd import FlatSGD
+    from hpcsgd.optim.sgd import RowSGD
     from hpcsgd.record.checkpoint import CheckpointWriter
     from hpcsgd.record.collector import Collector
 
@@ -134,7 +135,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "backward": (torch.Tensor, "backward"),
         "synchronisation": (FlatReducer, "average_") if local else reduced[allreduce],
         "after synchronisation": (Comparisons, "count"),
-        "update": (FlatSGD, "step"),
+        "update": (RowSGD, "step"),
         "after the update": (Collector, "add"),
         "logging": (Collector, "gather"),
         "checkpoint": (Keeper, "_keep"),

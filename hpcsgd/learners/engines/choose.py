@@ -53,12 +53,12 @@ def make_engine(name: str, stack: ReplicaStack, task: Task) -> Engine:
     Raises:
         NotPossibleError: it is none of the device's, or cannot take the model.
     """
-    factories = possible_engines(stack.state.device)
+    factories = possible_engines(stack.device)
     if name == "auto":
         name = "loop"
     if name not in factories:
         raise NotPossibleError(
-            f"engine is {name}, which does not run on the {stack.state.device.type}: choose one of auto, "
+            f"engine is {name}, which does not run on the {stack.device.type}: choose one of auto, "
             f"{', '.join(factories)}"
         )
     return factories[name](stack, task)
@@ -92,7 +92,7 @@ def choose_engine(
     Raises:
         NotPossibleError: not even the loop can take the passes.
     """
-    factories = factories if factories is not None else possible_engines(stack.state.device)
+    factories = factories if factories is not None else possible_engines(stack.device)
     engines: dict[str, Engine] = {}
     reasons: Table = {}
     times: dict[str, list[float]] = {}

@@ -27,7 +27,7 @@ class StreamsEngine(LoopEngine):
             NotPossibleError: the learners are not on a GPU.
         """
         super().__init__(stack, task)
-        device = stack.state.device
+        device = stack.device
         if device.type != "cuda":
             raise NotPossibleError(f"the engine {self.name} needs a GPU, and the learners are on the {device.type}")
         self._streams = [torch.cuda.Stream(device) for _ in stack.replicas]
@@ -41,8 +41,8 @@ class StreamsEngine(LoopEngine):
 
     def _branches(self, batch: Batch, normalisers: Sequence[Tensor], size: int) -> Tensor:
         """Part from the present stream, pass by pass, and come back to it."""
-        here = torch.cuda.current_stream(self.stack.state.device)
-        losses = torch.zeros(len(self.stack), dtype=self.stack.state.dtype, device=self.stack.state.device)
+        here = torch.cuda.current_stream(self.stack.device)
+        losses = torch.zeros(len(self.stack), dtype=self.stack.dtype, device=self.stack.device)
         branches = self._streams[: len(self.stack)]
         for j, (branch, own) in enumerate(zip(branches, batch.learners(), strict=True)):
             branch.wait_stream(here)
@@ -87,11 +87,11 @@ class GraphEngine(StreamsEngine):
         """Warm up on a stream apart, put back what that changed, and capture."""
         stack = self.stack
         start_training(stack)
-        captured = _Captured(batch, torch.ones(len(stack), dtype=stack.state.dtype, device=stack.state.device))
+        captured = _Captured(batch, torch.ones(len(stack), dtype=stack.dtype, device=stack.device))
         buffers = (stack.gradients, stack.statistics, stack.counts)
         saved = [buffer.clone() for buffer in buffers]
-        apart = torch.cuda.Stream(stack.state.device)
-        here = torch.cuda.current_stream(stack.state.device)
+        apart = torch.cuda.Stream(stack.device)
+        here = torch.cuda.current_stream(stack.device)
         apart.wait_stream(here)
         with torch.cuda.stream(apart):
             for _ in range(3):

@@ -30,7 +30,7 @@ class FusedEngine:
         """
         self.stack = stack
         self.task = task
-        self._convert(memory_order(stack.state.device, num_images=2))
+        self._convert(memory_order(stack.device, num_images=2))
 
     def _convert(self, order: torch.memory_format) -> None:
         self._program = convert(self.stack, order)
@@ -42,7 +42,7 @@ class FusedEngine:
             # The last batch of an epoch that is kept: some learners have one sample more than others.
             return LoopEngine(self.stack, self.task).passes(batch, normalisers, size, lap)
         rows = batch.rows()
-        total = torch.zeros(len(self.stack), dtype=self.stack.state.dtype, device=self.stack.state.device)
+        total = torch.zeros(len(self.stack), dtype=self.stack.dtype, device=self.stack.device)
         start_training(self.stack)
         for start in range(0, batch.sizes[0], size):
             count = min(size, batch.sizes[0] - start)

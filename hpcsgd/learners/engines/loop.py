@@ -34,7 +34,7 @@ class LoopEngine:
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
         """The passes of one learner; the sum of its losses."""
         module = self.stack.replicas[learner].module
-        total = torch.zeros((), dtype=self.stack.state.dtype, device=self.stack.state.device)
+        total = torch.zeros((), dtype=self.stack.dtype, device=self.stack.device)
         for part in batch.parts(size):
             outputs = self.task.forward(module, part.inputs)
             loss = self.task.losses(outputs, part.targets, len(part)).sum()

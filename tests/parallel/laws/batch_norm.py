@@ -194,14 +194,14 @@ def recomputed_statistics_are_those_of_the_consensus(comm: Communicator, name: s
             steps = range(max(0, step + 1 - batches), step + 1)
             update_bn([parts.loader.batch(s).inputs for s in steps], model)
             expected = merged(comm, *own_statistics(model))
-            saved = parts.replica.state.clone(), parts.replica.statistics.clone(), parts.replica.counts
+            saved = parts.learners.rows.buffer.clone(), parts.replica.statistics.clone(), parts.replica.counts
             with consensus_model(parts, step) as module:
                 assert_statistics(module, expected, f"at step {step}")
                 assert_close(vector(module), vector(model))
                 assert num_versions(comm, parts.replica.statistics, parts.replica.parameters) == 1
             assert module.training
             assert {norm.momentum for norm in parts.replica.norms} == {0.1}
-            assert_bits(parts.replica.state, saved[0])
+            assert_bits(parts.learners.rows.buffer, saved[0])
             assert_bits(parts.replica.statistics, saved[1])
             assert parts.replica.counts == saved[2]
 

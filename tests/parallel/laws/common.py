@@ -164,11 +164,16 @@ def vector(module: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).clone()
 
 
+def momentum_row(parts: Parts) -> Tensor:
+    """The flat momentum of the first learner, a view."""
+    return parts.learners.rows["momentum"][0]
+
+
 def momentum_vector(parts: Parts) -> Tensor:
     """The momentum of a replica in the same order."""
     replica = parts.replica
     place = {id(p): slot for p, slot in zip(replica.trainable, replica.slots, strict=True)}
-    views = [place[id(p)].view(replica.momentum) for p in replica.module.parameters()]
+    views = [place[id(p)].view(momentum_row(parts)) for p in replica.module.parameters()]
     return torch.cat([view.reshape(-1) for view in views]).clone()
 
 

@@ -32,7 +32,7 @@ def everything(parts: Parts) -> torch.Tensor:
     """All numbers that a replica holds, in one tensor."""
     replica = parts.replica
     counts = torch.tensor(replica.counts, dtype=torch.float64)
-    return torch.cat((replica.state, replica.gradients, replica.statistics, counts)).clone()
+    return torch.cat((parts.learners.rows.buffer[0], replica.gradients, replica.statistics, counts)).clone()
 
 
 @law(name=ALGORITHMS, allreduce=ALLREDUCES)
@@ -124,7 +124,7 @@ def save(parts: Parts) -> bytes:
     file = io.BytesIO()
     replica = parts.replica
     state: dict[str, Any] = {"algorithm": parts.algorithm.state_dict(), "counts": replica.counts}
-    torch.save(state | {"state": replica.state, "statistics": replica.statistics}, file)
+    torch.save(state | {"state": parts.learners.rows.buffer, "statistics": replica.statistics}, file)
     return file.getvalue()
 
 
@@ -133,7 +133,7 @@ def resume(config: RunConfig, comm: Communicator, saved: bytes, first: int) -> t
     with built(config, comm, network) as parts:
         state = torch.load(io.BytesIO(saved), weights_only=False)
         parts.algorithm.start(first)
-        parts.replica.state.copy_(state["state"])
+        parts.learners.rows.buffer.copy_(state["state"])
         parts.replica.statistics.copy_(state["statistics"])
         parts.replica.counts = state["counts"]
         parts.algorithm.load_state_dict(state["algorithm"])

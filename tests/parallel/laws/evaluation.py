@@ -111,7 +111,7 @@ def channels_last_trains_as_contiguous(comm: Communicator, allreduce: str, name:
                 assert weight.grad is not None
                 assert weight.grad.stride() == weight.stride()
             storages = {p.untyped_storage().data_ptr() for p in replica.trainable}
-            assert storages == {replica.state.untyped_storage().data_ptr()}
+            assert storages == {replica.parameters.untyped_storage().data_ptr()}
             gradients = {p.grad.untyped_storage().data_ptr() for p in replica.trainable if p.grad is not None}
             assert gradients == {replica.gradients.untyped_storage().data_ptr()}
             parts.algorithm.finish()

@@ -17,6 +17,7 @@ from tests.parallel.laws.common import (
     built,
     environment,
     make_config,
+    momentum_row,
     num_versions,
     stack,
     train,
@@ -99,7 +100,7 @@ def momentum_policies_hold_in_a_block(comm: Communicator, policy: str) -> None:
     }
     with built(make_config(dtype="float32", algorithm=section), comm) as parts:
         for _, done in training(parts):
-            momenta = stack(comm, parts.replica.momentum)
+            momenta = stack(comm, momentum_row(parts))
             first = comm.rank // size * size if done.action is Action.BLOCK else 0
             assert_bits(momenta[comm.rank], momenta[first])
             assert momenta.any() != (policy == "reset")

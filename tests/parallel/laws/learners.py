@@ -83,7 +83,7 @@ def follow(
     with built(config, comm, model) as parts:
         choose(parts)
         for step, done in training(parts):
-            states.append(stack(comm, parts.learners.state).flatten(0, 1))
+            states.append(stack(comm, parts.learners.rows.buffer).flatten(0, 1))
             statistics.append(stack(comm, parts.learners.statistics).flatten(0, 1))
             if done.action is not Action.NONE and comm.size > 1 and one_model:
                 assert done.num_bytes == 8 * parts.learners.parameters.shape[1], "more than one model a rank is reduced"
@@ -194,12 +194,12 @@ def the_fastest_engine_is_chosen_by_all_ranks_together(comm: Communicator) -> No
     config = replace(make_config(data=ENOUGH), learners_per_rank=3)
     with built(config, comm, convolutional) as parts:
         parts.algorithm.start()
-        before = parts.learners.state.clone(), parts.learners.statistics.clone()
+        before = parts.learners.rows.buffer.clone(), parts.learners.statistics.clone()
         choose(parts)
         assert len(set(comm.allgather_object(parts.engine.name))) == 1
         assert parts.engine_tables is not None and len(parts.engine_tables) == comm.size
         assert all(set(table) == {"loop", "fused", "threads"} for table in parts.engine_tables)
-        assert_bits(parts.learners.state, before[0])
+        assert_bits(parts.learners.rows.buffer, before[0])
         assert_bits(parts.learners.statistics, before[1])
 
 
@@ -247,7 +247,7 @@ def state_of(path: Path, rank: int) -> dict[str, Any]:
     latest = find_checkpoints(path)[0][0]
     assert latest.step > 8
     state = latest.load(rank)
-    return {name: state[name] for name in ("state", "statistics", "counts", "algorithm", "random")}
+    return {name: state[name] for name in ("rows", "statistics", "counts", "algorithm", "random")}
 
 
 def assert_same_state(got: Any, expected: Any, what: str = "checkpoint") -> None:

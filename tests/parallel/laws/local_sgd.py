@@ -17,6 +17,7 @@ from tests.parallel.laws.common import (
     block_size,
     built,
     make_config,
+    momentum_row,
     momentum_vector,
     num_versions,
     train,
@@ -171,9 +172,9 @@ def momentum_policies_leave_all_ranks_equal_to_the_bit(comm: Communicator, polic
                 continue
             assert num_versions(comm, parts.replica.parameters) == 1
             if policy == "global":
-                assert num_versions(comm, parts.replica.momentum) == comm.size
+                assert num_versions(comm, momentum_row(parts)) == comm.size
             else:
-                assert num_versions(comm, parts.replica.momentum) == 1
+                assert num_versions(comm, momentum_row(parts)) == 1
 
 
 @law(name=["post_local_sgd", "hierarchical_local_sgd"], allreduce=ALLREDUCES, dtype=["float32", "float64"])
@@ -200,12 +201,12 @@ def a_rank_without_samples_stays_where_it_is(comm: Communicator, tail: str) -> N
     with built(config, comm) as parts:
         train(parts, 0, 4)
         assert parts.plan.steps_per_epoch == 5
-        before = parts.replica.state.clone()
+        before = parts.learners.rows.buffer.clone()
         train(parts, 4, 5)
         if comm.rank == 0:
-            assert (parts.replica.state != before).any()
+            assert (parts.learners.rows.buffer != before).any()
         else:
-            assert_bits(parts.replica.state, before)
+            assert_bits(parts.learners.rows.buffer, before)
         assert not parts.replica.gradients.any()
 
 

@@ -151,7 +151,7 @@ def check_against_simulation(
             for row, replica in enumerate(parts.learners.replicas):
                 j = comm.rank * own + row
                 assert_close(flat(replica.module), flat(reference.models[j]), what=f"learner {j} at {what}")
-                momentum = in_order(parts, replica.momentum)
+                momentum = in_order(parts, parts.learners.rows["momentum"][row])
                 assert_close(momentum, reference.momentum(j), what=f"momentum of learner {j} at {what}")
             algorithm.check()
             assert_close(in_order(parts, algorithm.central.model), reference.z, what=f"central model at {what}")
@@ -201,7 +201,7 @@ def alone_and_without_a_correction_it_is_plain_sgd(comm: Communicator, period: i
     for algorithm, passes in (({"name": "sync_sgd"}, "loop"), ({"name": "sync_sgd"}, engine), (alone, engine)):
         with built(make_config(algorithm=algorithm, engine=passes), comm, convolutional) as parts:
             train(parts)
-            results.append(parts.replica.state.clone())
+            results.append(parts.learners.rows.buffer.clone())
     assert_close(results[2], results[0])
     assert_bits(results[2], results[1])
 
@@ -260,7 +260,7 @@ def after_a_restart_every_learner_is_the_central_model_at_rest(
                 assert_bits(parts.replica.parameters, central.model)
                 assert num_different(comm, parts) == 1
                 assert not central.velocity.any()
-                assert all(momentum.any() == (restart == "keep") for momentum in parts.learners.momentum)
+                assert all(momentum.any() == (restart == "keep") for momentum in parts.learners.rows["momentum"])
             elif seen:
                 assert num_different(comm, parts) == parts.plan.num_learners
     assert seen == 2
@@ -273,7 +273,7 @@ def a_smooth_decay_is_no_drop(comm: Communicator) -> None:
     for restart in ("reset", "none"):
         with built(make_config(algorithm=section(comm.size, restart=restart), learning_rate=rate), comm) as parts:
             train(parts)
-            results.append(parts.replica.state.clone())
+            results.append(parts.learners.rows.buffer.clone())
     assert_bits(results[0], results[1])
 
 

@@ -16,6 +16,7 @@ from tests.parallel.laws.common import (
     assert_close,
     built,
     make_config,
+    momentum_row,
     num_versions,
     one_step,
     train,
@@ -48,7 +49,7 @@ def ranks_equal_one_process_with_all_samples(comm: Communicator, allreduce: str,
             assert done.action is Action.GRADIENT
             assert done.num_bytes == 8 * parts.replica.gradients.numel()
             assert_close(vector(parts.replica.module), vector(reference.models[0]), what=f"step {step}")
-            assert num_versions(comm, parts.replica.parameters, parts.replica.momentum) == 1
+            assert num_versions(comm, parts.replica.parameters, momentum_row(parts)) == 1
         assert parts.plan.total_steps > STEPS
     alone = make_config(local_batch_size=3 * comm.size)
     assert_close(result(alone, SingleCommunicator(), parts.plan.total_steps), vector(reference.models[0]))
@@ -116,7 +117,7 @@ def an_uneven_tail_counts_every_sample_once(comm: Communicator, allreduce: str, 
         for step, _ in training(parts):
             reference.step(step, local=False)
             assert_close(vector(parts.replica.module), vector(reference.models[0]), what=f"step {step}")
-            assert num_versions(comm, parts.replica.parameters, parts.replica.momentum) == 1
+            assert num_versions(comm, parts.replica.parameters, momentum_row(parts)) == 1
         assert parts.plan.num_global(4) == 1
         assert len(parts.loader.batch(4)) == (comm.rank == 0)
 

@@ -53,7 +53,7 @@ def test_recomputed_statistics_are_the_mean_over_the_batches(num_batches: int) -
     for _ in range(5):
         replica.module(torch.randn(8, 4, dtype=torch.float64) * 7)
     batches = [torch.randn(8, 4, dtype=torch.float64) + i for i in range(num_batches)]
-    parameters = replica.state.clone()
+    parameters = replica.parameters.clone()
     expected = copy.deepcopy(replica.module)
     update_bn(batches, expected)
     replica.module.eval()
@@ -64,7 +64,7 @@ def test_recomputed_statistics_are_the_mean_over_the_batches(num_batches: int) -
         torch.testing.assert_close(norm.running_var, other.running_var, rtol=0, atol=1e-14)
     assert replica.counts == [num_batches] * 2
     assert [norm.momentum for norm in replica.norms] == [0.1, 0.3]
-    assert torch.equal(replica.state, parameters)
+    assert torch.equal(replica.parameters, parameters)
     assert not replica.gradients.any()
     first = replica.norms[0]
     assert first.running_mean is not None

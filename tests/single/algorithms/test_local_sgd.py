@@ -101,7 +101,7 @@ def test_only_averaged_momentum_is_moved_and_in_the_same_buffer(policy: str, fac
     for _, num_bytes, calls in steps(parts, 2):
         assert calls == sums(*chunked(factor * TOTAL))
         assert num_bytes == 4 * factor * TOTAL
-    assert parts.replica.momentum.any() == (policy != "reset")
+    assert parts.learners.rows["momentum"].any() == (policy != "reset")
 
 
 def test_blocks_talk_among_themselves() -> None:

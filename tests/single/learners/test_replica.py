@@ -57,15 +57,12 @@ def test_everything_lies_in_the_flat_buffers(channels_last: bool) -> None:
     replica = make(channels_last=channels_last)
     for parameter in replica.module.parameters():
         assert part(replica.parameters, parameter)
-        assert not part(replica.momentum, parameter)
         assert parameter.grad is not None and part(replica.gradients, parameter.grad)
         assert parameter.grad.stride() == parameter.stride()
     for norm in replica.norms:
         assert norm.running_mean is not None and part(replica.means, norm.running_mean)
         assert norm.running_var is not None and part(replica.variances, norm.running_var)
-    assert part(replica.state, replica.parameters) and part(replica.state, replica.momentum)
-    assert replica.parameters.numel() == replica.momentum.numel() == replica.gradients.numel()
-    assert not replica.momentum.any()
+    assert replica.parameters.numel() == replica.gradients.numel()
     convolution = replica.module[0].weight
     assert convolution.is_contiguous(memory_format=torch.channels_last) == channels_last
 
@@ -130,14 +127,12 @@ def test_a_snapshot_is_a_copy_that_comes_back_to_the_bit() -> None:
     saved = replica.snapshot()
     before = {name: value.clone() for name, value in replica.module.state_dict().items()}
     addresses = [p.data_ptr() for p in replica.module.parameters()]
-    replica.momentum.fill_(3.0)
     replica.parameters.mul_(2.0)
     replica.module(images())
     replica.restore(saved)
     for name, value in replica.module.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert [p.data_ptr() for p in replica.module.parameters()] == addresses
-    assert (replica.momentum == 3.0).all()
 
 
 def test_frozen_parameters_are_left_alone() -> None:

@@ -9,8 +9,8 @@ from hpcsgd.config import OptimizerConfig
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.optim.rows import Rows
+from hpcsgd.optim.sgd import RowSGD
 from tests.single.learners.engines.engine_nets import CPU, batch, classify, make, of_package, take, with_dropout
 
 RESNET = of_package("resnet8", (1, 8, 8))
@@ -25,7 +25,7 @@ def test_rows_are_the_replicas_and_nothing_else() -> None:
         assert torch.equal(stack.statistics[j], expected.statistics)
         for name, value in replica.module.state_dict().items():
             assert torch.equal(value, expected.module.state_dict()[name]), name
-    stack.state[1].fill_(2.0)
+    stack.rows.buffer[1].fill_(2.0)
     stack.gradients[1].fill_(3.0)
     stack.statistics[1].fill_(4.0)
     stack.counts[1].fill_(5)
@@ -40,37 +40,43 @@ def test_one_learner_trains_to_the_bits_of_a_replica() -> None:
     stack = make(RESNET, 1, torch.float32)
     replica = Replica(RESNET(0), CPU, torch.float32, channels_last=False)
     config = OptimizerConfig(nesterov=True, weight_decay=0.01)
-    engine, ours = LoopEngine(stack, classify()), StackSGD(config, stack)
-    flat = FlatSGD(config, replica.parameters, replica.gradients, replica.momentum, replica.decay_from)
+    engine, ours = LoopEngine(stack, classify()), RowSGD(config, stack.rows)
+    flat = Rows(replica.parameters[None], RowSGD.states, replica.decay_from)
+    theirs = RowSGD(config, flat)
     for step in range(4):
         given = batch(step, 1, 4, SHAPE, torch.float32)
         losses = take(engine, given)
-        ours.step(0.1)
+        ours.step(1, 0.1)
         stack.zero_gradients()
         loss = torch.nn.functional.cross_entropy(replica.module(given.inputs), given.targets, reduction="none").sum()
         (loss / 4.0).backward()
-        flat.step(0.1)
+        flat.gradients[0].copy_(replica.gradients)
+        theirs.step(1, 0.1)
+        replica.parameters.copy_(flat.parameters[0])
         replica.zero_gradients()
         assert torch.equal(losses[0], loss.detach())
-    assert torch.equal(stack.state[0], replica.state) and torch.equal(stack.statistics[0], replica.statistics)
+    assert torch.equal(stack.parameters[0], replica.parameters) and torch.equal(stack.statistics[0], replica.statistics)
 
 
 @pytest.mark.parametrize("rows", [[0, 1], [3, 0], [2], [3, 2, 1, 0]])
 def test_learners_are_dropped_in_order(rows: list[int]) -> None:
     stack = make(with_dropout, 4)
     for j in range(4):
-        stack.momentum[j].fill_(j)
+        stack.rows["momentum"][j].fill_(j)
         stack.counts[j].fill_(j)
-    before = {name: getattr(stack, name).clone() for name in ("state", "gradients", "statistics", "counts")}
+    before = {name: getattr(stack, name).clone() for name in ("gradients", "statistics", "counts")}
+    named = {name: stack.rows[name].clone() for name in stack.rows.names}
     streams = stack.random_states()
-    address = stack.state.data_ptr()
+    address = stack.rows.buffer.data_ptr()
     stack.keep(rows)
     assert len(stack) == len(rows)
-    assert stack.state.data_ptr() == address
+    assert stack.rows.buffer.data_ptr() == address
     for name, old in before.items():
         assert torch.equal(getattr(stack, name), old[rows]), name
+    for name, old in named.items():
+        assert torch.equal(stack.rows[name], old[rows]), name
     for i, row in enumerate(rows):
-        assert torch.equal(stack.replicas[i].parameters, before["state"][row, : stack.parameters.shape[1]])
+        assert torch.equal(stack.replicas[i].parameters, named["parameters"][row])
         assert torch.equal(stack.replicas[i].trainable[0].flatten(), stack.parameters[i, : 3 * 1])
         assert torch.equal(stack.generators[i].get_state(), streams[row])
 

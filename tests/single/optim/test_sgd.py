@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig
-from hpcsgd.optim.sgd import FlatSGD, decayed_parameters
+from hpcsgd.optim.rows import Rows
+from hpcsgd.optim.sgd import RowSGD, decayed_parameters
 
 SIZE, DECAY_FROM = 12, 5
 RATES = (0.1, 0.1, 0.3, 0.02, 0.02, 0.5)
@@ -36,12 +37,12 @@ def descend(
 ) -> tuple[Tensor, Tensor]:
     """Parameters and momentum after a step at each rate."""
     parameters = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
-    gradients, momentum = torch.zeros_like(parameters), torch.zeros_like(parameters)
-    optimizer = FlatSGD(OptimizerConfig(**settings), parameters, gradients, momentum, DECAY_FROM)
+    rows = Rows(parameters[None], RowSGD.states, DECAY_FROM)
+    optimizer = RowSGD(OptimizerConfig(**settings), rows)
     for step, rate in enumerate(rates):
-        gradients.copy_(gradient(step, parameters))
-        optimizer.step(rate)
-    return parameters, momentum
+        rows.gradients[0].copy_(gradient(step, rows.parameters[0]))
+        optimizer.step(1, rate)
+    return rows.parameters[0], rows["momentum"][0]
 
 
 def torch_descend(rates: tuple[float, ...], momentum: float, nesterov: bool, weight_decay: float) -> Tensor:
@@ -113,16 +114,17 @@ def test_state_round_trip(form: str) -> None:
     config = OptimizerConfig(momentum=0.9, momentum_form=form)  # type: ignore[arg-type]
     expected, _ = descend(RATES, momentum=0.9, momentum_form=form)
     parameters, momentum = descend(RATES[:3], momentum=0.9, momentum_form=form)
-    gradients = torch.zeros_like(parameters)
-    resumed = FlatSGD(config, parameters, gradients, momentum, DECAY_FROM)
-    before = FlatSGD(config, *torch.zeros(3, SIZE, dtype=torch.float64), DECAY_FROM)
+    rows = Rows(parameters[None], RowSGD.states, DECAY_FROM)
+    rows["momentum"].copy_(momentum)
+    resumed = RowSGD(config, rows)
+    before = RowSGD(config, Rows(torch.zeros(1, SIZE, dtype=torch.float64), RowSGD.states, DECAY_FROM))
     for rate in RATES[:3]:
-        before.step(rate)
+        before.step(1, rate)
     resumed.load_state_dict(before.state_dict())
     for step in range(3, len(RATES)):
-        gradients.copy_(gradient(step, parameters))
-        resumed.step(RATES[step])
-    assert torch.equal(parameters, expected)
+        rows.gradients[0].copy_(gradient(step, rows.parameters[0]))
+        resumed.step(1, RATES[step])
+    assert torch.equal(rows.parameters[0], expected)
 
 
 class Odd(nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from hpcsgd.config import ModelConfig, OptimizerConfig
 from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.models import build_model
-from hpcsgd.optim.sgd import FlatSGD
+from hpcsgd.optim.sgd import RowSGD
 from hpcsgd.trials.stack import FusedStack, LoopStack, Stack, smoothed_loss
 
 CPU = torch.device("cpu")
@@ -65,13 +66,13 @@ def ordinary(
     replica = Replica(modules(widths)[row], CPU, dtype, channels_last=False)
     settings = OptimizerConfig(momentum=MOMENTA[row], nesterov=config.nesterov and MOMENTA[row] > 0,
                                weight_decay=config.weight_decay)  # fmt: skip
-    sgd = FlatSGD(settings, replica.parameters, replica.gradients, replica.momentum, replica.decay_from)
+    sgd = RowSGD(settings, ReplicaStack([replica], states=RowSGD.states).rows)
     losses = []
     for step, (images, labels) in enumerate(batches(dtype)):
         replica.zero_gradients()
         loss = F.cross_entropy(replica.module(images[row]), labels[row], label_smoothing=SMOOTHING[row])
         loss.backward()
-        sgd.step(RATES[row][step % 2])
+        sgd.step(1, RATES[row][step % 2])
         losses.append(loss.item())
     return losses, replica
 

@@ -17,7 +17,6 @@ from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.evaluate import evaluate
 from hpcsgd.learners.replica import Replica
 from hpcsgd.optim.schedule import LearningRate
-from hpcsgd.optim.sgd import FlatSGD
 from hpcsgd.study.space import draw_points
 from hpcsgd.tasks.build import make_task
 from hpcsgd.trials.batches import trial_seed
@@ -51,8 +50,8 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
                           device=shop.device, dtype=shop.dtype, channels_last=False)  # fmt: skip
     task = make_task(config.model, data)
     replica = Replica(task.new_module(seed), shop.device, shop.dtype, channels_last=False)
-    sgd = FlatSGD(OptimizerConfig(momentum=point["momentum"], nesterov=True), replica.parameters, replica.gradients,
-                  replica.momentum, replica.decay_from)  # fmt: skip
+    rows = ReplicaStack([replica], states=RowSGD.states).rows
+    sgd = RowSGD(OptimizerConfig(momentum=point["momentum"], nesterov=True), rows)
     decay = LearningRateConfig(base=point["learning_rate"], scaling_rule="none", decay="linear",
                                decay_epochs=point["learning_rate_decay_steps"] / loader.steps_per_epoch,
                                final_fraction=point["end_learning_rate_factor"])  # fmt: skip
@@ -66,7 +65,7 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
         F.cross_entropy(
             replica.module(batch.inputs), batch.targets, label_smoothing=point["label_smoothing"]
         ).backward()
-        sgd.step(rate(step))
+        sgd.step(1, rate(step))
         if (step + 1) % 5 == 0:
             losses.append(evaluate(task, replica.module, val, shop.comm, 500).values["loss"])
     return losses

@@ -17,6 +17,7 @@ from hpcsgd.models import build_model
 from hpcsgd.models.densenet import DenseNet
 from hpcsgd.models.vgg import Vgg11
 from hpcsgd.models.wide_resnet import WideResNet
+from hpcsgd.optim.sgd import RowSGD
 from hpcsgd.tasks.losses import cross_entropy
 from hpcsgd.tasks.task import Task
 
@@ -80,7 +81,7 @@ def of_package(name: str, shape: tuple[int, int, int] = (1, 12, 12), **settings:
 def make(build: Build, m: int, dtype: torch.dtype = torch.float64, channels_last: bool = False) -> ReplicaStack:
     """m learners with parameters of their own."""
     replicas = [Replica(build(seed), CPU, dtype, channels_last=channels_last) for seed in range(m)]
-    return ReplicaStack(replicas)
+    return ReplicaStack(replicas, states=RowSGD.states)
 
 
 def classify(smoothing: float = 0.0) -> Task:

@@ -46,7 +46,7 @@ def test_threads_give_the_bits_of_the_loop() -> None:
 
 def test_a_choice_leaves_the_stack_as_it_was_and_gives_all_figures() -> None:
     stack = make(with_dropout, 3)
-    buffers = ("state", "gradients", "statistics", "counts")
+    buffers = ("parameters", "gradients", "statistics", "counts")
     before = [getattr(stack, name).clone() for name in buffers]
     streams = stack.random_states()
     choice = choose_engine(stack, classify(), batch(0, 3, 4, SHAPE), 4, rounds=2)

@@ -15,8 +15,8 @@ from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.learners.stack_sgd import StackSGD
 from hpcsgd.models import build_model
+from hpcsgd.optim.sgd import RowSGD
 from tests.single.learners.engines.engine_nets import (
     CPU,
     batch,
@@ -58,11 +58,12 @@ def train(engine: Engine, stack: ReplicaStack, steps: int, shape: Shape, n: int 
     """The losses [steps, m] under momenta, rates and weight decays of each learner."""
     m = len(stack)
     config = OptimizerConfig(momentum=0.9, nesterov=True)
-    sgd = StackSGD(config, stack, momentum=[0.9 - 0.1 * j for j in range(m)], weight_decay=[1e-3 * j for j in range(m)])
+    momenta, decays = [0.9 - 0.1 * j for j in range(m)], [1e-3 * j for j in range(m)]
+    sgd = RowSGD(config, stack.rows, momentum=momenta, weight_decay=decays)
     losses = []
     for step in range(steps):
-        losses.append(take(engine, batch(step, m, n, shape, stack.state.dtype)))
-        sgd.step([rate / (j + 1) for j in range(m)])
+        losses.append(take(engine, batch(step, m, n, shape, stack.dtype)))
+        sgd.step(m, [rate / (j + 1) for j in range(m)])
         stack.zero_gradients()
     return torch.stack(losses)
 
