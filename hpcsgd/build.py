@@ -275,7 +275,7 @@ def _make_learners(
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds, states_of(config))
+    return ReplicaStack(replicas, seeds, states_of(config.optimizer, device, dtype))
 
 
 def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig:

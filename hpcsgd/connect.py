@@ -63,7 +63,7 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = make_optimizer(config, learners.rows)
+    optimizer = make_optimizer(config.optimizer, learners.rows)
     if not method.has_central_model:
         parts = config.accumulation_steps
         return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)

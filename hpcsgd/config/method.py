@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from hpcsgd.config.check import check_values, require, used_with
+from hpcsgd.config.check import check_choice, check_values, free_field, is_import_path, require, used_with
 
 SMOOTH_DECAYS = ("linear", "polynomial", "cosine")
 AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
@@ -134,9 +134,15 @@ def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "ste
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Momentum SGD.
+    """Momentum SGD, or any optimizer of torch's kind by its import path.
 
     Attributes:
+        name: ``sgd``, momentum SGD with the keys below; or the import path of a class of torch's optimizers, as
+            ``torch.optim.AdamW``.
+        init_args: arguments of an optimizer by import path, but for parameters and learning rate, which is that of
+            ``learning_rate``. Its ``weight_decay`` is not for BatchNorm parameters and biases.
+        clip_norm: largest norm of a gradient, which is scaled down to it: of the mean gradient of all ranks after its
+            allreduce, or of a learner's own before a local step. Unset, none is.
         momentum: mu; 0 is plain SGD.
         nesterov: Nesterov's form of the update.
         weight_decay: lambda, added to the gradient as lambda*w; not for BatchNorm parameters and biases.
@@ -146,17 +152,25 @@ class OptimizerConfig:
             (Goyal, section 3); the reference form needs none.
     """
 
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    momentum_form: Literal["reference", "absorbed"] = "reference"
+    name: Literal["sgd"] | str = "sgd"
+    init_args: dict[str, Any] = free_field()
+    clip_norm: float | None = None
+    momentum: float = used_with("name", "sgd", default=0.9)
+    nesterov: bool = used_with("name", "sgd", default=False)
+    weight_decay: float = used_with("name", "sgd", default=0.0)
+    momentum_form: Literal["reference", "absorbed"] = used_with("name", "sgd", default="reference")
     momentum_correction: bool = used_with("momentum_form", "absorbed", default=True)
 
     def __post_init__(self) -> None:
         check_values(self, "optimizer.")
+        check_choice("optimizer.name", self.name, Literal["sgd"])
+        own = is_import_path(self.name)
+        require(own or not self.init_args, "optimizer.init_args", self.init_args, f"unset for {self.name}")
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         require(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", True, "false where momentum is 0")
+        clip = self.clip_norm
+        require(clip is None or clip > 0, "optimizer.clip_norm", clip, "positive")
 
 
 @dataclass(frozen=True)

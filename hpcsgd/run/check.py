@@ -33,7 +33,7 @@ def check(config: RunConfig) -> str:
         comm=CommConfig(allreduce="mpi"),
     )
     with build(small, SingleCommunicator()) as parts:
-        done = try_task(small, parts.task, parts.loader, parts.learners.state.device)
+        done = try_task(small, parts.task, parts.loader, parts.learners.device)
         assert done is not None, "a batch of the only rank has samples"
         return "\n".join(f"{name:<11}{text}" for name, text in _lines(config, parts, done))
 

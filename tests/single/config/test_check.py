@@ -16,7 +16,7 @@ from hpcsgd.recipe import known_keys, load_config
 ALWAYS: dict[type, set[str]] = {
     ModelConfig: {"name", "zero_gamma", "channels_last"},
     DataConfig: {"name", "train_fraction", "flip", "crop_padding", "tail", "validation_samples"},
-    OptimizerConfig: {"momentum", "nesterov", "weight_decay", "momentum_form"},
+    OptimizerConfig: {"name", "clip_norm"},
     LearningRateConfig: {
         *("base", "base_batch_size", "scaling_rule", "decay", "milestones"),
         *("warmup", "warmup_epochs", "warmup_start"),

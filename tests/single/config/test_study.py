@@ -174,7 +174,9 @@ def changed(key: str, kind: Any, default: Any) -> Any:
         return 2 * default + 2
     if isinstance(default, tuple):
         return (3, 4, 5)
-    return 24 if int in typing.get_args(kind) else "some/where"
+    if typing.get_origin(kind) is dict:
+        return {"beta": 0.5}
+    return 24 if {int, float} & set(typing.get_args(kind)) else "some/where"
 
 
 SECTIONS: dict[str, Any] = {

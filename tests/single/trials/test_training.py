@@ -16,7 +16,9 @@ from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.evaluate import evaluate
 from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.schedule import LearningRate
+from hpcsgd.optim.sgd import RowSGD
 from hpcsgd.study.space import draw_points
 from hpcsgd.tasks.build import make_task
 from hpcsgd.trials.batches import trial_seed
