@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,20 +18,15 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, core_list, set_threads
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.reduce import FlatReducer
-from hpcsgd.comm.same import check_same
 from hpcsgd.comm.topology import Topology, discover
-from hpcsgd.config import DataConfig, RunConfig
-from hpcsgd.config.own import import_paths
+from hpcsgd.config import RunConfig
 from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.dataset import Dataset
 from hpcsgd.data.identity import Identity
-from hpcsgd.data.loader import DeviceLoader, DeviceSplit
-from hpcsgd.data.stage import stage, staged_path
-from hpcsgd.data.stream import StreamLoader, StreamSplit
+from hpcsgd.data.make import make_loader, make_splits, staged
 from hpcsgd.data.together import load_together
 from hpcsgd.errors import JointError, RanksLostError
-from hpcsgd.imports import look_in, sources
 from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
@@ -43,10 +37,10 @@ from hpcsgd.models import check_passes
 from hpcsgd.optim.choose import states_of
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
-from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import Given
 from hpcsgd.tasks.task import Task
+from hpcsgd.tasks.together import import_together, try_task
 
 
 @dataclass(frozen=True)
@@ -127,13 +121,13 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
     """
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     place = places[comm.rank]
-    imported = _import_own(config, comm)
+    imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
-    data = _staged(config.data, comm, place)
+    data = staged(config.data, comm, place.local_rank)
     dataset = load_together(data, comm, place.node)
     own = config.known_learners
-    plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train.labels)))
+    plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train)))
     task = agree(
         comm,
         lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
@@ -142,7 +136,7 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
     agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
-    loader, splits = agree(comm, lambda: _load(config, comm, plan, dataset, device))
+    loader, splits = agree(comm, lambda: _open_data(config, comm, plan, dataset, device))
     if imported or given is not None:
         agree(comm, lambda: try_task(config, task, loader, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
@@ -170,25 +164,6 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
         imported,
         dataset.shape,
     )
-
-
-def _import_own(config: RunConfig, comm: Communicator) -> dict[str, dict[str, str]]:
-    """Import what the recipe names by import paths, the same on all ranks. Collective."""
-    if config.import_from is not None:
-        look_in(config.import_from)
-    found = agree(comm, lambda: sources(import_paths(config)))
-    check_same(comm, "what they import", {key: {**source, "file": ""} for key, source in found.items()})
-    return found
-
-
-def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:
-    """Take some samples of this rank through ``task``, on a network that is thrown away.
-
-    Raises:
-        UsageError: a part of the task is wrong.
-    """
-    module = task.new_module(config.seed).to(device=device, dtype=getattr(torch, config.dtype))
-    return attempt(task, module, loader.batch(0))
 
 
 def for_timing(config: RunConfig) -> RunConfig:
@@ -278,41 +253,23 @@ def _make_learners(
     return ReplicaStack(replicas, seeds, states_of(config.optimizer, device, dtype))
 
 
-def _staged(data: DataConfig, comm: Communicator, place: Topology) -> DataConfig:
-    """``data`` with its file on the node's own disk, where that is asked for. Collective."""
-    if data.stage_dir is None or data.dir is None:
-        return data
-    source, directory = Path(data.dir), Path(data.stage_dir)
-    found = agree(comm, lambda: staged_path(source, directory) if comm.rank == 0 else None)
-    target = comm.broadcast_object(found)
-    assert target is not None
-    agree(comm, lambda: stage(source, directory) if place.local_rank == 0 else None)
-    return replace(data, dir=str(target))
-
-
-def _load(
+def _open_data(
     config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device
 ) -> tuple[Loader, dict[str, Split]]:
     """The training loader and the splits to evaluate, on the device."""
-    channels_last, dtype, own = config.model.channels_last, getattr(torch, config.dtype), config.known_learners
-    make_loader, make_split = (DeviceLoader, DeviceSplit) if dataset.crop is None else (StreamLoader, StreamSplit)
-    loader: Loader = make_loader(
+    own = config.known_learners
+    options = {"device": device, "dtype": getattr(torch, config.dtype), "channels_last": config.model.channels_last}
+    loader = make_loader(
         dataset,
         config.data,
         seed=config.seed,
         learner=comm.rank * own,
         num_learners=plan.num_learners,
         local_batch_size=plan.local_batch_size,
-        device=device,
-        dtype=dtype,
-        channels_last=channels_last,
         own_learners=own,
+        **options,
     )
-    splits: dict[str, Split] = {
-        str(name): make_split(dataset, getattr(dataset, name), device=device, dtype=dtype, channels_last=channels_last)
-        for name in config.evaluate.splits
-    }
-    return loader, splits
+    return loader, make_splits(dataset, config.evaluate.splits, **options)
 
 
 def _start_clock(

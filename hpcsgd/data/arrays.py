@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.data.trees import Tree, leaves, map_tree
 from hpcsgd.errors import UsageError
 
 _CHUNK = 1024  # images that are looked at at once
@@ -15,28 +16,59 @@ _CHUNK = 1024  # images that are looked at at once
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """Images and labels of one split. Labels of other whole numbers are taken as int64; nothing is rounded.
+    """The samples of one split, in memory or on the disk.
 
     Attributes:
+        inputs: tree of arrays or tensors, [N, ...].
+        targets: tree of as many, [N, ...].
+
+    Raises:
+        UsageError: inputs and targets are not as many.
+    """
+
+    inputs: Tree
+    targets: Tree
+
+    def __post_init__(self) -> None:
+        counts = sorted({_count(leaf) for leaf in leaves((self.inputs, self.targets))})
+        if len(counts) > 1:
+            raise UsageError(f"inputs and targets are not as many: there are {' and '.join(map(str, counts))}")
+
+    def __len__(self) -> int:
+        return len(next(leaves((self.targets, self.inputs))))
+
+    def part(self, samples: slice | NDArray[np.int64]) -> ArraySplit:
+        """Those of some samples."""
+        return ArraySplit(*(map_tree(lambda leaf: leaf[samples], tree) for tree in (self.inputs, self.targets)))
+
+
+def labelled(images: NDArray[Any], labels: NDArray[Any]) -> ArraySplit:
+    """Images with their labels. Labels of other whole numbers are taken as int64; nothing is rounded.
+
+    Args:
         images: [N, C, H, W], uint8 pixels (float32 where synthetic); of a text, tokens [N, T], int64.
-        labels: [N], int64; of a text, the next tokens, [N, T].
+        labels: whole numbers [N]; of a text, the next tokens, [N, T].
 
     Raises:
         UsageError: images are no real numbers, labels no whole ones or too large, or they are not as many.
     """
+    if images.dtype.kind not in "buif":
+        raise UsageError(f"images are {images.dtype}: they must be real numbers, as uint8 or float32")
+    if len(images) != len(labels):
+        raise UsageError(f"there are {len(images)} images, but {len(labels)} labels")
+    return ArraySplit(native(images), as_labels(labels))
 
-    images: NDArray[Any]
-    labels: NDArray[np.int64]
 
-    def __post_init__(self) -> None:
-        if self.images.dtype.kind not in "buif":
-            raise UsageError(f"images are {self.images.dtype}: they must be real numbers, as uint8 or float32")
-        if len(self.images) != len(self.labels):
-            raise UsageError(f"there are {len(self.images)} images, but {len(self.labels)} labels")
-        object.__setattr__(self, "labels", as_labels(self.labels))
-        # torch takes numbers in the byte order of the machine only.
-        if not self.images.dtype.isnative:
-            object.__setattr__(self, "images", self.images.astype(self.images.dtype.newbyteorder("=")))
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """An array in the byte order of the machine: torch takes no other."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _count(leaf: Any) -> int:
+    """Samples of an array or tensor, which has its samples along the first axis."""
+    if not len(leaf.shape):
+        raise UsageError("inputs or targets have a single number: they must be arrays [samples, ...]")
+    return len(leaf)
 
 
 def as_labels(values: NDArray[Any], what: str = "labels") -> NDArray[np.int64]:

@@ -31,7 +31,8 @@ class Batch:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return next(leaves((self.targets, self.inputs))).device
+        device: torch.device = next(leaves((self.targets, self.inputs))).device
+        return device
 
     @property
     def is_even(self) -> bool:

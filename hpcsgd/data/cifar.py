@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.data.arrays import ArraySplit, as_labels
+from hpcsgd.data.arrays import ArraySplit, as_labels, labelled
 from hpcsgd.data.contents import not_expected
 from hpcsgd.data.idx import read_bytes
 from hpcsgd.errors import UsageError
@@ -86,7 +86,7 @@ def read_split(paths: Sequence[Path], read: Callable[[Path], _Batch]) -> ArraySp
         if len(labels) != len(batches[0][1]):
             raise UsageError(f"{path} has {len(labels)} samples, but {paths[0]} has {len(batches[0][1])}")
     images, targets = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return ArraySplit(images, targets)
+    return labelled(images, targets)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

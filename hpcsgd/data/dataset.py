@@ -62,27 +62,27 @@ class Dataset:
         found = self.digest
         if found is None:
             # The labels of a text are its tokens again: of each sequence, the last one alone is new.
-            parts = ((s.images, s.labels if s.labels.ndim == 1 else s.labels[:, -1]) for s in there.values())
+            parts = ((s.inputs, s.targets if s.targets.ndim == 1 else s.targets[:, -1]) for s in there.values())
             found = checksum([array for part in parts for array in part])
         return {
-            "samples": {name: len(split.labels) for name, split in there.items()},
+            "samples": {name: len(split) for name, split in there.items()},
             "classes": known_classes(self.classes, self.num_classes),
             "checksum": found,
         }
 
     def __post_init__(self) -> None:
-        first = self.train.images
+        first = self.train.inputs
         for name, split in self.splits().items():
-            if len(split.labels) == 0:
+            if len(split) == 0:
                 raise UsageError(f"{self.name}: the {name} split has no samples")
-            if 0 in split.images.shape:
+            if 0 in split.inputs.shape:
                 raise UsageError(
-                    f"{self.name}: the {name} images are {split.images.shape[1:]}: there is nothing in them"
+                    f"{self.name}: the {name} images are {split.inputs.shape[1:]}: there is nothing in them"
                 )
-            check_labels(split.labels, self.num_classes, f"{self.name}, {name} split")
+            check_labels(split.targets, self.num_classes, f"{self.name}, {name} split")
             for what, own, other in (
-                ("of shape", split.images.shape[1:], first.shape[1:]),
-                ("of type", split.images.dtype, first.dtype),
+                ("of shape", split.inputs.shape[1:], first.shape[1:]),
+                ("of type", split.inputs.dtype, first.dtype),
             ):
                 if own != other:
                     raise UsageError(f"{self.name}: the training images are {what} {other}, the {name} images {own}")
@@ -95,7 +95,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, height and width of an image; of a text, the tokens of a sequence."""
-        stored = self.train.images.shape[1:]
+        stored = self.train.inputs.shape[1:]
         return stored if self.crop is None else (stored[0], self.crop, self.crop)
 
 
@@ -114,11 +114,11 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
             would be held out.
     """
     loaded = SETS[config.name].load(config, seed)
-    for name, images in (("train", loaded.train.images), ("test", loaded.test.images)):
+    for name, images in (("train", loaded.train.inputs), ("test", loaded.test.inputs)):
         check_finite(images, f"{config.name}, {name} split")
     left, val = _hold_out(loaded.train, config.validation_samples)
     train = share_of(left, config.train_fraction)
-    mean, std = _moments(train.images) if loaded.moments is None else loaded.moments
+    mean, std = _moments(train.inputs) if loaded.moments is None else loaded.moments
     return Dataset(
         config.name,
         train,
@@ -150,8 +150,8 @@ def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | N
     """What is left of a training split, and its last ``count`` samples; None where none are held out."""
     if count == 0:
         return split, None
-    left = _left(len(split.labels), count)
-    return ArraySplit(split.images[:left], split.labels[:left]), ArraySplit(split.images[left:], split.labels[left:])
+    left = _left(len(split), count)
+    return split.part(slice(0, left)), split.part(slice(left, None))
 
 
 def _left(size: int, count: int) -> int:
@@ -168,11 +168,16 @@ def share_of(split: ArraySplit, fraction: float) -> ArraySplit:
 
     Drawn without replacement, by a generator of its own: the first ones of one permutation, whatever the fraction.
     """
-    count = num_kept(len(split.labels), fraction)
-    if count == len(split.labels):
-        return split
-    places = np.sort(np.random.default_rng(SHARE_SEED).permutation(len(split.labels))[:count])
-    return ArraySplit(split.images[places], split.labels[places])
+    places = share_places(len(split), fraction)
+    return split if places is None else split.part(places)
+
+
+def share_places(num_samples: int, fraction: float) -> NDArray[np.int64] | None:
+    """Which of so many samples :func:`share_of` leaves, in their order; None: all."""
+    count = num_kept(num_samples, fraction)
+    if count == num_samples:
+        return None
+    return np.sort(np.random.default_rng(SHARE_SEED).permutation(num_samples)[:count])
 
 
 def num_kept(num_samples: int, fraction: float) -> int:

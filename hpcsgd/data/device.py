@@ -15,8 +15,8 @@ from hpcsgd.data.dataset import ArraySplit, Dataset
 
 def to_device(split: ArraySplit, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor]:
     """Images in stored order and labels int64 [N] on ``device``; on the CPU they share the arrays' memory."""
-    images = torch.from_numpy(np.require(split.images, requirements=["C", "W"]))
-    labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"]))
+    images = torch.from_numpy(np.require(split.inputs, requirements=["C", "W"]))
+    labels = torch.from_numpy(np.require(split.targets, requirements=["C", "W"]))
     return to_stored_order(images.to(device), channels_last), labels.to(device)
 
 
@@ -39,7 +39,7 @@ class Normaliser:
         self._has_moments = bool(dataset.mean)
         if not self._has_moments:
             return
-        check_exact(dataset.train.images, str(dtype).removeprefix("torch."))
+        check_exact(dataset.train.inputs, str(dtype).removeprefix("torch."))
         self._mean, self._std = (
             # One value a pixel: broadcast over samples only, the kernels run along whole images.
             to_stored_order(torch.tensor(values, dtype=dtype).view(-1, 1, 1).expand(dataset.shape), channels_last)

@@ -75,7 +75,7 @@ def verify(wanted: FileSet, place: Path) -> None:
         digest = hashlib.sha256(read_bytes(path)).hexdigest()
         if digest != expected:
             raise UsageError(f"{path}: the SHA-256 of its content is {digest}, expected {expected}")
-    sizes = tuple(len(split.labels) for split in wanted.read(folder, layout))
+    sizes = tuple(len(split) for split in wanted.read(folder, layout))
     if sizes != wanted.sizes:
         raise UsageError(f"{folder} has {sizes} training and test samples, expected {wanted.sizes}")
 

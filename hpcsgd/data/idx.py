@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import ArraySplit, labelled
 from hpcsgd.data.contents import GZIP, describe
 from hpcsgd.errors import UsageError
 
@@ -112,4 +112,4 @@ def read_split(paths: Sequence[Path]) -> ArraySplit:
     labels = read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise UsageError(f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels")
-    return ArraySplit(images[:, np.newaxis], labels.astype(np.int64))
+    return labelled(images[:, np.newaxis], labels.astype(np.int64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -15,10 +14,9 @@ from torch import Tensor
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.batches import Batch
-from hpcsgd.data.blocks import block_permutation
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser
-from hpcsgd.data.shards import learner_batch, steps_per_epoch
+from hpcsgd.data.order import Order
 
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -29,7 +27,7 @@ _CROP_STREAM = 7
 
 
 class StreamLoader:
-    """Training batches of the learners of a rank, read from the disk: see ``DeviceLoader``, which is used alike.
+    """Training batches of the learners of a rank, read from the disk: ``DeviceLoader`` is used alike.
 
     A batch is a function of the step alone; what is asked for in order is read ahead.
 
@@ -41,25 +39,25 @@ class StreamLoader:
         self,
         dataset: Dataset,
         config: DataConfig,
+        order: Order,
         *,
         seed: int,
-        learner: int,
-        num_learners: int,
-        local_batch_size: int,
         device: torch.device,
         dtype: torch.dtype,
         channels_last: bool,
-        own_learners: int = 1,
     ) -> None:
-        """Arguments as for ``DeviceLoader``.
-
-        Raises:
-            UsageError: the split does not fill one global batch and ``config.tail`` is drop.
+        """
+        Args:
+            dataset: its training split.
+            config: augmentation.
+            order: which samples the learners here take.
+            seed: of the augmentation.
+            device: where batches are made.
+            dtype: of the images in a batch.
+            channels_last: memory order of the images in a batch.
         """
         self._split = dataset.train
         self._config = config
-        self._seed = seed
-        self._local_batch_size = local_batch_size
         self._device = device
         self._dtype = dtype
         self._shape = dataset.shape
@@ -67,24 +65,19 @@ class StreamLoader:
         self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._ahead: dict[int, Future[Tensor]] = {}
-        self._lock = threading.Lock()
-        size = len(dataset.train.labels)
         # Of two epochs: a batch that is read ahead may be of the next.
-        self._order = lru_cache(2)(lambda epoch: block_permutation(seed, epoch, size, config.block_size))
-        self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, size))
-        self.share(learner, num_learners, own_learners)
+        self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, len(dataset.train)))
+        self._order = order
+        self.steps_per_epoch = order.steps_per_epoch
 
     def share(self, learner: int, num_learners: int, own_learners: int) -> None:
         """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on.
 
         Raises:
-            UsageError: the split does not fill one global batch and ``config.tail`` is drop.
+            UsageError: the split does not fill one global batch and ``data.tail`` is drop.
         """
-        global_batch_size = num_learners * self._local_batch_size
-        self.steps_per_epoch = steps_per_epoch(len(self._split.labels), global_batch_size, self._config.tail)
-        self._learner = learner
-        self._num_learners = num_learners
-        self._own_learners = own_learners
+        self._order = self._order.shared(learner, num_learners, own_learners)
+        self.steps_per_epoch = self._order.steps_per_epoch
         self._ahead.clear()
 
     def batch(self, step: int) -> Batch:
@@ -92,11 +85,11 @@ class StreamLoader:
         under_way = self._ahead.pop(step, None)
         self._ahead = {step + 1: self._reader.submit(self._read, step + 1)}
         pixels = self._read(step) if under_way is None else under_way.result()
-        parts = self._samples(step)
+        parts = self._order.samples(step)
         samples = np.concatenate(parts)
         images = pixels.to(self._device, non_blocking=True).movedim(-1, 1).to(self._dtype)
         images = cut(images, self._crops(step, samples), self._shape[1])
-        labels = torch.from_numpy(self._split.labels[samples]).to(self._device)
+        labels = torch.from_numpy(self._split.targets[samples]).to(self._device)
         sizes = [len(part) for part in parts]
         return Batch(self._normalise(images).contiguous(memory_format=self._memory), labels, sizes)
 
@@ -105,26 +98,16 @@ class StreamLoader:
         self._ahead.clear()
         self._reader.shutdown(cancel_futures=True)
 
-    def _samples(self, step: int) -> list[NDArray[np.int64]]:
-        """The samples of each learner here."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        with self._lock:
-            order = self._order(epoch)
-        return [
-            learner_batch(order, step_in_epoch, learner, self._num_learners, self._local_batch_size, self._config.tail)
-            for learner in range(self._learner, self._learner + self._own_learners)
-        ]
-
     def _read(self, step: int) -> Tensor:
         """The stored images of a step, uint8 [n, H, W, C]."""
-        stored = self._split.images.transpose(0, 2, 3, 1)
-        pixels = torch.from_numpy(np.array(stored[np.concatenate(self._samples(step))]))
+        stored = self._split.inputs.transpose(0, 2, 3, 1)
+        pixels = torch.from_numpy(np.array(stored[np.concatenate(self._order.samples(step))]))
         return pixels.pin_memory() if self._device.type == "cuda" else pixels
 
     def _crops(self, step: int, samples: NDArray[np.int64]) -> Tensor:
         """The part of each image that is taken, as :func:`cut` wants it."""
         draws = self._draws(step // self.steps_per_epoch)[samples]
-        stored = self._split.images.shape[2]
+        stored = self._split.inputs.shape[2]
         share = self._shape[1] / stored
         if self._config.random_resized_crop:
             boxes = random_boxes(draws)
@@ -168,23 +151,23 @@ class StreamSplit:
     def __init__(
         self, dataset: Dataset, split: ArraySplit, *, device: torch.device, dtype: torch.dtype, channels_last: bool
     ) -> None:
-        """Arguments as for ``DeviceSplit``."""
+        """``split``: of ``dataset``; the others as for :class:`StreamLoader`."""
         self._split = split
         self._device = device
         self._memory = torch.channels_last if channels_last else torch.contiguous_format
         self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
-        margin = split.images.shape[2] - dataset.shape[1]
+        margin = split.inputs.shape[2] - dataset.shape[1]
         self._middle = slice(margin // 2, margin // 2 + dataset.shape[1])
 
     def __len__(self) -> int:
-        return len(self._split.labels)
+        return len(self._split)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Samples ``start`` to ``stop`` - 1 in batches: images [n, C, H, W] normalised, labels int64 [n]."""
         assert 0 <= start <= stop <= len(self)
         for first in range(start, stop, batch_size):
             part = slice(first, min(first + batch_size, stop))
-            pixels = np.array(self._split.images[part, :, self._middle, self._middle])
+            pixels = np.array(self._split.inputs[part, :, self._middle, self._middle])
             images = self._normalise(torch.from_numpy(pixels).to(self._device))
-            labels = torch.from_numpy(np.array(self._split.labels[part])).to(self._device)
+            labels = torch.from_numpy(np.array(self._split.targets[part])).to(self._device)
             yield images.contiguous(memory_format=self._memory), labels

@@ -1,6 +1,7 @@
-"""Trees of tensors, which the inputs and the targets of a batch are.
+"""Trees of tensors, or of NumPy arrays, which the inputs and the targets of samples are.
 
-A tree is a tensor, or a dict, list, tuple or named tuple of trees; what is in it beside tensors stays as it is.
+A tree is a tensor or an array, or a dict, list, tuple or named tuple of trees; what is in it beside these stays as it
+is. Nothing here imports torch: a data set is read without it.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 Tree = Any
 
 
-def map_tree(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
+def is_leaf(tree: Tree) -> bool:
+    """Whether a tree is one tensor or array."""
+    return hasattr(tree, "dtype") and hasattr(tree, "shape")
+
+
+def map_tree(function: Callable[[Any], Any], tree: Tree) -> Tree:
     """The tree with ``function`` of each tensor in its place."""
-    if isinstance(tree, Tensor):
+    if is_leaf(tree):
         return function(tree)
     if isinstance(tree, dict):
         return type(tree)((key, map_tree(function, part)) for key, part in tree.items())
@@ -27,9 +30,9 @@ def map_tree(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     return tree
 
 
-def leaves(tree: Tree) -> Iterator[Tensor]:
+def leaves(tree: Tree) -> Iterator[Any]:
     """The tensors of a tree, in order."""
-    if isinstance(tree, Tensor):
+    if is_leaf(tree):
         yield tree
     elif isinstance(tree, dict):
         for part in tree.values():
@@ -45,7 +48,9 @@ def stretch(tree: Tree, start: int, stop: int) -> Tree:
 
 
 def stack_trees(trees: Sequence[Tree]) -> Tree:
-    """Trees of the same form as one, whose tensors have a new first axis."""
+    """Trees of tensors of the same form as one, whose tensors have a new first axis."""
+    import torch
+
     columns = [list(leaves(tree)) for tree in trees]
     stacked = iter([torch.stack(column) for column in zip(*columns, strict=True)])
     return map_tree(lambda _: next(stacked), trees[0])

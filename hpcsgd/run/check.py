@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hpcsgd.build import Parts, build, try_task
+from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, CommConfig, RunConfig
 from hpcsgd.recipe import check_paths
 from hpcsgd.tasks.attempt import MOST_SAMPLES, Attempt
+from hpcsgd.tasks.together import try_task
 
 
 def check(config: RunConfig) -> str:

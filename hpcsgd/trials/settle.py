@@ -37,7 +37,7 @@ def settle(shop: Workshop) -> list[SizePlan]:
     plans = []
     for size in config.batch_sizes:
         engine, fuse = choose(shop, size)
-        budget = config.stop.budget(size, shop.training.num_samples)
+        budget = config.stop.budget(size, len(shop.training))
         plans.append(SizePlan(size, budget, engine, even_size(config.trials, fuse)))
     return plans
 
@@ -74,7 +74,10 @@ class Way:
     def __post_init__(self) -> None:
         shop, number = self.shop, self.number
         self._stack = make_stack(shop, self.engine, range(number))
-        self._batches = GroupBatches(shop.training, range(number), self.batch_size, shop.team.rank, shop.team.size)
+        team = shop.team
+        self._batches = GroupBatches(
+            shop.training, shop.config.data, range(number), self.batch_size, team.rank, team.size
+        )
         self._rates, self._momenta = (shop.tensor(torch.full((number, 1), value)) for value in (1e-3, 0.5))
         self._train(1)
         wanted = round(ROUND_SECONDS / self._train(1))

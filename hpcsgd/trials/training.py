@@ -105,7 +105,7 @@ class _GroupRun:
         self.shop, self.plan = shop, plan
         self.alive = list(trials)
         seeds = [trial_seed(config.seed, plan.batch_size, trial.trial_id) for trial in trials]
-        self.batches = GroupBatches(shop.training, seeds, plan.batch_size, shop.team.rank, shop.team.size)
+        self.batches = GroupBatches(shop.training, config.data, seeds, plan.batch_size, shop.team.rank, shop.team.size)
         self.stack = make_stack(shop, plan.engine, seeds)
         self._gather_points()
 

@@ -16,12 +16,11 @@ from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import ArraySplit, Dataset
-from hpcsgd.data.device import Normaliser, to_device
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch
+from hpcsgd.data.store import Pictures, Store
 from hpcsgd.data.together import load_together
 from hpcsgd.errors import UsageError
 from hpcsgd.models import build_model, check_passes
-from hpcsgd.trials.batches import TrainingSplit
 from hpcsgd.trials.stack import FusedStack, LoopStack, Stack
 
 
@@ -49,7 +48,7 @@ class Workshop:
     device_name: str
     dtype: torch.dtype
     dataset: Dataset
-    training: TrainingSplit
+    training: Store
     splits: dict[str, tuple[Tensor, Tensor]]
     reducer: FlatReducer
 
@@ -87,12 +86,11 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
     team = comm.split(comm.rank // config.ranks_per_trial)
-    normalise = Normaliser(dataset, device, dtype, channels_last)
-    splits = {}
-    for name, split in evaluated_splits(config, dataset).items():
-        images, labels = to_device(split, device, channels_last)
-        # Once and for all: an evaluation of few trials would spend its time on it.
-        splits[name] = (normalise(images), labels)
+    # Normalised once and for all: an evaluation of few trials would spend its time on it.
+    splits = {
+        name: Pictures(dataset, split, device, dtype, channels_last, prepared=True).stretch(0, len(split))
+        for name, split in evaluated_splits(config, dataset).items()
+    }
     return Workshop(
         config,
         comm,
@@ -102,7 +100,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         device_name,
         dtype,
         dataset,
-        TrainingSplit(dataset, config.data, device, dtype, channels_last),
+        Pictures(dataset, dataset.train, device, dtype, channels_last, config.data, prepared=True),
         splits,
         agree(comm, lambda: make_reducer(config.comm, team, device)),
     )
@@ -112,10 +110,7 @@ def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySp
     """The samples that metrics are of, by the name of their columns in the archive."""
     assert dataset.val is not None, "a study's recipe holds samples out"
     limits = {"train": config.evaluate.train_samples, "val": None, "test": config.evaluate.test_samples}
-    return {
-        name: ArraySplit(getattr(dataset, name).images[:limit], getattr(dataset, name).labels[:limit])
-        for name, limit in limits.items()
-    }
+    return {name: getattr(dataset, name).part(slice(limit)) for name, limit in limits.items()}
 
 
 def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
@@ -132,8 +127,8 @@ def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
                 f"ranks_per_trial is {team}, but batch size {size} cannot be shared evenly by so many: choose others"
             )
         try:
-            steps_per_epoch(len(dataset.train.labels), size, config.data.tail)
+            steps_per_epoch(len(dataset.train), size, config.data.tail)
         except UsageError as error:
             raise UsageError(f"batch_sizes has {size}: {error}") from error
-        sizes = pass_sizes(len(dataset.train.labels), team, size // team, config.data.tail)
+        sizes = pass_sizes(len(dataset.train), team, size // team, config.data.tail)
         check_passes(new_module, dataset.shape, sizes)

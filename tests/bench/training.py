@@ -27,9 +27,8 @@ from hpcsgd.config import (
     ModelConfig,
     RunConfig,
 )
-from hpcsgd.data.batches import Batch
+from hpcsgd.data.batches import Batch, Loader
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceLoader
 from hpcsgd.data.shards import epoch_permutation, learner_batch
 from hpcsgd.keeper import Keeper
 from hpcsgd.models import build_model
@@ -124,7 +123,7 @@ class Switched:
 class GatedLoader:
     """The product's loader with a gate before each batch: there a lane can hold the loop."""
 
-    def __init__(self, loader: DeviceLoader, gate: Gate) -> None:
+    def __init__(self, loader: Loader, gate: Gate) -> None:
         """Pass ``loader`` on."""
         self._loader = loader
         self._gate = gate
@@ -238,7 +237,7 @@ class Bench:
         """A script of a few lines: the same model from the same seed on the same batches."""
         dataset = load_dataset(recipe(self.model).data)
         module = build_model(self.model, dataset.shape, dataset.num_classes, seed=0)
-        pixels, classes = torch.from_numpy(dataset.train.images), torch.from_numpy(dataset.train.labels)
+        pixels, classes = torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
         global_batch = BATCH * self.comm.size
 

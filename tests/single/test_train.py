@@ -19,7 +19,7 @@ from hpcsgd.config import (
     RunConfig,
 )
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.make import make_split
 from hpcsgd.data.shards import epoch_permutation
 from hpcsgd.errors import DivergedError
 from hpcsgd.evaluate import evaluate
@@ -61,10 +61,10 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes(tmp_path:
     config = small(tmp_path)
     module = build_model(config.model, dataset.shape, dataset.num_classes, seed=0)
     samples = epoch_permutation(0, 0, 130)[:10]
-    split = DeviceSplit(dataset, dataset.train, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
+    split = make_split(dataset, dataset.train, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
     images = torch.cat([batch for batch, _ in split.batches(0, 130, 130)])[samples]
     logs = module(images).log_softmax(dim=1)
-    hard = -logs[torch.arange(10), torch.from_numpy(dataset.train.labels[samples])].mean()
+    hard = -logs[torch.arange(10), torch.from_numpy(dataset.train.targets[samples])].mean()
     even = -logs.mean()
     assert losses[0.0] == pytest.approx(hard.item(), rel=1e-5)
     assert losses[0.3] == pytest.approx((0.7 * hard + 0.3 * even).item(), rel=1e-5)
@@ -78,7 +78,7 @@ def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
     task = make_task(config.model, dataset)
     module = task.new_module(99)
     module.load_state_dict(torch.load(tmp_path / "run" / "model.pt", weights_only=True))
-    split = DeviceSplit(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
+    split = make_split(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float32, channels_last=False)
     assert evaluate(task, module, split, SingleCommunicator(), 500) == result.metrics["test"]
 
 

@@ -29,7 +29,7 @@ class FileSet(Published):
         if is_elsewhere(config) or (config.dir is None and find(self) is None):
             return self.sizes[0]
         folder, layout = locate(self, config.dir)
-        return len(self._read_split(folder, layout, layout.train).labels)
+        return len(self._read_split(folder, layout, layout.train))
 
     def read(self, folder: Path, layout: Layout) -> tuple[ArraySplit, ArraySplit]:
         """Read and check the training and the test split from the files in ``folder``.
@@ -38,7 +38,7 @@ class FileSet(Published):
             UsageError: a file is truncated, of a wrong format, or contradicts another.
         """
         train, test = (self._read_split(folder, layout, files) for files in (layout.train, layout.test))
-        shapes = train.images.shape[1:], test.images.shape[1:]
+        shapes = train.inputs.shape[1:], test.inputs.shape[1:]
         if shapes[0] != shapes[1]:
             raise UsageError(f"{folder}: training images are {shapes[0]}, test images {shapes[1]}")
         return train, test
@@ -49,7 +49,7 @@ class FileSet(Published):
         Raises:
             UsageError: one split is whole and the other is short, in files that do not say how many samples they have.
         """
-        sizes = len(train.labels), len(test.labels)
+        sizes = len(train), len(test)
         if sizes == self.sizes:
             return ()
         for place, files in enumerate((layout.train, layout.test)):
@@ -68,7 +68,7 @@ class FileSet(Published):
         paths = [path for file in files if (path := existing_file(folder, file)) is not None]
         assert len(paths) == len(files), "find() finds folders with every file"
         split = layout.read(paths)
-        if len(split.labels) == 0:
+        if len(split) == 0:
             raise UsageError(f"{paths[0]} holds no samples")
-        check_labels(split.labels, self.num_classes, str(paths[-1]))
+        check_labels(split.targets, self.num_classes, str(paths[-1]))
         return split

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import labelled
 from hpcsgd.data.folders import Folders, find_folders
 from hpcsgd.data.identity import files_checksum
 from hpcsgd.data.images import CHANNELS, check_pillow, read_all
@@ -43,7 +43,7 @@ class ImageFolder:
         changes: Counter[str] = Counter()
         for samples in (found.train, found.test):
             images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size, changes)])
-            splits.append(ArraySplit(images, np.array([label for _, label in samples], np.int64)))
+            splits.append(labelled(images, np.array([label for _, label in samples], np.int64)))
         remarks = (*found.remarks, *tell_changes(changes))
         classes, digest = tuple(found.classes), files_checksum([*found.train, *found.test], Path(str(config.dir)))
         return Loaded(splits[0], splits[1], len(classes), remarks=remarks, classes=classes, digest=digest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import labelled
 from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.errors import UsageError
@@ -27,8 +27,8 @@ class PackedImages:
                 f"data.dir {config.dir} is a directory: name a file of hpcsgd data pack, or set data.name: image_folder"
             )
         pack = open_checked(place)
-        train, test = (ArraySplit(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
-        stored = train.images.shape[2]
+        train, test = (labelled(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
+        stored = train.inputs.shape[2]
         crop = config.image_size or stored
         if crop > stored:
             raise UsageError(
@@ -41,4 +41,4 @@ class PackedImages:
         """As the file says."""
         if is_elsewhere(config):
             return None
-        return len(self.load(config, 0).train.labels)
+        return len(self.load(config, 0).train)

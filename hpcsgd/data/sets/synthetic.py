@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import labelled
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.data.synthetic import make_synthetic
 
@@ -19,7 +19,7 @@ class Synthetic:
         """Make it."""
         sizes = (config.synthetic_train_samples, config.synthetic_test_samples)
         train, test = make_synthetic(config.synthetic_shape, config.synthetic_classes, *sizes, seed)
-        return Loaded(ArraySplit(*train), ArraySplit(*test), config.synthetic_classes)
+        return Loaded(labelled(*train), labelled(*test), config.synthetic_classes)
 
     def num_train_samples(self, config: DataConfig) -> int:
         """As the recipe says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import labelled
 from hpcsgd.data.places import is_elsewhere
 from hpcsgd.data.remarks import name_some
 from hpcsgd.data.sets.base import Loaded
@@ -23,10 +23,10 @@ class Text:
         _, left_out = text_files(config)
         names = name_some([file.name for file in left_out])
         remarks = (f"{config.dir}: left out, as they are no .txt files: {names}",) if left_out else ()
-        return Loaded(ArraySplit(*train), ArraySplit(*test), size, moments=((), ()), remarks=remarks)
+        return Loaded(labelled(*train), labelled(*test), size, moments=((), ()), remarks=remarks)
 
     def num_train_samples(self, config: DataConfig) -> int | None:
         """Sequences of the text, which is read."""
         if is_elsewhere(config):
             return None
-        return len(self.load(config, 0).train.labels)
+        return len(self.load(config, 0).train)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.make import make_split
 from hpcsgd.evaluate import evaluate
 from hpcsgd.train import evaluate_consensus, run
 from tests.parallel.laws.common import (
@@ -129,7 +129,7 @@ def evaluation_does_not_depend_on_the_memory_order(comm: Communicator, channels_
     with built(config, comm) as parts:
         metrics = evaluate_consensus(parts, 0)["test"]
         model = copy.deepcopy(parts.replica.module).to(memory_format=torch.contiguous_format)
-    split = DeviceSplit(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float64, channels_last=False)
+    split = make_split(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float64, channels_last=False)
     alone = evaluate(model, split, SingleCommunicator(), 100)
     assert metrics.values["accuracy"] == alone.values["accuracy"]
     assert abs(metrics.values["loss"] - alone.values["loss"]) < 1e-12

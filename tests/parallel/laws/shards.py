@@ -8,7 +8,7 @@ import torch
 
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceSplit
+from hpcsgd.data.make import make_split
 from tests.parallel.laws.common import assert_bits, built, make_config
 from tests.parallel.laws.registry import law
 
@@ -27,7 +27,7 @@ def the_ranks_share_one_permutation(comm: Communicator, tail: str, rest: str) ->
     data = {"tail": tail, "synthetic_train_samples": num_samples}
     config = make_config(local_batch_size=3, data=data)
     dataset = load_dataset(config.data)
-    whole = DeviceSplit(dataset, dataset.train, device=torch.device("cpu"), dtype=torch.float64, channels_last=False)
+    whole = make_split(dataset, dataset.train, device=torch.device("cpu"), dtype=torch.float64, channels_last=False)
     number = {key: i for i, key in enumerate(keys(next(whole.batches(0, num_samples, num_samples))[0]))}
     assert len(number) == num_samples
     orders = []
@@ -38,7 +38,7 @@ def the_ranks_share_one_permutation(comm: Communicator, tail: str, rest: str) ->
             for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
                 batch = parts.loader.batch(step)
                 own = [number[key] for key in keys(batch.inputs)]
-                assert_bits(batch.targets, torch.from_numpy(dataset.train.labels[own]))
+                assert_bits(batch.targets, torch.from_numpy(dataset.train.targets[own]))
                 batches = comm.allgather_object(own)
                 assert sum(map(len, batches)) == parts.plan.num_global(step)
                 sizes = [len(part) for part in batches]

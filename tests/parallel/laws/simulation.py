@@ -41,8 +41,8 @@ class Simulation:
         self.local_batch_size = config.local_batch_size
         data = load_dataset(config.data)
         mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
-        self.images = (torch.from_numpy(data.train.images).double() - mean) / std
-        self.labels = torch.from_numpy(data.train.labels)
+        self.images = (torch.from_numpy(data.train.inputs).double() - mean) / std
+        self.labels = torch.from_numpy(data.train.targets)
         model = (network or build_model(config.model, data.shape, data.num_classes, config.seed)).double()
         self.models = [copy.deepcopy(model) for _ in range(num_ranks)]
         self.optimizers = [make_optimizer(model, config) for model in self.models]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.arrays import labelled
 from hpcsgd.data.dataset import Dataset, load_dataset
 from hpcsgd.data.device import Normaliser, to_device
 from hpcsgd.data.sets import SETS
@@ -29,47 +29,47 @@ def test_labels_that_are_no_whole_numbers_are_refused_with_their_type(dtype: str
     with pytest.raises(
         UsageError, match=f"labels are {np.dtype(dtype)!s}.*classes are whole numbers".replace("[", r"\[")
     ):
-        ArraySplit(IMAGES, labels)
+        labelled(IMAGES, labels)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", ">i4", "int64", "uint64", "uint16", "bool"])
 def test_whole_numbers_of_any_type_are_kept(dtype: str) -> None:
     labels: Any = np.array([0, 1, 1, 0]).astype(dtype)
-    split = ArraySplit(IMAGES, labels)
-    assert split.labels.dtype == np.int64 and split.labels.tolist() == [0, 1, 1, 0]
+    split = labelled(IMAGES, labels)
+    assert split.targets.dtype == np.int64 and split.targets.tolist() == [0, 1, 1, 0]
     assert to_device(split, CPU, channels_last=False)[1].tolist() == [0, 1, 1, 0]
 
 
 def test_labels_beyond_int64_are_refused() -> None:
     large: Any = np.array([0, 1, 2, 2**63], np.uint64)
     with pytest.raises(UsageError, match="labels go up to 9223372036854775808, which uint64 holds, but int64 does not"):
-        ArraySplit(IMAGES, large)
+        labelled(IMAGES, large)
 
 
 def test_labels_share_their_memory_with_the_device() -> None:
-    split = ArraySplit(IMAGES, LABELS)
-    assert split.labels is LABELS
+    split = labelled(IMAGES, LABELS)
+    assert split.targets is LABELS
     assert to_device(split, CPU, channels_last=False)[1].data_ptr() == LABELS.ctypes.data
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "U1", "O"])
 def test_images_that_are_no_real_numbers_are_refused(dtype: str) -> None:
     with pytest.raises(UsageError, match=f"images are {np.dtype(dtype)!s}: they must be real numbers"):
-        ArraySplit(IMAGES.astype(dtype), LABELS)
+        labelled(IMAGES.astype(dtype), LABELS)
 
 
 def test_images_of_the_other_byte_order_are_kept() -> None:
-    split = ArraySplit(IMAGES.astype(">f4"), LABELS)
+    split = labelled(IMAGES.astype(">f4"), LABELS)
     np.testing.assert_array_equal(to_device(split, CPU, channels_last=False)[0].numpy(), IMAGES)
 
 
 def test_as_many_labels_as_images() -> None:
     with pytest.raises(UsageError, match="there are 4 images, but 3 labels"):
-        ArraySplit(IMAGES, LABELS[:3])
+        labelled(IMAGES, LABELS[:3])
 
 
 def dataset(images: np.ndarray[Any, Any] = IMAGES, **changes: Any) -> Dataset:
-    split = ArraySplit(images, LABELS)
+    split = labelled(images, LABELS)
     return dataclasses.replace(Dataset("own", split, split, 3, (0.0,), (1.0,)), **changes)
 
 
@@ -91,7 +91,7 @@ def test_images_are_never_rounded(stored: str, wanted: str, said: str | None) ->
     images = (IMAGES % 2).astype(stored)
     if said is None:
         normalise = Normaliser(dataset(images), CPU, getattr(torch, wanted), channels_last=False)
-        taken = to_device(ArraySplit(images, LABELS), CPU, channels_last=False)[0]
+        taken = to_device(labelled(images, LABELS), CPU, channels_last=False)[0]
         np.testing.assert_array_equal(normalise(taken).numpy(), IMAGES % 2)
     else:
         with pytest.raises(UsageError, match=said):
@@ -102,15 +102,15 @@ def test_images_are_never_rounded(stored: str, wanted: str, said: str | None) ->
     ("changes", "said"),
     [
         ({"num_classes": 2}, "own, train split: labels go from 0 to 2, expected 0 to 1"),
-        ({"test": ArraySplit(IMAGES, LABELS - 1)}, "own, test split: labels go from -1 to 1, expected 0 to 2"),
-        ({"val": ArraySplit(IMAGES, LABELS + 1)}, "own, val split: labels go from 1 to 3, expected 0 to 2"),
-        ({"test": ArraySplit(IMAGES[:0], LABELS[:0])}, "own: the test split has no samples"),
-        ({"test": ArraySplit(IMAGES[:, :, :0], LABELS)}, r"the test images are \(1, 0, 4\): there is nothing in them"),
+        ({"test": labelled(IMAGES, LABELS - 1)}, "own, test split: labels go from -1 to 1, expected 0 to 2"),
+        ({"val": labelled(IMAGES, LABELS + 1)}, "own, val split: labels go from 1 to 3, expected 0 to 2"),
+        ({"test": labelled(IMAGES[:0], LABELS[:0])}, "own: the test split has no samples"),
+        ({"test": labelled(IMAGES[:, :, :0], LABELS)}, r"the test images are \(1, 0, 4\): there is nothing in them"),
         (
-            {"test": ArraySplit(IMAGES[:, :, :2], LABELS)},
+            {"test": labelled(IMAGES[:, :, :2], LABELS)},
             r"images are of shape \(1, 3, 4\), the test images \(1, 2, 4\)",
         ),
-        ({"val": ArraySplit(IMAGES / 2, LABELS)}, "training images are of type uint8, the val images float64"),
+        ({"val": labelled(IMAGES / 2, LABELS)}, "training images are of type uint8, the val images float64"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -> None:
@@ -124,7 +124,7 @@ def test_images_that_are_not_finite_are_refused(value: float, split: str, monkey
     class Broken(Synthetic):
         def load(self, config: DataConfig, seed: int) -> Loaded:
             loaded = super().load(config, seed)
-            getattr(loaded, split).images[1030, 0, 2, 1] = value
+            getattr(loaded, split).inputs[1030, 0, 2, 1] = value
             return loaded
 
     monkeypatch.setitem(SETS, "synthetic", Broken())

@@ -24,12 +24,12 @@ def test_idx_data_set(tmp_path: Path, idx_files: Files, write_files: Write) -> N
     assert dataset.name == "mnist"
     assert dataset.shape == (1, 6, 5)
     assert dataset.num_classes == 10
-    assert (dataset.train.images.shape, dataset.test.images.shape) == ((60, 1, 6, 5), (20, 1, 6, 5))
-    assert dataset.train.images.tobytes() == idx_files["train-images-idx3-ubyte"][16:]
-    assert dataset.test.labels.tolist() == [*range(10), *range(10)]
-    assert (dataset.train.images.dtype, dataset.train.labels.dtype) == (np.uint8, np.int64)
-    assert dataset.mean == pytest.approx([dataset.train.images.mean()], rel=1e-14)
-    assert dataset.std == pytest.approx([dataset.train.images.std()], rel=1e-12)
+    assert (dataset.train.inputs.shape, dataset.test.inputs.shape) == ((60, 1, 6, 5), (20, 1, 6, 5))
+    assert dataset.train.inputs.tobytes() == idx_files["train-images-idx3-ubyte"][16:]
+    assert dataset.test.targets.tolist() == [*range(10), *range(10)]
+    assert (dataset.train.inputs.dtype, dataset.train.targets.dtype) == (np.uint8, np.int64)
+    assert dataset.mean == pytest.approx([dataset.train.inputs.mean()], rel=1e-14)
+    assert dataset.std == pytest.approx([dataset.train.inputs.std()], rel=1e-12)
 
 
 def test_a_fraction_is_the_same_samples_and_part_of_a_larger_one(
@@ -40,13 +40,13 @@ def test_a_fraction_is_the_same_samples_and_part_of_a_larger_one(
         load_dataset(DataConfig(name="mnist", dir=str(tmp_path), train_fraction=fraction), seed=seed)
         for seed, fraction in enumerate((1.0, 0.5, 0.1))
     )
-    assert [len(part.train.labels) for part in (whole, half, tenth)] == [60, 30, 6]
-    rows = [[image.tobytes() for image in part.train.images] for part in (whole, half, tenth)]
+    assert [len(part.train.targets) for part in (whole, half, tenth)] == [60, 30, 6]
+    rows = [[image.tobytes() for image in part.train.inputs] for part in (whole, half, tenth)]
     places = [[rows[0].index(row) for row in part] for part in rows[1:]]
     assert set(places[1]) < set(places[0]) and places == [sorted(part) for part in places]
-    assert half.train.labels.tolist() == whole.train.labels[places[0]].tolist()
-    assert len(half.test.labels) == 20
-    assert half.mean == pytest.approx([half.train.images.mean()], rel=1e-14)
+    assert half.train.targets.tolist() == whole.train.targets[places[0]].tolist()
+    assert len(half.test.targets) == 20
+    assert half.mean == pytest.approx([half.train.inputs.mean()], rel=1e-14)
 
 
 def test_what_is_held_out_is_the_same_whatever_the_fraction(
@@ -56,8 +56,8 @@ def test_what_is_held_out_is_the_same_whatever_the_fraction(
     options = {"name": "mnist", "dir": str(tmp_path), "validation_samples": 10}
     whole, half = (load_dataset(DataConfig(train_fraction=fraction, **options)) for fraction in (1.0, 0.5))  # type: ignore[arg-type]
     assert whole.val is not None and half.val is not None
-    assert whole.val.images.tobytes() == half.val.images.tobytes()
-    assert (len(half.train.labels), len(half.val.labels)) == (25, 10)
+    assert whole.val.inputs.tobytes() == half.val.inputs.tobytes()
+    assert (len(half.train.targets), len(half.val.targets)) == (25, 10)
 
 
 @pytest.mark.parametrize(("fraction", "count"), [(1.0, 60), (0.2, 12), (1e-9, 1), (0.999, 60)])
@@ -76,7 +76,7 @@ def test_gzipped_and_plain_files_may_be_mixed(tmp_path: Path, idx_files: Files, 
     write_files(tmp_path, zipped | {name: content for name, content in idx_files.items() if "labels" in name})
     plain = load_dataset(DataConfig(name="fashion_mnist", dir=str(write_files(tmp_path / "plain", idx_files))))
     mixed = load_dataset(DataConfig(name="fashion_mnist", dir=str(tmp_path)))
-    np.testing.assert_array_equal(mixed.train.images, plain.train.images)
+    np.testing.assert_array_equal(mixed.train.inputs, plain.train.inputs)
     assert mixed.mean == plain.mean
 
 
@@ -130,11 +130,11 @@ def test_cifar10_binary_and_python_versions_are_equal(tmp_path: Path, cifar10_fi
     write_files(tmp_path / "py" / "cifar-10-batches-py", python)
     binary, pickled = (load_dataset(DataConfig(name="cifar10", dir=str(tmp_path / place))) for place in ("bin", "py"))
     assert binary.shape == (3, 32, 32)
-    assert binary.train.labels.tolist() == [number % 10 for number in range(20)]
-    assert binary.test.images[1, 0, 0, :2].tolist() == [21 * 7 % 251, (21 * 7 + 1) % 251]
-    np.testing.assert_array_equal(binary.train.images, pickled.train.images)
-    np.testing.assert_array_equal(binary.test.labels, pickled.test.labels)
-    channels = binary.train.images.transpose(1, 0, 2, 3).reshape(3, -1)
+    assert binary.train.targets.tolist() == [number % 10 for number in range(20)]
+    assert binary.test.inputs[1, 0, 0, :2].tolist() == [21 * 7 % 251, (21 * 7 + 1) % 251]
+    np.testing.assert_array_equal(binary.train.inputs, pickled.train.inputs)
+    np.testing.assert_array_equal(binary.test.targets, pickled.test.targets)
+    channels = binary.train.inputs.transpose(1, 0, 2, 3).reshape(3, -1)
     assert binary.mean == pytest.approx(channels.mean(axis=1), rel=1e-13)
     assert binary.std == pytest.approx(channels.std(axis=1), rel=1e-12)
 
@@ -143,7 +143,7 @@ def test_cifar100_has_100_classes(tmp_path: Path, write_files: Write) -> None:
     record = bytes([4, 99]) + bytes(3072)
     write_files(tmp_path, {"train.bin": record * 2, "test.bin": record})
     dataset = load_dataset(DataConfig(name="cifar100", dir=str(tmp_path)))
-    assert (dataset.num_classes, dataset.train.labels.tolist()) == (100, [99, 99])
+    assert (dataset.num_classes, dataset.train.targets.tolist()) == (100, [99, 99])
     assert (dataset.mean, dataset.std) == ((0.0,) * 3, (1.0,) * 3)  # constant pixels are not divided by 0
 
 
@@ -166,27 +166,27 @@ def synthetic(num_train: int = 300, num_test: int = 100, shape: tuple[int, int, 
 
 def test_synthetic_depends_on_the_seed_alone() -> None:
     first, again, other = (load_dataset(synthetic(), seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first.train.images, again.train.images)
-    np.testing.assert_array_equal(first.test.labels, again.test.labels)
-    assert not np.array_equal(first.train.images, other.train.images)
+    np.testing.assert_array_equal(first.train.inputs, again.train.inputs)
+    np.testing.assert_array_equal(first.test.targets, again.test.targets)
+    assert not np.array_equal(first.train.inputs, other.train.inputs)
     smaller = load_dataset(synthetic(num_train=200), seed=1)
-    np.testing.assert_array_equal(first.test.images, smaller.test.images)
+    np.testing.assert_array_equal(first.test.inputs, smaller.test.inputs)
 
 
 def test_synthetic_is_balanced_and_of_the_asked_shape() -> None:
     dataset = load_dataset(synthetic(num_train=303))
     assert (dataset.shape, dataset.num_classes) == ((2, 9, 6), 5)
-    assert dataset.train.images.dtype == np.float32
-    assert sorted(np.bincount(dataset.train.labels).tolist()) == [60, 60, 61, 61, 61]
+    assert dataset.train.inputs.dtype == np.float32
+    assert sorted(np.bincount(dataset.train.targets).tolist()) == [60, 60, 61, 61, 61]
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (2, 3, 5)])
 def test_synthetic_can_be_learned(shape: tuple[int, int, int]) -> None:
     dataset = load_dataset(synthetic(num_train=500, shape=shape))
-    train, test = (split.images.reshape(len(split.labels), -1) for split in (dataset.train, dataset.test))
-    centres = np.stack([train[dataset.train.labels == label].mean(axis=0) for label in range(5)])
+    train, test = (split.inputs.reshape(len(split), -1) for split in (dataset.train, dataset.test))
+    centres = np.stack([train[dataset.train.targets == label].mean(axis=0) for label in range(5)])
     distances = ((test[:, np.newaxis] - centres) ** 2).sum(axis=2)
-    assert (distances.argmin(axis=1) == dataset.test.labels).mean() > 0.9
+    assert (distances.argmin(axis=1) == dataset.test.targets).mean() > 0.9
 
 
 def test_training_samples_are_known_without_the_data_where_they_are_published() -> None:
@@ -213,7 +213,7 @@ def test_training_samples_are_those_of_the_data_where_it_is(
         DataConfig(name="text", dir=str(tmp_path / "text"), sequence_length=10),
         synthetic(),
     ):
-        assert num_train_samples(config) == len(load_dataset(config).train.labels)
+        assert num_train_samples(config) == len(load_dataset(config).train)
 
 
 def test_a_file_for_a_directory_and_the_reverse(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def test_an_image_is_its_middle_at_the_size_asked_for(tmp_path: Path) -> None:
     wide[:, 10:30] = 255
     Image.fromarray(wide).save(root / "train" / "dark" / "wide.png")
     data = load_dataset(DataConfig(name="image_folder", dir=str(root), image_size=20))
-    assert data.train.images.shape == (5, 3, 20, 20)
-    assert (data.train.images[-1] == 255).all()
-    assert data.train.labels.tolist() == [0, 0, 1, 1, 1]
+    assert data.train.inputs.shape == (5, 3, 20, 20)
+    assert (data.train.inputs[-1] == 255).all()
+    assert data.train.targets.tolist() == [0, 0, 1, 1, 1]
 
 
 def test_a_long_image_is_cut_before_it_is_resized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.dataset import ArraySplit, Dataset
-from hpcsgd.data.loader import DeviceLoader, DeviceSplit
+from hpcsgd.data.arrays import labelled
+from hpcsgd.data.batches import Loader
+from hpcsgd.data.dataset import Dataset
+from hpcsgd.data.make import make_loader as make
+from hpcsgd.data.make import make_split
 from hpcsgd.data.shards import epoch_augmentation, epoch_permutation, learner_batch
 from hpcsgd.errors import UsageError
 
@@ -21,18 +24,16 @@ SEED = 4
 def make_dataset(channels: int = 3, num_samples: int = 50, pixel: Any = np.uint8) -> Dataset:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (num_samples, channels, 6, 7)).astype(pixel)
-    split = ArraySplit(images, generator.integers(0, 10, num_samples))
+    split = labelled(images, generator.integers(0, 10, num_samples))
     mean, std = (100.0, 120.5, 90.25)[:channels], (50.0, 60.5, 70.25)[:channels]
-    return Dataset("test", split, ArraySplit(images[:20], split.labels[:20]), 10, mean, std)
+    return Dataset("test", split, labelled(images[:20], split.targets[:20]), 10, mean, std)
 
 
-def make_loader(
-    dataset: Dataset, learner: int = 0, num_learners: int = 1, local: int = 8, **options: Any
-) -> DeviceLoader:
+def make_loader(dataset: Dataset, learner: int = 0, num_learners: int = 1, local: int = 8, **options: Any) -> Loader:
     order = {"dtype": torch.float64, "channels_last": False} | {
         key: options.pop(key) for key in ("dtype", "channels_last") if key in options
     }
-    return DeviceLoader(
+    return make(
         dataset,
         DataConfig(**options),
         seed=SEED,
@@ -46,13 +47,13 @@ def make_loader(
 
 def reference(dataset: Dataset, samples: np.ndarray, epoch: int, flip: bool, padding: int) -> np.ndarray:
     """Crop, mirror and normalise ``samples`` one by one."""
-    flips, offsets = epoch_augmentation(SEED, epoch, len(dataset.train.labels), padding)
+    flips, offsets = epoch_augmentation(SEED, epoch, len(dataset.train.targets), padding)
     frame = ((0, 0), (padding, padding), (padding, padding))
     _, height, width = dataset.shape
     images = []
     for sample in samples:
         row, column = offsets[sample]
-        image = np.pad(dataset.train.images[sample], frame)[:, row : row + height, column : column + width]
+        image = np.pad(dataset.train.inputs[sample], frame)[:, row : row + height, column : column + width]
         images.append(image[:, :, ::-1] if flip and flips[sample] else image)
     mean, std = (np.array(values).reshape(-1, 1, 1) for values in (dataset.mean, dataset.std))
     return (np.stack(images) - mean) / std
@@ -73,7 +74,7 @@ def test_batches_follow_the_recipe(channels: int, pixel: Any, flip: bool, paddin
         images, labels = batch.inputs, batch.targets
         assert batch.sizes == [8]
         np.testing.assert_allclose(images.numpy(), reference(dataset, samples, epoch, flip, padding), rtol=1e-14)
-        np.testing.assert_array_equal(labels.numpy(), dataset.train.labels[samples])
+        np.testing.assert_array_equal(labels.numpy(), dataset.train.targets[samples])
         assert images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
@@ -124,12 +125,12 @@ def test_a_kept_tail_may_leave_a_learner_without_samples(augment: dict[str, Any]
 
 def test_a_batch_is_not_a_view_of_the_data() -> None:
     dataset = make_dataset(pixel=np.float32)
-    before = dataset.train.images.copy()
+    before = dataset.train.inputs.copy()
     for loader in (make_loader(dataset, dtype=torch.float32), make_loader(dataset, dtype=torch.float32, flip=True)):
         loader.batch(0).inputs.zero_()
-    split = DeviceSplit(dataset, dataset.train, device=CPU, dtype=torch.float32, channels_last=False)
+    split = make_split(dataset, dataset.train, device=CPU, dtype=torch.float32, channels_last=False)
     next(iter(split.batches(0, 8, 8)))[0].zero_()
-    np.testing.assert_array_equal(dataset.train.images, before)
+    np.testing.assert_array_equal(dataset.train.inputs, before)
 
 
 def test_too_few_samples_for_one_step() -> None:
@@ -140,14 +141,14 @@ def test_too_few_samples_for_one_step() -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_evaluation_batches_keep_the_stored_order(channels_last: bool) -> None:
     dataset = make_dataset()
-    split = DeviceSplit(dataset, dataset.test, device=CPU, dtype=torch.float64, channels_last=channels_last)
+    split = make_split(dataset, dataset.test, device=CPU, dtype=torch.float64, channels_last=channels_last)
     assert len(split) == 20
     batches = list(split.batches(3, 18, 6))
     assert [len(labels) for _, labels in batches] == [6, 6, 3]
     images = torch.cat([images for images, _ in batches]).numpy()
     mean, std = (np.array(values).reshape(-1, 1, 1) for values in (dataset.mean, dataset.std))
-    np.testing.assert_allclose(images, (dataset.test.images[3:18] - mean) / std, rtol=1e-14)
-    assert torch.cat([labels for _, labels in batches]).tolist() == dataset.test.labels[3:18].tolist()
+    np.testing.assert_allclose(images, (dataset.test.inputs[3:18] - mean) / std, rtol=1e-14)
+    assert torch.cat([labels for _, labels in batches]).tolist() == dataset.test.targets[3:18].tolist()
     assert list(split.batches(5, 5, 6)) == []
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     assert batches[0][0].is_contiguous(memory_format=memory_format)
@@ -155,7 +156,7 @@ def test_evaluation_batches_keep_the_stored_order(channels_last: bool) -> None:
 
 def test_read_only_arrays_are_copied() -> None:
     dataset = make_dataset()
-    dataset.train.images.setflags(write=False)
+    dataset.train.inputs.setflags(write=False)
     expected = make_loader(make_dataset()).batch(0).inputs
     assert torch.equal(make_loader(dataset).batch(0).inputs, expected)
 
@@ -167,7 +168,7 @@ def test_a_gpu_gives_the_same_batches() -> None:
     config = DataConfig(flip=True, crop_padding=2)
     for channels_last in (False, True):
         cpu, gpu = (
-            DeviceLoader(
+            make(
                 dataset,
                 config,
                 seed=SEED,

@@ -59,8 +59,8 @@ def test_a_pack_is_contiguous_and_holds_what_was_packed(packed: Path) -> None:
     data = load_dataset(DataConfig(name="pack", dir=str(packed)))
     np.testing.assert_allclose(data.mean, images.mean(axis=(0, 1, 2)))
     np.testing.assert_allclose(data.std, images.std(axis=(0, 1, 2)))
-    assert isinstance(data.train.images.base, np.memmap)
-    assert (data.train.images.transpose(0, 2, 3, 1) == images).all()
+    assert isinstance(data.train.inputs.base, np.memmap)
+    assert (data.train.inputs.transpose(0, 2, 3, 1) == images).all()
 
 
 def test_what_cannot_be_packed_or_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +108,7 @@ def test_a_bad_file_need_not_cost_the_pack(root: Path, tmp_path: Path, pack: Pac
     assert (found.images["train"][dark].mean(axis=(1, 2, 3)) < 120).all()
     assert (found.images["train"][~dark].mean(axis=(1, 2, 3)) > 120).all()
     data = load_dataset(DataConfig(name="pack", dir=str(tmp_path / "out.h5")))
-    assert len(data.train.labels) == 6
+    assert len(data.train.targets) == 6
 
 
 def test_without_skips_the_pack_is_the_same(tmp_path: Path, pack: Pack) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hpcsgd.config import DataConfig, ModelConfig, RunConfig
 from hpcsgd.data.blocks import WINDOW_BLOCKS, block_permutation
 from hpcsgd.data.dataset import load_dataset
+from hpcsgd.data.make import make_loader
 from hpcsgd.data.stream import StreamLoader, StreamSplit, crop_draws, cut, random_boxes
 from hpcsgd.train import run
 
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 
 def loader_of(packed: Path, learner: int = 0, num_learners: int = 1, batch: int = 4, **changes: object) -> StreamLoader:
     config = DataConfig(name="pack", dir=str(packed), **{"block_size": 3, **changes})  # type: ignore[arg-type]
-    return StreamLoader(
+    loader = make_loader(
         load_dataset(config),
         config,
         seed=1,
@@ -32,6 +33,8 @@ def loader_of(packed: Path, learner: int = 0, num_learners: int = 1, batch: int 
         dtype=torch.float64,
         channels_last=False,
     )
+    assert isinstance(loader, StreamLoader)
+    return loader
 
 
 @given(st.integers(1, 3000), st.integers(1, 40), st.integers(0, 3))
@@ -50,7 +53,7 @@ def test_ranks_share_an_epoch(packed: Path) -> None:
     for learner in range(3):
         loader = loader_of(packed, learner, 3, 2)
         assert loader.steps_per_epoch == 4
-        seen += [samples for step in range(4) for samples in np.concatenate(loader._samples(step))]
+        seen += [samples for step in range(4) for samples in np.concatenate(loader._order.samples(step))]
         loader.close()
     assert sorted(seen) == list(range(24))
 
@@ -74,11 +77,11 @@ def test_without_augmentation_a_batch_is_the_stored_images(packed: Path) -> None
     loader = loader_of(packed)
     data = load_dataset(DataConfig(name="pack", dir=str(packed)))
     batch = loader.batch(1)
-    (samples,) = loader._samples(1)
-    stored = torch.from_numpy(np.array(data.train.images[samples])).double()
+    (samples,) = loader._order.samples(1)
+    stored = torch.from_numpy(np.array(data.train.inputs[samples])).double()
     mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (data.mean, data.std))
     torch.testing.assert_close(batch.inputs, (stored - mean) / std, rtol=1e-9, atol=1e-9)
-    assert batch.targets.tolist() == data.train.labels[samples].tolist()
+    assert batch.targets.tolist() == data.train.targets[samples].tolist()
     loader.close()
 
 
@@ -119,11 +122,11 @@ def test_cutting_by_hand() -> None:
 
 def test_a_split_gives_the_middle_of_its_images(packed: Path) -> None:
     data = load_dataset(DataConfig(name="pack", dir=str(packed), image_size=10, validation_samples=4))
-    assert data.val is not None and len(data.val.labels) == 4 and len(data.train.labels) == 20
+    assert data.val is not None and len(data.val.targets) == 4 and len(data.train.targets) == 20
     split = StreamSplit(data, data.test, device=CPU, dtype=torch.float32, channels_last=True)
     batches = list(split.batches(1, 6, 2))
     assert [tuple(images.shape) for images, _ in batches] == [(2, 3, 10, 10), (2, 3, 10, 10), (1, 3, 10, 10)]
-    stored = torch.from_numpy(np.array(data.test.images[1, :, 3:13, 3:13])).float()
+    stored = torch.from_numpy(np.array(data.test.inputs[1, :, 3:13, 3:13])).float()
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
     torch.testing.assert_close(batches[0][0][0], (stored - mean) / std)
 

@@ -24,10 +24,10 @@ def test_bytes_come_back(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     data = load_dataset(text(tmp_path / "a.txt"))
     sequences = (len(content) - 1) // 4
-    assert (len(data.train.labels), len(data.test.labels)) == (sequences - sequences // 10, sequences // 10)
+    assert (len(data.train.targets), len(data.test.targets)) == (sequences - sequences // 10, sequences // 10)
     assert (data.shape, data.num_classes) == ((4,), 256)
-    inputs = np.concatenate([data.train.images, data.test.images]).ravel()
-    labels = np.concatenate([data.train.labels, data.test.labels]).ravel()
+    inputs = np.concatenate([data.train.inputs, data.test.inputs]).ravel()
+    labels = np.concatenate([data.train.targets, data.test.targets]).ravel()
     assert inputs.astype(np.uint8).tobytes() == content[: 4 * sequences]
     assert labels.astype(np.uint8).tobytes() == content[1 : 4 * sequences + 1]
 
@@ -38,8 +38,8 @@ def test_the_most_frequent_words_of_the_training_split_are_known(tmp_path: Path)
     data = load_dataset(text(tmp_path / "a.txt", tokens="whitespace", vocabulary=2))
     assert data.num_classes == 3
     # b is 1, a is 2, all else 0; z is not in the training split at all.
-    assert data.train.images[:2].tolist() == [[1, 2, 1, 0], [2, 1, 0, 1]]
-    assert data.test.images.max() == 0
+    assert data.train.inputs[:2].tolist() == [[1, 2, 1, 0], [2, 1, 0, 1]]
+    assert data.test.inputs.max() == 0
     assert make_vocabulary([b"y", b"x", b"x", b"y"], 5) == {b"x": 1, b"y": 2}
     assert encode([b"x", b"?"], {b"x": 1}).tolist() == [1, 0]
 
@@ -50,9 +50,9 @@ def test_a_folder_is_read_by_name_and_samples_are_held_out(tmp_path: Path) -> No
     (tmp_path / "note.md").write_text("no part of it")
     data = load_dataset(text(tmp_path, validation_samples=3))
     assert data.val is not None
-    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [15, 3, 2]
-    assert bytes(data.train.images[0].astype(np.uint8)) == b"aaaa"
-    assert bytes(data.test.images[-1].astype(np.uint8)) == b"bbbb"
+    assert [len(split) for split in (data.train, data.val, data.test)] == [15, 3, 2]
+    assert bytes(data.train.inputs[0].astype(np.uint8)) == b"aaaa"
+    assert bytes(data.test.inputs[-1].astype(np.uint8)) == b"bbbb"
     assert data.remarks == (f"{tmp_path}: left out, as they are no .txt files: 1 (note.md)",)
 
 
@@ -61,7 +61,7 @@ def test_a_folder_may_have_large_endings_and_hidden_files(tmp_path: Path) -> Non
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "x.txt").write_text("no part of it")
     data = load_dataset(text(tmp_path))
-    assert (len(data.train.labels) + len(data.test.labels), data.remarks) == (9, ())
+    assert (len(data.train.targets) + len(data.test.targets), data.remarks) == (9, ())
 
 
 def test_texts_in_folders_below_are_not_left_out_in_silence(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_byte_order_marks_are_no_part_of_a_text(tmp_path: Path, tokens: str) -> 
         for part in ("1.txt", "2.txt"):
             (tmp_path / name / part).write_bytes(mark + b"the words of the text " * 9)
     plain, marked = (load_dataset(text(tmp_path / name, tokens=tokens)) for name in ("plain", "marked"))
-    assert marked.train.images.tobytes() == plain.train.images.tobytes()
+    assert marked.train.inputs.tobytes() == plain.train.inputs.tobytes()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
@@ -88,7 +88,7 @@ def test_words_are_told_apart_in_any_encoding_and_with_any_line_ends(tmp_path: P
         (tmp_path / name).write_bytes(f"größe über Straße{end}".encode(encoding) * 9)
     first, second = (load_dataset(text(tmp_path / name, tokens="whitespace")) for name in ("a", "b"))
     assert first.num_classes == second.num_classes == 4
-    assert first.train.images.tobytes() == second.train.images.tobytes()
+    assert first.train.inputs.tobytes() == second.train.inputs.tobytes()
 
 
 @pytest.mark.parametrize(

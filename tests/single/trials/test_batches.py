@@ -9,18 +9,20 @@ import pytest
 import torch
 
 from hpcsgd.config import DataConfig
+from hpcsgd.data.batches import Loader
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceLoader
-from hpcsgd.trials.batches import GroupBatches, TrainingSplit, trial_seed
+from hpcsgd.data.make import make_loader
+from hpcsgd.data.store import Pictures
+from hpcsgd.trials.batches import GroupBatches, trial_seed
 
 CPU = torch.device("cpu")
 CONFIG = DataConfig(name="synthetic", synthetic_shape=(2, 4, 4), synthetic_train_samples=22)
 SEEDS = (5, 7, 11)
 
 
-def alone(config: DataConfig, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> DeviceLoader:
+def alone(config: DataConfig, seed: int, batch_size: int, rank: int = 0, size: int = 1) -> Loader:
     """The loader of an ordinary run with the seed of a trial."""
-    return DeviceLoader(
+    return make_loader(
         load_dataset(config),
         config,
         seed=seed,
@@ -35,8 +37,9 @@ def alone(config: DataConfig, seed: int, batch_size: int, rank: int = 0, size: i
 
 def group(config: DataConfig, batch_size: int, rank: int = 0, size: int = 1) -> GroupBatches:
     """The batches of three trials."""
-    split = TrainingSplit(load_dataset(config), config, CPU, torch.float64, False)
-    return GroupBatches(split, SEEDS, batch_size, rank, size)
+    dataset = load_dataset(config)
+    store = Pictures(dataset, dataset.train, CPU, torch.float64, False, config, prepared=True)
+    return GroupBatches(store, config, SEEDS, batch_size, rank, size)
 
 
 @pytest.mark.parametrize("tail", ["drop", "wrap", "keep"])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hpcsgd.config import LearningRateConfig, OptimizerConfig
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.loader import DeviceLoader, DeviceSplit
+from hpcsgd.data.make import make_loader, make_split
 from hpcsgd.evaluate import evaluate
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
@@ -48,7 +48,7 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
     config = shop.config
     seed = trial_seed(config.seed, 4, trial)
     data = load_dataset(config.data)
-    loader = DeviceLoader(data, config.data, seed=seed, learner=0, num_learners=1, local_batch_size=4,
+    loader = make_loader(data, config.data, seed=seed, learner=0, num_learners=1, local_batch_size=4,
                           device=shop.device, dtype=shop.dtype, channels_last=False)  # fmt: skip
     task = make_task(config.model, data)
     replica = Replica(task.new_module(seed), shop.device, shop.dtype, channels_last=False)
@@ -59,7 +59,7 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
                                final_fraction=point["end_learning_rate_factor"])  # fmt: skip
     rate = LearningRate(decay, 4, loader.steps_per_epoch, 2)
     assert data.val is not None
-    val = DeviceSplit(data, data.val, device=shop.device, dtype=shop.dtype, channels_last=False)
+    val = make_split(data, data.val, device=shop.device, dtype=shop.dtype, channels_last=False)
     losses = []
     for step in range(40):
         batch = loader.batch(step)
@@ -161,7 +161,7 @@ def test_metrics_are_of_the_samples_that_the_recipe_names(shop: Callable[..., Wo
     images, labels = parts.splits["train"]
     expected, (first, targets) = load_dataset(parts.config.data), parts.training.take(torch.arange(30), None, None)
     assert torch.equal(images, first) and torch.equal(labels, targets)
-    assert np.array_equal(labels.numpy(), expected.train.labels[:30])
+    assert np.array_equal(labels.numpy(), expected.train.targets[:30])
     row = train(parts, 0, 1)[0].measurements[-1][1]
     assert all(math.isfinite(value) for value in row)
     assert row[COLUMNS.index("test/classification_error")] * 7 == pytest.approx(

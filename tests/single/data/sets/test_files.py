@@ -52,4 +52,4 @@ def test_other_sizes_are_a_users_own_and_told(
         "taken as your own\n"
     )
     assert capsys.readouterr().err == ("" if sizes == (5, 3) else note)
-    assert (len(dataset.train.labels), len(dataset.test.labels)) == sizes
+    assert (len(dataset.train.targets), len(dataset.test.targets)) == sizes

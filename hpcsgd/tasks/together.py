@@ -1,0 +1,33 @@
+"""A user's own things in a job: all ranks import the same, and try them before anything is kept."""
+
+from __future__ import annotations
+
+import torch
+
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.same import check_same
+from hpcsgd.config import RunConfig
+from hpcsgd.config.own import import_paths
+from hpcsgd.data.batches import Loader
+from hpcsgd.imports import look_in, sources
+from hpcsgd.tasks.attempt import Attempt, attempt
+from hpcsgd.tasks.task import Task
+
+
+def import_together(config: RunConfig, comm: Communicator) -> dict[str, dict[str, str]]:
+    """Import what the recipe names by import paths, the same on all ranks. Collective."""
+    if config.import_from is not None:
+        look_in(config.import_from)
+    found = agree(comm, lambda: sources(import_paths(config)))
+    check_same(comm, "what they import", {key: {**source, "file": ""} for key, source in found.items()})
+    return found
+
+
+def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:
+    """Take some samples of this rank through ``task``, on a network that is thrown away.
+
+    Raises:
+        UsageError: a part of the task is wrong.
+    """
+    module = task.new_module(config.seed).to(device=device, dtype=getattr(torch, config.dtype))
+    return attempt(task, module, loader.batch(0))
