@@ -2,157 +2,26 @@
 
     python analysis/learning_curves.py RUN... -o DIR
 
-writes ``learning_epoch``, ``learning_step``, ``learning_seconds`` and ``learning_bytes`` as PNG and SVG, and the
-tables behind them, ``learning_evaluations``, ``learning_training_loss`` and ``learning_results``, as CSV and Markdown.
-Exit code 0; 1 where no run could be read; 2 for wrong usage.
+writes the figures that analysis/README.md lists as PNG and SVG, and the tables behind them as CSV and Markdown. Exit
+code 0; 1 where no run could be read; 2 for wrong usage.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
-from draw import figures, script
+from chapters import learning
+from draw import script
 from hpcsgd import streams
-from runs import logs as run_logs
-from runs.logs import Entry
-from tables import learning as learning_tables
-from tables.learning import ACCURACY
-from tables.write import write_table
 
-PROGRAM = "learning_curves.py"
-NAMES = {"epoch": "epoch", "step": "step", "train_seconds": "seconds", "sync_bytes": "bytes"}
-TRAINING: dict[str, Any] = {"marker": "", "linewidth": 0.8, "alpha": 0.6}
-LOG_RATIO = 4.0
-MEANINGS = {
-    "train_seconds": "The training clock is the maximum over ranks, without evaluation, checkpoints and logging. ",
-    "sync_bytes": "Bytes are the payload of all synchronisations so far (gradients and averagings) on each rank. ",
-}
-EVALUATION_NOTE = "Metrics are those of the consensus model on the whole split; costs are those up to it."
-CROSS_ENTROPY = "cross_entropy"
-
-
-def draw_curve(
-    entries: Sequence[Entry], evaluations: pd.DataFrame, losses: pd.DataFrame, x: str, directory: Path, caption: str
-) -> list[Path]:
-    """The loss (left) and each further metric against one measure of cost; [] where no run has it."""
-    evaluations, losses = (frame[frame[x].notna()] for frame in (evaluations, losses))
-    if x == "sync_bytes":
-        silent = [item.name for item in entries if item.run.iterations["sync_bytes"].sum() == 0]
-        evaluations, losses = (frame[~frame["run"].isin(silent)] for frame in (evaluations, losses))
-    if evaluations.empty and losses.empty:
-        return []
-    is_log = x == "sync_bytes" and spread(losses, x) >= LOG_RATIO
-    scale, unit = axis_unit(losses, x, is_log)
-    metrics = learning_tables.metrics_of(entries)
-    figure, axes = figures.new_figure(1, len(metrics), panel=(3.5, 2.8), sharex=not is_log)
-    panels = dict(zip(metrics, axes[0], strict=True))
-    for place, item in enumerate(entries):
-        style = figures.run_style(place)
-        training = losses[losses["run"] == item.name]
-        panels["loss"].plot(training[x] * scale, training["loss"], **{**style, **TRAINING})
-        for split, part in evaluations[evaluations["run"] == item.name].groupby("split"):
-            options = {**style, "markerfacecolor": style["color"] if split == "test" else "white"}
-            for metric, ax in panels.items():
-                ax.plot(part[x] * scale, (100 if metric == ACCURACY else 1) * part[metric], **options)
-    figures.log2_axis(panels["loss"], "y", np.concatenate([losses["loss"], evaluations["loss"]]))
-    costs_of_evaluations = scale * evaluations[x].to_numpy(dtype=float)
-    for metric, ax in panels.items():
-        ax.set_ylabel(metric_label(metric, entries))
-        ax.set_xlabel(learning_tables.X_AXES[x] + (f" ({unit})" if unit else ""))
-        if is_log:
-            costs = [costs_of_evaluations, *([scale * losses[x]] if metric == "loss" else [])]
-            figures.log2_axis(ax, "x", np.concatenate(costs))
-        if metric != "loss" and evaluations[metric].isna().all():
-            ax.text(0.5, 0.5, "no evaluation yet", ha="center", transform=ax.transAxes)
-            ax.set_yticks([])
-        elif metric == ACCURACY and ax.get_ylim()[1] > 100:
-            ax.set_ylim(top=100.5)
-    if not is_log:
-        panels["loss"].set_xlim(left=0)
-        panels["loss"].xaxis.set_major_locator(MaxNLocator("auto", integer=x in ("epoch", "step")))
-    handles, labels = legend(entries, evaluations)
-    text = "Thin lines: training loss, each batch before its update. " + MEANINGS.get(x, "") + caption
-    if is_log:
-        text = "Logarithmic axis: what stands at 0 bytes, before the first synchronisation, is not on it. " + text
-    return figures.finish(figure, directory, f"learning_{NAMES[x]}", handles=handles, labels=labels, caption=text)
-
-
-def metric_label(metric: str, entries: Sequence[Entry]) -> str:
-    """The label of a metric's axis; a metric of a user's own is called as its log calls it."""
-    if metric == "loss":
-        losses = {item.run.config.get("loss") or CROSS_ENTROPY for item in entries}
-        return "Loss (cross-entropy, nats)" if losses == {CROSS_ENTROPY} else "Loss"
-    return "Accuracy (%)" if metric == ACCURACY else metric
-
-
-def spread(losses: pd.DataFrame, x: str) -> float:
-    """How many times further the run with the largest cost goes than that with the smallest."""
-    ends = losses.groupby("run")[x].max()
-    ends = ends[ends > 0]
-    return float(ends.max() / ends.min()) if len(ends) else 1.0
-
-
-def axis_unit(losses: pd.DataFrame, x: str, is_log: bool) -> tuple[float, str]:
-    """Factor and unit of the x axis; of bytes on a logarithmic axis, the unit that suits the middle of it."""
-    if x != "sync_bytes":
-        return 1.0, ""
-    positive = losses.loc[losses[x] > 0, x]
-    if is_log:
-        return figures.bytes_scale([float(np.sqrt(positive.min() * positive.max()))])
-    return figures.bytes_scale(positive)
-
-
-def legend(entries: Sequence[Entry], evaluations: pd.DataFrame) -> tuple[list[Line2D], list[str]]:
-    """The runs by colour and marker, then what filled, open and no markers are."""
-    handles = [Line2D([], [], **figures.run_style(place)) for place in range(len(entries))]
-    labels = [item.label for item in entries]
-    for split in sorted(evaluations["split"].unique(), reverse=True):
-        fill = "white" if split == "train" else "#444444"
-        handles.append(Line2D([], [], color="#444444", marker="o", markerfacecolor=fill))
-        labels.append(f"{split} set, consensus model")
-    handles.append(Line2D([], [], color="#444444", **TRAINING))
-    labels.append("training loss")
-    return handles, labels
-
-
-def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path) -> tuple[list[Path], list[str]]:
-    """Write all figures and tables; returns the files and the remarks."""
-    notes = run_logs.log_notes(entries, problems)
-    remarks = learning_tables.missing_curves(entries)
-    caption = run_logs.caption(entries, problems)
-    evaluations = learning_tables.evaluation_table(entries)
-    losses = learning_tables.training_loss_table(entries)
-    files: list[Path] = []
-    with figures.style():
-        for x, name in NAMES.items():
-            drawn = draw_curve(entries, evaluations, losses, x, directory, caption)
-            files += drawn
-            if not drawn:
-                remarks.append(f"learning_{name} is not drawn: no run has it.")
-    everything = [*remarks, *notes]
-    written: tuple[tuple[pd.DataFrame, str, str, list[str]], ...] = (
-        (evaluations, "learning_evaluations", "Evaluations", [EVALUATION_NOTE]),
-        (losses, "learning_training_loss", "Training loss", ["Mean over the samples of a window of iterations."]),
-        (learning_tables.result_table(entries), "learning_results", "Best and last results", [EVALUATION_NOTE]),
-        (run_logs.runs_table(entries), "learning_runs", "Runs in the learning curves", []),
-    )
-    for frame, name, title, own in written:
-        files += write_table(frame, directory, name, title=title, notes=[*own, *everything], digits=5)
-    return files, [*notes, *remarks]
+PROGRAM = learning.CHAPTER.script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    parser = script.parser(PROGRAM, "Draw loss and accuracy of runs against what they cost, from their logs.")
-    return script.run_script(PROGRAM, parser.parse_args(argv), draw)
+    parser = script.parser(PROGRAM, "Draw loss and metrics of runs against what they cost, from their logs.")
+    return script.run_script(PROGRAM, parser.parse_args(argv), learning.draw)
 
 
 if __name__ == "__main__":

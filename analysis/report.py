@@ -22,13 +22,14 @@ from typing import Any
 
 import pandas as pd
 
+from chapters.every import CHAPTERS
+from chapters.figure import Chapter
 from hpcsgd import streams
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
 from hpcsgd.find import Finder
 from hpcsgd.paths import argument
 from hpcsgd.record.reader import FILE_NAME
-from report_sections import SECTIONS, Section, reading
 from runs import logs as run_logs
 from runs import workloads
 from runs.logs import Entry
@@ -58,7 +59,7 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Part:
-    """A section as drawn: figures with their bytes, tables, remarks."""
+    """A chapter as drawn: figures with their bytes, tables, remarks."""
 
     name: str
     title: str
@@ -110,27 +111,27 @@ def load(paths: Sequence[str]) -> tuple[list[Entry], list[Workload], list[str]]:
     return entries, found, problems
 
 
-def draw(section: Section, entries: Sequence[Entry], studies: Sequence[Workload], directory: Path) -> Part:
-    """Draw a section into ``directory`` and take it from there."""
-    loaded: Sequence[Any] = entries if section.of is Entry else studies
+def draw(chapter: Chapter, entries: Sequence[Entry], studies: Sequence[Workload], directory: Path) -> Part:
+    """Draw a chapter into ``directory`` and take it from there."""
+    loaded: Sequence[Any] = studies if chapter.of_studies else entries
     if not loaded:
-        what = "runs" if section.of is Entry else "batch-size studies (hpcsgd study run)"
-        return Part(section.name, section.title, section.intro, [], [], [f"There are no {what} to draw it from."])
-    own = directory / section.name
+        what = "batch-size studies (hpcsgd study run)" if chapter.of_studies else "runs"
+        return Part(chapter.name, chapter.title, chapter.intro, [], [], [f"There are no {what} to draw it from."])
+    own = directory / chapter.name
     own.mkdir()
-    files, remarks = section.draw(loaded, [], own)
+    files, remarks = chapter.draw(loaded, [], own)
     figures = [
         {
             "name": file.stem,
-            "alt": f"{section.title}: {file.stem.replace('_', ' ')}. {reading(section, file.stem)}".strip(),
+            "alt": f"{chapter.title}: {file.stem.replace('_', ' ')}. {chapter.reading(file.stem)}".strip(),
             "data": base64.b64encode(file.read_bytes()).decode(),
-            "reading": reading(section, file.stem),
+            "reading": chapter.reading(file.stem),
         }
         for file in files
         if file.suffix == ".png"
     ]
     shown = [table(file) for file in files if file.suffix == ".csv"]
-    return Part(section.name, section.title, section.intro, figures, shown, list(dict.fromkeys(remarks)))
+    return Part(chapter.name, chapter.title, chapter.intro, figures, shown, list(dict.fromkeys(remarks)))
 
 
 def table(file: Path) -> dict[str, Any]:
@@ -198,9 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = []
     try:
         with tempfile.TemporaryDirectory() as directory:
-            for section in SECTIONS:
-                print(f"{PROGRAM}: {section.title} ...", file=sys.stderr, flush=True)
-                parts.append(draw(section, entries, studies, Path(directory)))
+            for chapter in CHAPTERS:
+                print(f"{PROGRAM}: {chapter.title} ...", file=sys.stderr, flush=True)
+                parts.append(draw(chapter, entries, studies, Path(directory)))
         write(output, render(parts, entries, studies, problems))
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)

@@ -66,16 +66,22 @@ def output_directory(text: str) -> Path:
 class Output:
     """Figures and tables on their way to a directory: the files written and the remarks that go with all of them."""
 
-    def __init__(self, directory: Path, entries: Sequence[Entry], problems: Sequence[str]) -> None:
-        """``problems``: one line for each run that could not be read."""
+    def __init__(self, directory: Path, notes: Sequence[str] = (), caption: str = "") -> None:
+        """``notes``: what goes with each table; ``caption``: with each figure."""
         self.directory = directory
         self.files: list[Path] = []
-        self.notes = run_logs.log_notes(entries, problems)
-        self.caption = run_logs.caption(entries, problems)
+        self.notes = list(notes)
+        self.caption = caption
 
-    def table(self, frame: pd.DataFrame, name: str, title: str, *notes: str) -> None:
-        """Write a table with its own notes and those on the logs."""
-        self.files += write_table(frame, self.directory, name, title=title, notes=[*notes, *self.notes])
+    @classmethod
+    def of_runs(cls, directory: Path, entries: Sequence[Entry], problems: Sequence[str]) -> Output:
+        """With what is to be known of the logs; ``problems``: one line for each run that could not be read."""
+        return cls(directory, run_logs.log_notes(entries, problems), run_logs.caption(entries, problems))
+
+    def table(self, frame: pd.DataFrame, name: str, title: str, *notes: str, digits: int = 4) -> None:
+        """Write a table with its own notes and those that go with each."""
+        notes = (*notes, *self.notes)
+        self.files += write_table(frame, self.directory, name, title=title, notes=notes, digits=digits)
 
 
 Draw = Callable[[Sequence[Entry], Sequence[str], Path], tuple[list[Path], list[str]]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpcsgd.record.frames import training_seconds, wait_and_transfer
+from hpcsgd.record.frames import throughput, training_seconds, wait_and_transfer
 from hpcsgd.record.schema import ACTIONS, NOT_TRAINING
 from runs.logs import Entry
 from tables.iterations import kept_iterations, quantiles, record_iterations
@@ -58,6 +58,22 @@ def window_seconds(item: Entry, record: pd.DataFrame) -> pd.Series:
     frame = item.run.iterations
     window = frame["step"].map(record.set_index("step")["window"])
     return training_seconds(frame).groupby([window, frame["rank"]]).sum().groupby(level=0).max()
+
+
+def throughput_table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """One row a run: its size and its samples a second."""
+    return pd.DataFrame(
+        [
+            {
+                "run": item.name,
+                "num_ranks": item.world_size,
+                "global_batch_size": item.global_batch_size,
+                "samples_per_second": throughput(item.run),
+                "samples_per_second_per_rank": throughput(item.run) / item.world_size,
+            }
+            for item in entries
+        ]
+    )
 
 
 def epoch_table(entries: Sequence[Entry]) -> pd.DataFrame:

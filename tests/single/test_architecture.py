@@ -43,7 +43,7 @@ LAYERS = (
 )
 """Parts of the package: each imports itself and earlier layers only. ``hpcsgd`` is the package's own ``__init__``."""
 
-ANALYSIS_LAYERS = ("published", "runs", "tables", "draw")
+ANALYSIS_LAYERS = ("published", "runs", "tables", "draw", "chapters")
 """The packages of analysis/, each of which imports itself and earlier ones; the scripts stand above them."""
 
 HEAVY = {"torch", "mpi4py", "horovod"}

@@ -126,7 +126,8 @@ def test_what_cannot_be_drawn_names_the_missing_runs(
     assert "goyal_error is not drawn: no run has come to its end with an evaluation." in said
     for name, option in (
         ("goyal_warmup is not drawn", "--set learning_rate.warmup=none,constant,gradual"),
-        ("goyal_training and goyal_curves are not drawn", "--set global_batch_size="),
+        ("goyal_training is not drawn", "--set global_batch_size="),
+        ("goyal_curves is not drawn", "--set global_batch_size="),
         ("goyal_timing is not drawn", "--set global_batch_size="),
         ("goyal_throughput is not drawn", "hpcsgd scale RECIPE --gpus 1,2,4,8 --mode weak"),
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import report
-from report_sections import SECTIONS, reading
+from chapters.every import CHAPTERS
 from tests.single.analysis.fake_runs import FakeRun, constant
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
@@ -58,7 +58,7 @@ def test_a_page_of_runs_and_a_study(tmp_path: Path, capsys: pytest.CaptureFixtur
     found = Page(page)
     assert found.open == []
     assert set(found.links) == {f"#{name}" for name in found.anchors}
-    assert {section.name for section in SECTIONS} < set(found.anchors)
+    assert {chapter.name for chapter in CHAPTERS} < set(found.anchors)
     names = re.findall(r"<strong>(\w+)</strong>", found.text)
     assert {"timing_iteration", "learning_epoch", "shallue_steps", "shallue_scatter"} <= set(names)
     assert len(found.images) == len(names)
@@ -112,6 +112,6 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_figure_of_a_section_has_its_own_words() -> None:
-    timing = SECTIONS[0]
-    assert reading(timing, "timing_iteration") != reading(timing, "timing_throughput") != ""
-    assert reading(timing, "unknown") == ""
+    timing = CHAPTERS[0]
+    assert timing.reading("timing_iteration") != timing.reading("timing_throughput") != ""
+    assert timing.reading("unknown") == ""

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from chapters.figure import Figure, numbered
 from draw import methods as crossbow_figures
+from draw import sweeps as crossbow_sweeps
+from draw.script import Output
 from draw.sweeps import ACCURACY, EPOCHS, SECONDS, THROUGHPUT, Panel
-from runs.facts import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, Setting, best_rates, find_settings, setting_names
+from runs.facts import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, WORDS, Setting, best_rates, find_settings, setting_names
 from runs.groups import repeats
 from runs.logs import Entry
 from tables import targets as crossbow_tables
@@ -35,29 +38,24 @@ BAND_NOTE = (
     "Lines: median over the runs of a setting that did not diverge; bands: from the lowest to the highest of them."
 )
 LEARNER_LABEL = "Learners a rank, m"
-SWEEP = "hpcsgd sweep RECIPE --set {} --seeds 3"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A figure over a size.
+    """What a figure over a size is over.
 
     Attributes:
-        name: of the figure.
         x: the column that it is over.
         label: of its axis.
         leave: the facts that follow from the size, or do not matter.
         panels: what is drawn.
-        missing: the runs without which it cannot be drawn.
         notes: how it is made, for its caption.
     """
 
-    name: str
     x: str
     label: str
     leave: Collection[str]
     panels: Sequence[Panel]
-    missing: str
     notes: Sequence[str]
 
 
@@ -65,64 +63,44 @@ METHODS_NOTE = (
     "Of each method the setting of highest final accuracy at the global batch that most methods have (of a method "
     "without it, the best of all), chosen on the split that is shown."
 )
-MORE_LEARNERS = f"missing are the same runs with other learners: {SWEEP.format('learners_per_rank=1,2,4,8')}"
-SWEEPS = (
-    Sweep(
-        "crossbow_hardware",
+SWEEPS = {
+    "crossbow_hardware": Sweep(
         "learners_per_rank",
         LEARNER_LABEL,
         (*LEARNERS, *TRAINING),
         (THROUGHPUT,),
-        f"no two runs differ in their learners a rank alone; {MORE_LEARNERS}",
         ("Samples of all ranks over the training time of record.",),
     ),
-    Sweep(
-        "crossbow_statistical",
-        "num_learners",
-        "Learners of all ranks, k",
-        SPLIT,
-        (EPOCHS,),
-        f"no two runs that reach or miss a target differ in their learners alone; {MORE_LEARNERS}",
-        (TARGET_NOTE, MISSED_NOTE),
+    "crossbow_statistical": Sweep(
+        "num_learners", "Learners of all ranks, k", SPLIT, (EPOCHS,), (TARGET_NOTE, MISSED_NOTE)
     ),
-    Sweep(
-        "crossbow_learners",
+    "crossbow_learners": Sweep(
         "learners_per_rank",
         LEARNER_LABEL,
         LEARNERS,
         (THROUGHPUT, EPOCHS, SECONDS),
-        f"no two runs on the same ranks differ in their learners a rank alone; {MORE_LEARNERS}",
         (TARGET_NOTE, TIME_NOTE, MISSED_NOTE),
     ),
-    Sweep(
-        "crossbow_period",
+    "crossbow_period": Sweep(
         "sync_period",
         "Period τ or H (iterations)",
         PERIOD,
         (ACCURACY, SECONDS, THROUGHPUT),
-        "no two runs differ in their period alone; missing are the same runs with others: "
-        + SWEEP.format("algorithm.sync_period=1,2,4,8"),
         (FINAL_NOTE, TARGET_NOTE, TIME_NOTE, MISSED_NOTE),
     ),
-    Sweep(
-        "crossbow_rates",
-        "learning_rate",
-        "Largest learning rate η as run",
-        RATE,
-        (ACCURACY,),
-        "no two runs differ in their learning rate alone; missing are the same runs with others: "
-        + SWEEP.format("learning_rate.base=0.01,0.02,0.04"),
-        (FINAL_NOTE,),
-    ),
-)
+    "crossbow_rates": Sweep("learning_rate", "Largest learning rate η as run", RATE, (ACCURACY,), (FINAL_NOTE,)),
+}
+"""The figures over a size, by name."""
 
 
 class Study:
     """The runs of one task, and everything that their figures are drawn from."""
 
-    def __init__(self, task: str, entries: Sequence[Entry], target: float | None, skip: int) -> None:
-        """``target``: unset, what three quarters of the settings that are shown reach."""
+    def __init__(self, task: str, place: int, entries: Sequence[Entry], target: float | None, skip: int) -> None:
+        """``place``: among the tasks; ``target``: unset, what three quarters of the settings that are shown reach."""
         self.task = task
+        self.place = place
+        self.skip = skip
         self.entries = list(entries)
         self.settings = find_settings(entries)
         names = setting_names(entries)
@@ -135,7 +113,7 @@ class Study:
         self.table = crossbow_tables.setting_table(self.settings, self.runs)
         self.curves = crossbow_tables.curve_table(self.settings)
         self.utilisation = crossbow_tables.utilisation_table(self.runs)
-        self.sweeps = {sweep.name: self._rows(sweep) for sweep in SWEEPS}
+        self.sweeps = {name: self._rows(sweep) for name, sweep in SWEEPS.items()}
         self.accuracy_label = crossbow_tables.accuracy_label(self.runs)
 
     def _rows(self, sweep: Sweep) -> pd.DataFrame:
@@ -147,6 +125,19 @@ class Study:
         names = set(runs["run"])
         entries = [item for item in self.entries if item.name in names]
         return crossbow_tables.sweep_table(runs, entries, sweep.x, sweep.leave)
+
+    def file(self, figure: Figure[Study]) -> str:
+        """The name of the task's own files of a figure."""
+        return numbered(figure.name, self.place)
+
+    def called(self, figure: Figure[Study]) -> str:
+        """What remarks call a figure of the task."""
+        return f"{self.file(figure)} ({self.task})"
+
+    def caption(self, output: Output, *notes: str, target: bool = False) -> str:
+        """What stands below a figure."""
+        said = crossbow_sweeps.target_text(self.target) if target else ""
+        return " ".join(filter(None, (f"{self.task}.", said, WORDS, *notes, output.caption)))
 
     def timed(self) -> list[Setting]:
         """The settings with runs that reach the target, or end without it."""
