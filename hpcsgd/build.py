@@ -250,7 +250,7 @@ def _make_learners(
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds, states_of(config.optimizer, device, dtype))
+    return ReplicaStack(replicas, seeds, states_of(config, device, dtype))
 
 
 def _open_data(

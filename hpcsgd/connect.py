@@ -11,6 +11,7 @@ from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.algorithms.local_sgd import LocalSGD
 from hpcsgd.algorithms.sma import SMA
 from hpcsgd.algorithms.stability import check_blocks
+from hpcsgd.algorithms.update import Update
 from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
 from hpcsgd.comm.background import ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
@@ -63,16 +64,17 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = make_optimizer(config.optimizer, learners.rows)
+    optimizer = make_optimizer(config, learners.rows)
+    update = Update(learners, optimizer, timer, config.optimizer.clip_norm)
     if not method.has_central_model:
         parts = config.accumulation_steps
-        return LocalSGD(method, plan.schedule, learners, optimizer, gradients, world, block, timer, parts, hash_every)
+        return LocalSGD(method, plan.schedule, learners, update, gradients, world, block, timer, parts, hash_every)
     if method.has_blocks:
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
     drops = plan.learning_rate.drops
     thread = _averaging_thread(config, comm, learners.device)
-    return SMA(method, plan.schedule, plan.alpha, drops, learners, optimizer, world, block, timer, hash_every, thread)
+    return SMA(method, plan.schedule, plan.alpha, drops, learners, update, world, block, timer, hash_every, thread)
 
 
 def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:

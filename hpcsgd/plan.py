@@ -140,8 +140,10 @@ def _make_schedule(config: RunConfig, rate: LearningRate, per_epoch: int) -> Syn
 def _check_positive_rate(config: RunConfig, rate: LearningRate, total_steps: int) -> None:
     """Some momenta divide by the learning rate; it can be 0 only at the ends."""
     absorbed = config.optimizer.momentum > 0 and config.optimizer.momentum_form == "absorbed"
-    divides = "optimizer.momentum_form: absorbed" if absorbed else "algorithm.momentum_policy: global"
-    if (absorbed or config.algorithm.momentum_policy == "global") and min(rate(0), rate(total_steps - 1)) <= 0:
+    divides = "optimizer.momentum_form: absorbed" if absorbed else "algorithm.outer_step: slow_momentum"
+    if (absorbed or config.algorithm.resolved_outer_step == "slow_momentum") and min(
+        rate(0), rate(total_steps - 1)
+    ) <= 0:
         raise UsageError(
             f"the learning rate becomes 0 within the run, and {divides} divides by it: give a positive "
             "learning_rate.warmup_start, learning_rate.final_fraction, or longer learning_rate.decay_epochs"

@@ -171,8 +171,14 @@ def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
     state = checkpoint.load(rank)
     with _readable(checkpoint):
         if "state" in state:
-            # Version 0.1 kept parameters and momentum in one tensor [m, 2 P].
+            # Version 0.1 kept parameters and momentum in one tensor [m, 2 P], and knew one outer step.
             state["rows"] = dict(zip((PARAMETERS, MOMENTUM), state.pop("state").chunk(2, dim=1), strict=True))
+            slow = state["algorithm"].pop("slow", None)
+            if slow is not None:
+                outer = {"momentum": slow["momentum"]}
+                slow = {"anchor": slow["anchor"], "is_placed": slow["anchored"], "outer": outer}
+            if "central" not in state["algorithm"]:
+                state["algorithm"] |= {"averagings": 0, "anchored": slow}
     return state
 
 

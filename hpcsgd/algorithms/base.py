@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
 
@@ -20,21 +21,30 @@ from hpcsgd.optim.base import RowOptimizer
 class Spans(Protocol):
     """The step timer, as seen by an algorithm."""
 
-    def lap(self, name: str) -> None:
-        """The time since the last lap belongs to the span ``name``."""
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """The time since the span before, and that inside, belong to the span ``name``."""
 
-    def enter_sync(self) -> None:
-        """This rank enters a blocking synchronisation now."""
+    def synchronising(
+        self, what: str = "", watchdog: Watchdog | None = None, *, queued: bool = False
+    ) -> AbstractContextManager[None]:
+        """Inside, this rank is in a blocking synchronisation.
 
-    def exit_sync(self) -> None:
-        """It has left it."""
+        Args:
+            what: what the watchdog calls it.
+            watchdog: looks on; None: what is inside has one of its own.
+            queued: on a GPU its own queue waits, of which the host's clock says nothing.
+        """
 
 
 @dataclass(frozen=True)
 class Synchronisation:
-    """What a step synchronised, the bytes of the buffers that were reduced on each rank, and the log's gradient norm.
+    """What a step synchronised, and the bytes of the buffers that were reduced, on each rank.
 
-    The norm may be a scalar on the device, which is read much later; NaN where it was not taken.
+    Attributes:
+        action: what.
+        num_bytes: of the buffers.
+        gradient_norm: the norm of the gradient before it was clipped, 0-d on the device: of the mean gradient of all
+            ranks, or the largest of this rank's learners; NaN where gradients are not clipped, or there is none.
     """
 
     action: Action

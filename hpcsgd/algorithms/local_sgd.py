@@ -10,19 +10,20 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
-from hpcsgd.algorithms.slow_momentum import SlowMomentum
+from hpcsgd.algorithms.update import Update
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.optim.base import RowOptimizer
+from hpcsgd.optim.policies import averaged, policies_of, reset
 from hpcsgd.optim.rows import PARAMETERS
 
 
@@ -34,7 +35,7 @@ class LocalSGD:
         config: AlgorithmConfig,
         schedule: SyncSchedule,
         learners: ReplicaStack,
-        optimizer: RowOptimizer,
+        update: Update,
         gradients: GradientAllreduce,
         world: FlatReducer,
         block: FlatReducer,
@@ -47,7 +48,7 @@ class LocalSGD:
             config: the recipe's section.
             schedule: the action of each step.
             learners: this rank's models.
-            optimizer: their local optimizer.
+            update: their own steps.
             gradients: sum of the first learner's gradient over all ranks.
             world: average of parameters over all ranks.
             block: the same over the ranks of this rank's block.
@@ -58,15 +59,16 @@ class LocalSGD:
         self.config = config
         self.schedule = schedule
         self.learners = learners
-        self.optimizer = optimizer
+        self.update = update
+        self.optimizer = update.optimizer
         self.gradients = gradients
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
         self.spans = spans
         self.accumulation_steps = accumulation_steps
         self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
-        self.slow: SlowMomentum | None = None
-        if config.momentum_policy == "global":
-            self.slow = SlowMomentum(learners.parameters[0], config.slow_momentum, config.slow_learning_rate)
+        self.policies = policies_of(config.state_policy, self.optimizer.states)
+        self.anchored = make_anchored(config, learners.parameters[0])
+        self._averagings = 0
         self._equal = True  # the parameters are the same in all learners
 
     def start(self, step: int = 0) -> None:
@@ -86,13 +88,14 @@ class LocalSGD:
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         action = self.schedule(step)
-        num_bytes = self._gradient_step(rate) if action is Action.GRADIENT else self._local_step(rate, num_samples)
+        num_bytes = self._sum_gradients() if action is Action.GRADIENT else 0
+        norm = self._update(action, rate, num_samples)
         if action in self.reducers:
             num_bytes = self._average(action, rate)
         if action in (Action.GRADIENT, Action.GLOBAL):
             self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
-        return Synchronisation(action, num_bytes)
+        return Synchronisation(action, num_bytes, norm)
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -115,12 +118,12 @@ class LocalSGD:
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        slow = self.slow.state_dict() if self.slow is not None else None
         return {
             "equal": self._equal,
             "until_hash": self.comparisons.left,
             "optimizer": self.optimizer.state_dict(),
-            "slow": slow,
+            "averagings": self._averagings,
+            "anchored": self.anchored.state_dict() if self.anchored is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -128,8 +131,9 @@ class LocalSGD:
         self._equal = state["equal"]
         self.comparisons.left = state["until_hash"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.slow is not None:
-            self.slow.load_state_dict(state["slow"])
+        self._averagings = state["averagings"]
+        if self.anchored is not None:
+            self.anchored.load_state_dict(state["anchored"])
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -141,58 +145,44 @@ class LocalSGD:
         else:
             self.close()
 
-    def _gradient_step(self, rate: float) -> int:
-        """Sum the gradients, then update."""
-        # The wait for a GPU's collective is on the GPU's own queue: the host's clock would say nothing of it.
-        gradients = self.learners.gradients
-        on_host = gradients.device.type == "cpu"
-        sum_own_(gradients)
-        if on_host:
-            self.spans.enter_sync()
-        with self.reducers[Action.GLOBAL].comm.watchdog.watch("gradient allreduce"):
-            num_bytes = self.gradients.finish()
-        if on_host:
-            self.spans.exit_sync()
-        spread_first_(gradients)
-        self.spans.lap("gradient_allreduce")
-        self._update(rate, len(self.learners))
+    def _sum_gradients(self) -> int:
+        """Give every learner the sum of all learners' gradients; return the bytes reduced."""
+        gradients, watchdog = self.learners.gradients, self.reducers[Action.GLOBAL].comm.watchdog
+        with self.spans.span("gradient_allreduce"):
+            sum_own_(gradients)
+            with self.spans.synchronising("gradient allreduce", watchdog, queued=True):
+                num_bytes = self.gradients.finish()
+            spread_first_(gradients)
         return num_bytes
 
-    def _local_step(self, rate: float, num_samples: int) -> int:
-        """Update by the own gradient; a learner without samples keeps its parameters."""
-        if self.slow is not None:
-            self.slow.remember_anchor()
-        # Where not all learners have samples, the first ones have one each.
-        if num_samples:
-            self._update(rate, min(num_samples, len(self.learners)))
+    def _update(self, action: Action, rate: float, num_samples: int) -> Tensor | float:
+        """Update by the mean gradient of all, or by the own ones; a learner without samples keeps its parameters."""
+        if action is Action.GRADIENT:
+            return self.update(len(self.learners), rate, alike=True)
+        if self.anchored is not None:
+            self.anchored.place()
         self._equal = False
-        return 0
-
-    def _update(self, rate: float, count: int) -> None:
-        """Update the first ``count`` learners."""
-        self.optimizer.step(count, rate)
-        self.learners.zero_gradients()
-        self.spans.lap("update")
+        # Where not all learners have samples, the first ones have one each.
+        return self.update(min(num_samples, len(self.learners)), rate)
 
     @torch.no_grad()
     def _average(self, action: Action, rate: float) -> int:
         """Average parameters, and what the policies say, over a block or all ranks; return the bytes reduced."""
-        learners, policy, reducer = self.learners, self.config.momentum_policy, self.reducers[action]
-        wait_until_computed(learners.parameters)  # else the time of entry would be before the compute that came first
-        self.spans.enter_sync()
-        states = self.optimizer.states if policy == "average" else ()
-        averaged = learners.rows.side_by_side((PARAMETERS, *states))
-        num_bytes = sum(average_rows_(rows, reducer) for rows in averaged)
-        if self.config.batch_norm_policy == "average":
-            num_bytes += average_statistics_(learners, reducer)
-        self.spans.exit_sync()
-        if policy == "reset":
-            self.optimizer.reset(self.optimizer.states)
-        if self.slow is not None and action is Action.GLOBAL:
-            self.slow.apply_(rate)
-            spread_first_(learners.parameters)
-        self._equal = action is Action.GLOBAL
-        self.spans.lap("averaging")
+        learners, reducer = self.learners, self.reducers[action]
+        self._averagings += 1
+        with self.spans.span("averaging"):
+            # Else the time of entry would be before the compute that came first.
+            wait_until_computed(learners.parameters)
+            with self.spans.synchronising():
+                names = (PARAMETERS, *averaged(self.policies, self._averagings))
+                num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
+                if self.config.batch_norm_policy == "average":
+                    num_bytes += average_statistics_(learners, reducer)
+            self.optimizer.reset(reset(self.policies))
+            if self.anchored is not None and action is Action.GLOBAL:
+                self.anchored.apply_(rate)
+                spread_first_(learners.parameters)
+            self._equal = action is Action.GLOBAL
         return num_bytes
 
     def _become_consensus(self) -> None:

@@ -30,12 +30,12 @@ from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.central import CentralModel
 from hpcsgd.algorithms.rows import sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
+from hpcsgd.algorithms.update import Update
 from hpcsgd.comm.background import ReducerThread
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.optim.base import RowOptimizer
 
 
 class SMA:
@@ -48,7 +48,7 @@ class SMA:
         alpha: float,
         drops: Callable[[int], bool],
         learners: ReplicaStack,
-        optimizer: RowOptimizer,
+        update: Update,
         world: FlatReducer,
         block: FlatReducer,
         spans: Spans,
@@ -62,7 +62,7 @@ class SMA:
             alpha: share of a learner's distance that is corrected.
             drops: whether the learning rate drops before a step.
             learners: this rank's learners.
-            optimizer: their own optimizer.
+            update: their own steps.
             world: sums over all ranks.
             block: sums over the ranks of this rank's block.
             spans: the clock.
@@ -74,7 +74,8 @@ class SMA:
         self.alpha = alpha
         self.drops = drops
         self.learners = learners
-        self.optimizer = optimizer
+        self.update = update
+        self.optimizer = update.optimizer
         self.world = world
         self.block = block
         self.spans = spans
@@ -105,16 +106,16 @@ class SMA:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         action, num_bytes = self.schedule(step), 0
         if action is not Action.NONE:
-            self._settle(exposed=True)
             self._measure_gaps()
-        self._update(rate, num_samples)
+        # Where not all learners have samples, the first ones have one each; one without samples makes no step.
+        norm = self.update(min(num_samples, len(self.learners)), rate)
         if action is not Action.NONE:
             num_bytes = self._average(action)
         if self.config.resolved_restart != "none" and self.drops(step + 1):
             self._restart()
         if action is Action.GLOBAL and not self._late:
             self.comparisons.count(self.central.model)
-        return Synchronisation(action, num_bytes)
+        return Synchronisation(action, num_bytes, norm)
 
     def check(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -158,36 +159,27 @@ class SMA:
     @torch.no_grad()
     def _measure_gaps(self) -> None:
         """w_j - z, or r in the place of z, by the weights before the step."""
-        target = self.central.model if self._reference is None else self._reference
-        torch.sub(self.learners.parameters, target, out=self._gaps)
-        self.spans.lap("averaging")
-
-    def _update(self, rate: float, num_samples: int) -> None:
-        """The learners' own steps; one without samples makes none."""
-        # Where not all learners have samples, the first ones have one each.
-        if num_samples:
-            self.optimizer.step(min(num_samples, len(self.learners)), rate)
-        self.learners.zero_gradients()
-        self.spans.lap("update")
+        with self.spans.span("averaging"):
+            self._settle(exposed=True)
+            target = self.central.model if self._reference is None else self._reference
+            torch.sub(self.learners.parameters, target, out=self._gaps)
 
     @torch.no_grad()
     def _average(self, action: Action) -> int:
         """Draw the learners to the central model, and it to them; return the bytes reduced."""
-        self.learners.parameters.sub_(self._gaps, alpha=self.alpha)
-        sum_own_(self._gaps)
-        self._corrections.mul_(self.alpha)
-        if self.thread is not None:
-            self._start_late()
-            num_bytes = self._corrections.numel() * self._corrections.element_size()
-        else:
+        with self.spans.span("averaging"):
+            self.learners.parameters.sub_(self._gaps, alpha=self.alpha)
+            sum_own_(self._gaps)
+            self._corrections.mul_(self.alpha)
+            if self.thread is not None:
+                self._start_late()
+                return self._corrections.numel() * self._corrections.element_size()
             wait_until_computed(self._corrections)
-            self.spans.enter_sync()
-            num_bytes = self._sum(action)
-            if self.config.batch_norm_policy == "average":
-                reducer = self.world if action is Action.GLOBAL else self.block
-                num_bytes += average_statistics_(self.learners, reducer)
-            self.spans.exit_sync()
-        self.spans.lap("averaging")
+            with self.spans.synchronising():
+                num_bytes = self._sum(action)
+                if self.config.batch_norm_policy == "average":
+                    reducer = self.world if action is Action.GLOBAL else self.block
+                    num_bytes += average_statistics_(self.learners, reducer)
         return num_bytes
 
     def _sum(self, action: Action) -> int:
@@ -225,12 +217,9 @@ class SMA:
             return
         assert self.thread is not None
         self._late = False
-        if exposed:
-            self.spans.enter_sync()
-        with self.world.comm.watchdog.watch("sum in the background"):
+        what, watchdog = "sum in the background", self.world.comm.watchdog
+        with self.spans.synchronising(what, watchdog) if exposed else watchdog.watch(what):
             self.thread.wait()
-        if exposed:
-            self.spans.exit_sync()
         self.world.look_after(self._corrections, "what was to be summed is")
         self.central.move(self._corrections)
         self.comparisons.count(self.central.model)

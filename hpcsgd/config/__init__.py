@@ -18,7 +18,7 @@ from hpcsgd.config.conduct import (
     LogConfig,
     TunerConfig,
 )
-from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start
+from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start, parse_policy
 from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
 
@@ -38,6 +38,7 @@ __all__ = [
     "TunerConfig",
     "check_fit",
     "parse_local_start",
+    "parse_policy",
 ]
 
 

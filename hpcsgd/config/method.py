@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpcsgd.config.check import check_choice, check_values, free_field, is_import_path, require, used_with
 
+POLICIES = ("local", "average", "average:N", "reset")
 SMOOTH_DECAYS = ("linear", "polynomial", "cosine")
 AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
 
@@ -25,8 +28,12 @@ class AlgorithmConfig:
         local_start: when local steps begin: ``first_lr_drop``, ``epoch:N`` or ``step:N``. Before, gradients are
             averaged at every step. For ``post_local_sgd`` and ``hierarchical_local_sgd``; the latter starts at
             once by default.
-        momentum_policy: the momentum at an averaging: ``local`` never touched (Lin), ``average`` averaged with
-            the parameters, ``reset`` set to zero, ``global`` an outer momentum on the averaged update (SlowMo).
+        momentum_policy: the optimizer's state at an averaging: ``local`` never touched (Lin), ``average`` averaged with
+            the parameters, ``average:N`` at every N-th averaging, ``reset`` as at the start; or a mapping from state
+            tensors (``momentum`` of sgd; ``exp_avg``, ``exp_avg_sq`` of Adam) to these, where others are ``local``.
+            ``global`` is ``local`` with ``outer_step: slow_momentum``.
+        outer_step: what a global averaging makes of the mean of the replicas: ``average``, it is the next model;
+            ``slow_momentum``, an outer momentum on the averaged update (SlowMo). Unset, ``average``.
         slow_momentum: beta of the outer momentum.
         slow_learning_rate: alpha of the outer momentum.
         batch_norm_policy: BatchNorm running statistics at an averaging: ``local`` kept by each rank, ``average``
@@ -43,9 +50,10 @@ class AlgorithmConfig:
     block_sync_period: int = 1
     block_size: int | None = None
     local_start: str | None = None
-    momentum_policy: Literal["local", "average", "reset", "global"] = "local"
-    slow_momentum: float = used_with("momentum_policy", "global", default=0.5)
-    slow_learning_rate: float = used_with("momentum_policy", "global", default=1.0)
+    momentum_policy: str | dict[str, str] = "local"
+    outer_step: Literal["average", "slow_momentum"] | None = None
+    slow_momentum: float = 0.5
+    slow_learning_rate: float = 1.0
     batch_norm_policy: Literal["local", "average", "recompute"] = "local"
     alpha: float | None = None
     central_momentum: float | None = None
@@ -60,6 +68,16 @@ class AlgorithmConfig:
     def has_blocks(self) -> bool:
         """Whether there are two levels of averaging."""
         return self.name == "hierarchical_local_sgd" or (self.has_central_model and self.block_sync_period > 1)
+
+    @property
+    def state_policy(self) -> str | dict[str, str]:
+        """What becomes of the optimizer's state at an averaging, in all or by state tensor."""
+        return "local" if self.momentum_policy == "global" else self.momentum_policy
+
+    @property
+    def resolved_outer_step(self) -> Literal["average", "slow_momentum"]:
+        """What a global averaging makes of the mean of the replicas."""
+        return self.outer_step or ("slow_momentum" if self.momentum_policy == "global" else "average")
 
     @property
     def resolved_central_momentum(self) -> float:
@@ -83,6 +101,7 @@ class AlgorithmConfig:
             require(
                 self.sync_period == 1, "algorithm.sync_period", self.sync_period, "1 for sync_sgd (or name local_sgd)"
             )
+        self._check_states()
         self._check_blocks()
         if self.name not in ("post_local_sgd", "hierarchical_local_sgd"):
             require(self.local_start is None, "algorithm.local_start", self.local_start, f"unset for {self.name}")
@@ -91,6 +110,27 @@ class AlgorithmConfig:
         if self.local_start is not None:
             parse_local_start(self.local_start)
         self._check_central_model()
+
+    def _check_states(self) -> None:
+        """The policies of the optimizer's state, and the outer step with what belongs to it."""
+        policy, outer = self.momentum_policy, self.resolved_outer_step
+        if isinstance(policy, dict):
+            for name, own in policy.items():
+                parse_policy(own, f"algorithm.momentum_policy.{name}")
+        elif policy != "global":
+            parse_policy(policy, choices=(*POLICIES, "global", "a mapping from state tensors to these"))
+        require(
+            policy != "global" or outer == "slow_momentum",
+            "algorithm.outer_step",
+            self.outer_step,
+            "slow_momentum with momentum_policy global",
+        )
+        for name, default in (("slow_momentum", 0.5), ("slow_learning_rate", 1.0)):
+            if outer != "slow_momentum" and getattr(self, name) != default:
+                raise ValueError(
+                    f"algorithm.{name} is {getattr(self, name)!r}, which counts for algorithm.outer_step slow_momentum "
+                    f"(or algorithm.momentum_policy global) only: leave algorithm.{name} out"
+                )
 
     def _check_blocks(self) -> None:
         """Only algorithms of two levels have blocks."""
@@ -117,9 +157,24 @@ class AlgorithmConfig:
         require(
             self.momentum_policy == "local", "algorithm.momentum_policy", self.momentum_policy, f"local for {self.name}"
         )
+        require(self.outer_step is None, "algorithm.outer_step", self.outer_step, f"unset for {self.name}")
         if self.name == "ea_sgd":
             require(not momentum, "algorithm.central_momentum", momentum, "0 for ea_sgd (or name sma)")
             require(self.restart in (None, "none"), "algorithm.restart", self.restart, "none for ea_sgd (or name sma)")
+
+
+def parse_policy(
+    text: str, key: str = "algorithm.momentum_policy", choices: Sequence[str] = POLICIES
+) -> tuple[Literal["local", "average", "reset"], int]:
+    """Split ``local``, ``reset``, ``average`` or ``average:N`` in its kind, and every how many averagings it is."""
+    found = re.fullmatch("(local|reset|average)(?::([0-9]{1,9}))?", str(text))
+    every = 1 if found is None or found[2] is None else int(found[2])
+    if found is None or every < 1 or (found[2] is not None and found[1] != "average"):
+        near = difflib.get_close_matches(str(text), choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{key} is {text!r}: it must be one of {', '.join(choices)}{hint}")
+    kind: Any = found[1]
+    return kind, every
 
 
 def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "step"], int]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.record.schema import SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -68,6 +70,46 @@ class Iteration:
         return spans
 
 
+class Span:
+    """Ends with a lap, unless its body fails."""
+
+    __slots__ = ("name", "timer")
+
+    def __init__(self, timer: StepTimer, name: str) -> None:
+        self.timer = timer
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is None:
+            self.timer.lap(self.name)
+
+
+class Synchronising:
+    """Stamps its beginning and its end, and lets a watchdog look on."""
+
+    __slots__ = ("stamps", "timer", "watch")
+
+    def __init__(self, timer: StepTimer, watch: AbstractContextManager[None] | None, *, stamps: bool) -> None:
+        self.timer = timer
+        self.watch = watch
+        self.stamps = stamps
+
+    def __enter__(self) -> None:
+        if self.stamps:
+            self.timer.enter_sync()
+        if self.watch is not None:
+            self.watch.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self.watch is not None:
+            self.watch.__exit__(*error)
+        if self.stamps and error[0] is None:
+            self.timer.exit_sync()
+
+
 class StepTimer:
     """Collects the iterations' stamps."""
 
@@ -91,6 +133,21 @@ class StepTimer:
         """The time since the last lap belongs to the span ``name``."""
         assert self._current is not None
         self._current.laps.append((name, self.clock.stamp()))
+
+    def span(self, name: str) -> Span:
+        """The time since the last lap, and that inside, belong to the span ``name``."""
+        return Span(self, name)
+
+    def synchronising(self, what: str = "", watchdog: Watchdog | None = None, *, queued: bool = False) -> Synchronising:
+        """Inside, this rank is in a blocking synchronisation.
+
+        Args:
+            what: what the watchdog calls it.
+            watchdog: looks on; None: what is inside has one of its own.
+            queued: on a GPU its own queue waits, of which the host's clock says nothing: nothing is stamped there.
+        """
+        watch = watchdog.watch(what) if watchdog is not None else None
+        return Synchronising(self, watch, stamps=not (queued and isinstance(self.clock, CudaClock)))
 
     def enter_sync(self) -> None:
         """This rank enters a blocking synchronisation now."""

@@ -53,7 +53,7 @@ def test_a_new_key_must_say_what_it_counts_for(cls: Any) -> None:
         (lambda: DataConfig(name="mnist", stage_dir="/x"), "for data.name pack only"),
         (lambda: DataConfig(name="text", vocabulary=9), "for data.tokens whitespace only, and that is 'bytes'"),
         (lambda: DataConfig(sequence_length=9), "data.sequence_length is 9, which counts for data.name text only"),
-        (lambda: AlgorithmConfig(slow_momentum=0.1), "for algorithm.momentum_policy global only"),
+        (lambda: AlgorithmConfig(slow_momentum=0.1), "for algorithm.outer_step slow_momentum"),
         (lambda: OptimizerConfig(momentum_correction=False), "for optimizer.momentum_form absorbed only"),
         (
             lambda: LearningRateConfig(decay="cosine", power=2.0),
