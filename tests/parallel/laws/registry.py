@@ -25,6 +25,7 @@ MODULES = (
     "sma",
     "stability",
     "learners",
+    "optimizers",
     "tuning",
     "evaluation",
     "resuming",

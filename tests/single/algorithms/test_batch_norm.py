@@ -30,7 +30,9 @@ def test_a_model_without_batch_norm_moves_nothing() -> None:
     replica = make_replica(nn.Linear(4, 3), nn.LayerNorm(3))
     reducer = FlatReducer(comm, 1024, staged=False)
     assert average_statistics_(ReplicaStack([replica]), reducer) == 0
-    recompute_statistics_(ReplicaStack([replica]), [[torch.ones(2, 4, dtype=torch.float64)]], reducer)
+    recompute_statistics_(
+        ReplicaStack([replica]), nn.Module.__call__, [[torch.ones(2, 4, dtype=torch.float64)]], reducer
+    )
     assert comm.take() == []
 
 
@@ -58,7 +60,7 @@ def test_recomputed_statistics_are_the_mean_over_the_batches(num_batches: int) -
     update_bn(batches, expected)
     replica.module.eval()
     reducer = FlatReducer(CountingCommunicator(size=1), 1024, staged=False)
-    recompute_statistics_(ReplicaStack([replica]), [[images] for images in batches], reducer)
+    recompute_statistics_(ReplicaStack([replica]), nn.Module.__call__, [[images] for images in batches], reducer)
     for norm, other in zip(replica.norms, (expected[1], expected[3]), strict=True):
         torch.testing.assert_close(norm.running_mean, other.running_mean, rtol=0, atol=1e-14)
         torch.testing.assert_close(norm.running_var, other.running_var, rtol=0, atol=1e-14)
