@@ -1,6 +1,30 @@
 """Data-parallel training over MPI: synchronous and local SGD, every iteration of every rank timed.
 
-Importing the package starts neither MPI nor torch.
+Importing the package starts neither MPI nor torch: the names below are looked up when they are first used.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcsgd.config.algorithms import SMA, HierarchicalLocalSGD, LocalSGD, PostLocalSGD, SyncSGD
+    from hpcsgd.record.reader import load_run
+    from hpcsgd.run.fit import fit
+
+__all__ = ["SMA", "HierarchicalLocalSGD", "LocalSGD", "PostLocalSGD", "SyncSGD", "fit", "load_run"]
 __version__ = "0.1.0"
+
+_PLACES = {
+    "fit": "hpcsgd.run.fit",
+    "load_run": "hpcsgd.record.reader",
+    **dict.fromkeys(("SyncSGD", "LocalSGD", "PostLocalSGD", "HierarchicalLocalSGD", "SMA"), "hpcsgd.config.algorithms"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its module."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hpcsgd' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

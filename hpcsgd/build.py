@@ -6,12 +6,10 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import nn
 
 from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.comm.communicator import Communicator, agree
@@ -35,10 +33,11 @@ from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.models import check_passes
 from hpcsgd.optim.choose import states_of
+from hpcsgd.optim.probe import Factory
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
 from hpcsgd.tasks.build import make_task
-from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.task import Task
 from hpcsgd.tasks.together import import_together, try_task
 
@@ -78,6 +77,7 @@ class Parts:
     labels: Labels
     data: Identity
     task: Task
+    given: Given
     imported: dict[str, dict[str, str]]
     """Where what the recipe imports comes from; see :func:`hpcsgd.imports.sources`."""
     input_shape: tuple[int, ...]
@@ -113,7 +113,7 @@ class Parts:
         return self.places[self.comm.rank]
 
 
-def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> Parts:
+def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Parts:
     """Build all parts; what is ``given`` takes the place of what the recipe names. Collective.
 
     Raises:
@@ -134,14 +134,14 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
     )
     new_module = partial(task.new_module, config.seed)
     agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
-    learners = agree(comm, lambda: _make_learners(config, comm, new_module, own, device))
+    learners = agree(comm, lambda: _make_learners(config, comm, task, own, device, given.optimizer))
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     loader, splits = agree(comm, lambda: _open_data(config, comm, plan, dataset, device))
-    if imported or given is not None:
+    if imported or given is not NOTHING:
         agree(comm, lambda: try_task(config, task, loader, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
-    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer)
+    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, given.optimizer)
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
     labels = Labels(list(range(comm.size)), comm.size, logged)
     return Parts(
@@ -161,6 +161,7 @@ def build(config: RunConfig, comm: Communicator, given: Given | None = None) -> 
         labels,
         dataset.identity,
         task,
+        given,
         imported,
         dataset.shape,
     )
@@ -182,8 +183,7 @@ def set_learners(parts: Parts, own: int, engine: str) -> None:
     """
     config, comm = parts.config, parts.comm
     parts.plan = _plan_again(parts, config, comm.size * own)
-    new_module = partial(parts.task.new_module, config.seed)
-    parts.learners = _make_learners(config, comm, new_module, own, parts.learners.device)
+    parts.learners = _make_learners(config, comm, parts.task, own, parts.learners.device, parts.given.optimizer)
     parts.engine = make_engine(engine, parts.learners, parts.task)
     share(parts)
 
@@ -213,7 +213,7 @@ def share(parts: Parts) -> None:
 def join(parts: Parts, config: RunConfig) -> None:
     """Join the learners of all ranks as ``config`` says. Collective."""
     parts.gradients, parts.world, parts.algorithm = connect(
-        config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer
+        config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer, parts.given.optimizer
     )
 
 
@@ -243,14 +243,14 @@ def rebuild(parts: Parts, comm: Communicator) -> None:
 
 
 def _make_learners(
-    config: RunConfig, comm: Communicator, new_module: Callable[[], nn.Module], own: int, device: torch.device
+    config: RunConfig, comm: Communicator, task: Task, own: int, device: torch.device, optimizer: Factory | None
 ) -> ReplicaStack:
-    """This rank's learners, ``own`` of them, all with the parameters of ``new_module``."""
-    module, dtype = new_module(), getattr(torch, config.dtype)
+    """This rank's learners, ``own`` of them, all with the parameters of the seed, and rows for their optimizer."""
+    module, dtype = task.new_module(config.seed), getattr(torch, config.dtype)
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds, states_of(config, device, dtype))
+    return ReplicaStack(replicas, seeds, states_of(config, device, dtype, optimizer))
 
 
 def _open_data(

@@ -22,14 +22,21 @@ from hpcsgd.comm.topology import Topology
 from hpcsgd.config import RunConfig
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.choose import make_optimizer
+from hpcsgd.optim.probe import Factory
 from hpcsgd.plan import Plan
 from hpcsgd.record.timer import StepTimer
 
 
 def connect(
-    config: RunConfig, comm: Communicator, place: Topology, plan: Plan, learners: ReplicaStack, timer: StepTimer
+    config: RunConfig,
+    comm: Communicator,
+    place: Topology,
+    plan: Plan,
+    learners: ReplicaStack,
+    timer: StepTimer,
+    factory: Factory | None = None,
 ) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
-    """Join the learners of all ranks as ``config`` says. Collective.
+    """Join the learners of all ranks as ``config`` says; ``factory`` makes a caller's optimizers. Collective.
 
     Raises:
         UsageError: the machine has not what is asked for, or the algorithm would not be stable.
@@ -45,7 +52,9 @@ def connect(
         gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     block = _block_reducer(config, comm, place, device) or world
-    algorithm = _make_algorithm(config, comm, place, plan, learners, timer, gradients, world, block)
+    optimizer = make_optimizer(config, learners.rows, factory)
+    update = Update(learners, optimizer, timer, config.optimizer.clip_norm)
+    algorithm = _make_algorithm(config, comm, place, plan, learners, update, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None
     gradients.guard = world.guard = block.guard = guard
     return gradients, world, algorithm
@@ -57,6 +66,7 @@ def _make_algorithm(
     place: Topology,
     plan: Plan,
     learners: ReplicaStack,
+    update: Update,
     timer: StepTimer,
     gradients: GradientAllreduce,
     world: FlatReducer,
@@ -64,8 +74,6 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
-    optimizer = make_optimizer(config, learners.rows)
-    update = Update(learners, optimizer, timer, config.optimizer.clip_norm)
     if not method.has_central_model:
         parts = config.accumulation_steps
         return LocalSGD(method, plan.schedule, learners, update, gradients, world, block, timer, parts, hash_every)

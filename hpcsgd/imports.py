@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hpcsgd.config.own import GIVEN
 from hpcsgd.errors import UsageError
 
 _NOT_OWN = (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
@@ -41,6 +42,8 @@ def find_object(path: str, key: str) -> Any:
     Raises:
         UsageError: there is no such module or name, or the module fails when it is imported.
     """
+    if path.startswith(GIVEN):
+        raise UsageError(f"{key} is {path}, which was brought from Python, by hpcsgd.fit: run that program again")
     words = path.split(".")
     if len(words) < 2 or not all(word.isidentifier() for word in words):
         raise UsageError(f"{key} is {path!r}: it must be an import path, as package.module.Name")

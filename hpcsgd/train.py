@@ -36,7 +36,7 @@ from hpcsgd.record.collector import Collector
 from hpcsgd.record.summary import metric_text
 from hpcsgd.resume import Start, find_start
 from hpcsgd.survive import check_can_shrink, go_on_without
-from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tuning import tune
 
 
@@ -54,7 +54,7 @@ def run(
     argv: Sequence[str] = (),
     signals: StopSignals | None = None,
     name: str | None = None,
-    given: Given | None = None,
+    given: Given = NOTHING,
 ) -> RunResult:
     """Train as ``config`` says. Collective: every rank calls it with the same configuration.
 

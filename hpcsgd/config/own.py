@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from hpcsgd import plain_yaml
 from hpcsgd.config.check import FREE, is_import_path
@@ -17,7 +17,8 @@ from hpcsgd.config.check import FREE, is_import_path
 PATH_KEY = "class_path"
 """In a section with ``init_args``, another word for ``name``, where it is an import path."""
 
-C = TypeVar("C")
+GIVEN = "given."
+"""What the name of a thing begins with that is brought from Python, and cannot be imported."""
 
 
 def import_paths(config: object) -> dict[str, str]:
@@ -25,11 +26,17 @@ def import_paths(config: object) -> dict[str, str]:
     found = {}
     for known in dataclasses.fields(config):  # type: ignore[arg-type]
         section = getattr(config, known.name)
-        if hasattr(section, "init_args") and is_import_path(section.name):
+        if hasattr(section, "init_args") and is_import_path(section.name) and not section.name.startswith(GIVEN):
             found[f"{known.name}.name"] = section.name
     for name, given in (getattr(config, "metrics", None) or {}).items():
         found[f"metrics.{name}"] = given[PATH_KEY] if isinstance(given, dict) else given
     return found
+
+
+def given_name(thing: object, fallback: str) -> str:
+    """The name in a recipe of a thing that is brought from Python: what it is called there, or ``fallback``."""
+    name = getattr(thing, "__name__", "")
+    return f"{GIVEN}{name if name.isidentifier() else fallback}"
 
 
 def free_keys(cls: type, prefix: str = "") -> set[str]:

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpcsgd.config import OptimizerConfig
 from hpcsgd.optim.base import Values
-from hpcsgd.optim.probe import Kind, probe
+from hpcsgd.optim.probe import Kind
 from hpcsgd.optim.rows import Rows
 
 PLAIN = (bool, int, float, str, tuple, list, Tensor, type(None))
@@ -24,17 +23,14 @@ class TorchRows:
     and that with it. Any other gets the parameters one by one, in two groups.
     """
 
-    def __init__(self, config: OptimizerConfig, rows: Rows) -> None:
+    def __init__(self, kind: Kind, rows: Rows) -> None:
         """
         Args:
-            config: the recipe's section, of an import path.
+            kind: what is known of the optimizer, and how to make it.
             rows: the learners, with the states of the optimizer; changed in place.
-
-        Raises:
-            UsageError: it cannot be one of rows.
         """
         self.rows = rows
-        self._kind = probe(config, rows.buffer.device, rows.buffer.dtype)
+        self._kind = kind
         self.states: tuple[str, ...] = self._kind.states
         self._learners = [_Learner(self._kind, rows, j) for j in range(len(rows))]
 

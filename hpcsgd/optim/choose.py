@@ -8,23 +8,34 @@ from hpcsgd.config import RunConfig
 from hpcsgd.optim.any_torch import TorchRows
 from hpcsgd.optim.base import RowOptimizer
 from hpcsgd.optim.policies import arranged, policies_of
-from hpcsgd.optim.probe import probe
+from hpcsgd.optim.probe import Factory, Kind, probe, probe_factory
 from hpcsgd.optim.rows import Rows
 from hpcsgd.optim.sgd import RowSGD
 
 
-def states_of(config: RunConfig, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+def states_of(
+    config: RunConfig, device: torch.device, dtype: torch.dtype, factory: Factory | None = None
+) -> tuple[str, ...]:
     """The names of the optimizer's state tensors, in the order in which they are to lie.
+
+    ``factory``: makes the optimizer that a caller brings, in the place of the recipe's.
 
     Raises:
         UsageError: it cannot be an optimizer of rows, or has no state tensor that the recipe names.
     """
-    own = config.optimizer
-    states = RowSGD.states if own.name == "sgd" else probe(own, device, dtype).states
+    kind = _kind(config, device, dtype, factory)
+    states = RowSGD.states if kind is None else kind.states
     return arranged(policies_of(config.algorithm.state_policy, states))
 
 
-def make_optimizer(config: RunConfig, rows: Rows) -> RowOptimizer:
+def make_optimizer(config: RunConfig, rows: Rows, factory: Factory | None = None) -> RowOptimizer:
     """The optimizer that steps ``rows``, which have the states of :func:`states_of`."""
-    own = config.optimizer
-    return RowSGD(own, rows) if own.name == "sgd" else TorchRows(own, rows)
+    kind = _kind(config, rows.buffer.device, rows.buffer.dtype, factory)
+    return RowSGD(config.optimizer, rows) if kind is None else TorchRows(kind, rows)
+
+
+def _kind(config: RunConfig, device: torch.device, dtype: torch.dtype, factory: Factory | None) -> Kind | None:
+    """What is known of an optimizer of torch's kind; None: it is the package's own."""
+    if factory is not None:
+        return probe_factory(factory, device, dtype)[0]
+    return None if config.optimizer.name == "sgd" else probe(config.optimizer, device, dtype)

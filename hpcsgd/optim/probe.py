@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import check_arguments, find_object, in_words
+from hpcsgd.imports import call, check_arguments, find_object, in_words
 
 ELEMENT_WISE = frozenset(
     getattr(torch.optim, name)
@@ -37,6 +37,10 @@ CHOICES = {"fused", "foreach", "capturable", "differentiable"}
 """Arguments that choose an implementation: where none is given, ``fused`` is taken if it can be."""
 
 
+Factory = Callable[[Any], torch.optim.Optimizer]
+"""From parameters, or groups of them, as torch's optimizers take them, to an optimizer."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """An optimizer class with its arguments.
@@ -50,6 +54,26 @@ class Kind:
     make: Callable[[Sequence[nn.Parameter], Sequence[nn.Parameter]], torch.optim.Optimizer]
     states: tuple[str, ...]
     element_wise: bool
+
+
+def probe_factory(factory: Factory, device: torch.device, dtype: torch.dtype) -> tuple[Kind, float]:
+    """Let what a caller's ``factory`` makes step tiny parameters, to see what it is; and its learning rate.
+
+    Raises:
+        UsageError: it makes no optimizer, or one that cannot train a replica.
+    """
+
+    def make(plain: Sequence[nn.Parameter], decayed: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        groups: list[dict[str, Any]] = [{"params": list(plain), "weight_decay": 0.0}] if plain else []
+        groups += [{"params": list(decayed)}] if decayed else []
+        return call(factory, {}, "optimizer", groups)  # type: ignore[no-any-return]
+
+    made = make([], [nn.Parameter(torch.ones(2, 2, device=device, dtype=dtype))])
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UsageError(f"the optimizer is {made!r}, no torch.optim.Optimizer")
+    _check_class(type(made), type(made).__qualname__)
+    states = _states(make, ((2, 3), (4,)), device, dtype)
+    return Kind(make, states, type(made) in ELEMENT_WISE), float(made.param_groups[0]["lr"])
 
 
 def probe(config: OptimizerConfig, device: torch.device, dtype: torch.dtype) -> Kind:
@@ -92,13 +116,18 @@ def _check(found: type[torch.optim.Optimizer], config: OptimizerConfig) -> None:
     if "lr" not in takes:
         raise UsageError(f"{KEY} is {name}, which takes no learning rate lr: it cannot follow learning_rate")
     check_arguments(found, config.init_args | {"lr": 1.0}, "optimizer", given=1)
+    _check_class(found, name)
+    if config.init_args.get("differentiable"):
+        raise UsageError(f"{ARGS_KEY} has differentiable: true: nothing goes backward through a step; leave it out")
+
+
+def _check_class(found: type[torch.optim.Optimizer], name: str) -> None:
+    """Refuse a class that is known to be impossible."""
     closure = inspect.signature(found.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UsageError(f"{KEY} is {name}, which computes the loss again by a closure: choose another")
     if found is torch.optim.SparseAdam:
         raise UsageError(f"{KEY} is {name}, which is for sparse gradients, and these are dense: choose Adam")
-    if config.init_args.get("differentiable"):
-        raise UsageError(f"{ARGS_KEY} has differentiable: true: nothing goes backward through a step; leave it out")
 
 
 def _maker(

@@ -17,7 +17,7 @@ from hpcsgd.data.trees import Tree, leaves
 from hpcsgd.errors import UsageError
 from hpcsgd.imports import build, check_arguments, find_object
 from hpcsgd.models import build_model
-from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.losses import Figure, cross_entropy, right, squared_error
 from hpcsgd.tasks.metrics import Mean, Metric
 from hpcsgd.tasks.task import Task
@@ -31,7 +31,7 @@ def make_task(
     loss: LossConfig | None = None,
     metrics: Mapping[str, Any] | None = None,
     label_smoothing: float = 0.0,
-    given: Given | None = None,
+    given: Given = NOTHING,
 ) -> Task:
     """What a recipe says is to be learned of ``dataset``, as far as nothing else is given.
 
@@ -44,7 +44,7 @@ def make_task(
     Raises:
         UsageError: what an import path names is not there, or cannot be used so.
     """
-    given, loss = given or Given(), loss or LossConfig()
+    loss = loss or LossConfig()
     measured = given.loss if given.loss is not None else _make_loss(loss)
     if loss.reduction == "mean":
         measured = _as_each(measured)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from hpcsgd.optim.probe import Factory
 from hpcsgd.tasks.losses import Figure
 from hpcsgd.tasks.metrics import Metric
 
@@ -20,8 +21,13 @@ class Given:
             seeded.
         loss: one number a sample, from outputs and targets.
         metrics: by name: a figure of each sample, of which the mean is taken, or a metric.
+        optimizer: makes the optimizer of one learner, from groups of parameters as torch's optimizers take them.
     """
 
     model: Callable[[], nn.Module] | None = None
     loss: Figure | None = None
     metrics: Mapping[str, Figure | Metric] | None = None
+    optimizer: Factory | None = None
+
+
+NOTHING = Given()

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     {"hpcsgd"},
     {"errors", "streams"},
-    {"files", "find", "imports", "paths", "plain_yaml"},
+    {"files", "find", "paths", "plain_yaml"},
     {"config"},
+    {"imports"},
     {"recipe"},
     {"leftovers"},
     {"claims"},

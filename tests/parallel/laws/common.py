@@ -29,7 +29,7 @@ from hpcsgd.config import (
     RunConfig,
 )
 from hpcsgd.passes import forward_backward
-from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.given import NOTHING, Given
 
 ALLREDUCES = ["horovod", "mpi", "torch"]
 ALGORITHMS = ["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd"]
@@ -109,7 +109,7 @@ def block_size(world_size: int) -> int:
 @contextmanager
 def built(config: RunConfig, comm: Communicator, model: Callable[[], nn.Module] | None = None) -> Iterator[Parts]:
     """The parts of a run, perhaps with a network of the law's own."""
-    parts = build(config, comm, Given(model))
+    parts = build(config, comm, Given(model) if model is not None else NOTHING)
     yield parts
     # Not after a failure: closing is collective, and the other ranks may be elsewhere.
     parts.algorithm.close()

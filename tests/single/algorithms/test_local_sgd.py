@@ -21,7 +21,7 @@ from hpcsgd.config import (
     RunConfig,
 )
 from hpcsgd.passes import forward_backward
-from hpcsgd.tasks.given import Given
+from hpcsgd.tasks.given import NOTHING, Given
 from tests.single.comm.counting import Call, CountingCommunicator
 
 # 16-20-3 in float32: biases of 20 and 3, weights of 320 and 60 elements, each in a multiple of 16.
@@ -50,7 +50,7 @@ def make_parts(comm: CountingCommunicator, model: nn.Module | None = None, **alg
         comm=CommConfig(allreduce="mpi", overlap=False, bucket_bytes=1024, chunk_bytes=4 * CHUNK),
         log=LogConfig(enabled=False),
     )
-    parts = build(config, comm, Given(None if model is None else lambda: model))
+    parts = build(config, comm, NOTHING if model is None else Given(lambda: model))
     comm.take()
     return parts
 

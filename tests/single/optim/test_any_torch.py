@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcsgd.config import OptimizerConfig
+from hpcsgd.config import OptimizerConfig, RunConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.imports import find_object
 from hpcsgd.learners.replica import Replica
@@ -49,10 +49,14 @@ def backward(module: nn.Module, step: int, learner: int) -> None:
     module(inputs(step, learner)).square().sum().backward()
 
 
+def run_of(config: OptimizerConfig) -> RunConfig:
+    return RunConfig(local_batch_size=1, optimizer=config)
+
+
 def make(config: OptimizerConfig, m: int) -> tuple[ReplicaStack, TorchRows]:
     replicas = [Replica(network(seed), CPU, torch.float64, channels_last=False) for seed in range(m)]
-    stack = ReplicaStack(replicas, states=states_of(config, CPU, torch.float64))
-    optimizer = make_optimizer(config, stack.rows)
+    stack = ReplicaStack(replicas, states=states_of(run_of(config), CPU, torch.float64))
+    optimizer = make_optimizer(run_of(config), stack.rows)
     assert isinstance(optimizer, TorchRows)
     return stack, optimizer
 
@@ -171,12 +175,12 @@ def test_one_state_alone_can_be_reset() -> None:
 def test_what_cannot_step_rows_is_refused_by_name(name: str, settings: dict[str, Any], said: str) -> None:
     config = OptimizerConfig(name=name, init_args=settings)
     with pytest.raises(UsageError, match=said) as caught:
-        states_of(config, CPU, torch.float64)
+        states_of(run_of(config), CPU, torch.float64)
     assert "optimizer." in str(caught.value)
 
 
 def test_one_for_matrices_alone_says_so_where_there_are_others() -> None:
     config = OptimizerConfig(name="torch.optim.Muon")
-    assert states_of(config, CPU, torch.float32) == ("momentum_buffer",)
+    assert states_of(run_of(config), CPU, torch.float32) == ("momentum_buffer",)
     with pytest.raises(UsageError, match="optimizer.name Muon .*only supports 2D parameters"):
         make(config, 1)
