@@ -24,8 +24,8 @@ from draw import figures
 from draw.script import DEFAULT_SKIP, RECORD_NOTE, Output
 from draw.sweeps import SPREAD_NOTE
 from runs import logs as run_logs
-from runs.facts import find_tasks
 from runs.logs import Entry
+from runs.tasks import find_tasks
 from tables import targets as crossbow_tables
 
 SWEEP = "hpcsgd sweep RECIPE --set {} --seeds 3"

@@ -20,8 +20,8 @@ from draw import methods as crossbow_figures
 from draw import sweeps as crossbow_sweeps
 from draw.script import Output, skip_text
 from draw.sweeps import SPREAD_NOTE, THROUGHPUT, UTILISATION
-from runs.facts import Setting
 from runs.logs import CENTRAL, Entry
+from runs.tasks import Setting
 from tables import targets as crossbow_tables
 from tables.learning import lacks_accuracy
 

@@ -14,9 +14,9 @@ from draw import methods as crossbow_figures
 from draw import sweeps as crossbow_sweeps
 from draw.script import Output
 from draw.sweeps import ACCURACY, EPOCHS, SECONDS, THROUGHPUT, Panel
-from runs.facts import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, WORDS, Setting, best_rates, find_settings, setting_names
 from runs.groups import repeats
 from runs.logs import Entry
+from runs.tasks import LEARNERS, PERIOD, RATE, SPLIT, TRAINING, WORDS, Setting, best_rates, find_settings, setting_names
 from tables import targets as crossbow_tables
 from tables.learning import lacks_accuracy
 

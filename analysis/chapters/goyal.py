@@ -16,9 +16,9 @@ from draw import minibatches as goyal_sizes
 from draw import sizes as size_figures
 from draw.script import DEFAULT_SKIP, RECORD_NOTE, Output, skip_text
 from runs import logs as run_logs
-from runs.groups import repeats
+from runs.groups import repeats, same_setting
 from runs.logs import Entry
-from runs.settings import WARMUPS, Comparison, Setting, setting_key, told_apart
+from runs.settings import WARMUPS, Comparison, Setting, told_apart
 from tables import errors as goyal_tables
 from tables import published as goyal_published
 from tables import sizes as size_tables
@@ -244,7 +244,7 @@ def draw(
     """Write all figures and tables; returns the files and the remarks."""
     output = Output.of_runs(directory, entries, problems)
     study = Study(entries, skip)
-    said = [*repeats(entries, setting_key), *goyal_tables.remarks(study.runs, study.table)]
+    said = [*repeats(entries, same_setting), *goyal_tables.remarks(study.runs, study.table)]
     with figures.style():
         said += [line for figure in FIGURES for line in figure.draw(study, output)]
     said += [] if study.sizes.empty else size_tables.rough_epochs(study.sizes)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from draw import figures
 from draw.sweeps import NOT_REACHED, WIDEST
-from runs.facts import Setting, labels
+from runs.tasks import Setting, labels
 from tables.targets import bands
 
 ROW = 0.24

@@ -1,12 +1,16 @@
-"""Runs that differ in nothing but their seed, and what tells the others apart, in words.
+"""The one way to bring runs together: by their facts, less those that a grouping leaves out.
 
-What changes no result (directories, logging, checkpoints, ...) tells no runs apart.
+What is trained (:func:`work`), at which rate (:func:`way`) and how it is shared out (:func:`split`) tell a run from the
+others; what changes no result (directories, logging, checkpoints, ...) does not. Runs with the same facts differ in
+their seed alone: they are a *setting*. ``settings`` leaves out the minibatch or the warm-up, ``tasks`` whatever a
+figure is over, and series of sizes leave out all that changes no time. They say the same facts in words of their own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runs.identity import CONDUCT, dotted, is_in
@@ -14,7 +18,30 @@ from runs.logs import Entry
 
 BATCH = ("local_batch_size", "global_batch_size", "accumulation_steps")
 RULE = ("learning_rate.base", "learning_rate.base_batch_size", "learning_rate.scaling_rule")
+LEARNED = ("epochs", "max_steps", "optimizer", "learning_rate", "label_smoothing")
+"""What changes what is learned, but not how long a step takes."""
 WARMUP = ("learning_rate.warmup", "learning_rate.warmup_epochs", "learning_rate.warmup_start")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        entries: the runs, by seed.
+    """
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def global_batch_size(self) -> int:
+        """kn: samples of one step of all learners."""
+        return self.entries[0].global_batch_size
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest one as run."""
+        return max(float(item.run.iterations["learning_rate"].max()) for item in self.entries)
 
 
 def work(item: Entry, apart: Sequence[str] = ()) -> dict[str, str]:
@@ -25,6 +52,20 @@ def work(item: Entry, apart: Sequence[str] = ()) -> dict[str, str]:
         # The recipe may leave the number to the tuner.
         values["learners_per_rank"] = str(item.learners_per_rank)
     return values
+
+
+def split(item: Entry) -> dict[str, str]:
+    """How a minibatch is shared out."""
+    return {
+        "num_ranks": str(item.world_size),
+        "local_batch_size": str(item.local_batch_size),
+        "accumulation_steps": str(item.run.config.get("accumulation_steps", 1)),
+    }
+
+
+def same_setting(item: Entry) -> Hashable:
+    """What the runs of one setting have in common: all facts."""
+    return frozen({**work(item), **way(item), **split(item)})
 
 
 def way(item: Entry) -> dict[str, str]:

@@ -7,10 +7,11 @@ one minibatch that differ in warm-up or scaling rule alone are a *comparison*.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runs.groups import by_seed, differing, frozen, rate_text, way, work
+from runs import groups
+from runs.groups import by_seed, differing, rate_text, same_setting, way, work
 from runs.logs import Entry, ranks_text
 
 WARMUPS = {"none": "no warm-up", "constant": "constant warm-up", "gradual": "gradual warm-up"}
@@ -23,32 +24,20 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed alone.
+class Setting(groups.Setting):
+    """Runs that differ in their seed alone, as the figures over minibatches and warm-ups say them.
 
     Attributes:
-        entries: the runs, by seed.
         series: what it shares with the other minibatches of its series, in words.
         workload: what it shares with whatever it is compared to, in words; empty where all runs share it.
         rule: scaling rule of the learning rate.
         warmup: kind of warm-up.
     """
 
-    entries: tuple[Entry, ...]
     series: str
     workload: str
     rule: str
     warmup: str
-
-    @property
-    def global_batch_size(self) -> int:
-        """kn."""
-        return self.entries[0].global_batch_size
-
-    @property
-    def learning_rate(self) -> float:
-        """The largest one as run."""
-        return max(float(item.run.iterations["learning_rate"].max()) for item in self.entries)
 
     @property
     def cut(self) -> str:
@@ -96,18 +85,12 @@ def told_apart(settings: Sequence[Setting], texts: Sequence[str]) -> list[tuple[
     ]
 
 
-def setting_key(item: Entry) -> Hashable:
-    """What the runs of one setting have in common."""
-    size = (item.world_size, item.local_batch_size, item.run.config.get("accumulation_steps", 1))
-    return frozen(work(item)), frozen(way(item)), *size
-
-
 def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     """All settings, by workload in the order of the entries, then by kind, series and minibatch."""
     work_texts = differing({item.name: work(item) for item in entries})
     way_texts = differing({item.name: way(item) for item in entries}, said=("rate", "warmup"))
     settings = []
-    for same in by_seed(entries, setting_key):
+    for same in by_seed(entries, same_setting):
         first = same[0]
         rate = first.run.config.get("learning_rate", {})
         warmup = str(rate.get("warmup", "none"))

@@ -17,18 +17,18 @@ from typing import Any
 
 import pandas as pd
 
+from runs.groups import LEARNED, split, work
 from runs.logs import Entry, algorithm_text, ranks_text
 from tables.iterations import period_means, quantiles, record_iterations
 from tables.timing import epoch_table, steps_per_epoch
 
 WEAK, STRONG, BATCH = "weak", "strong", "batch"
 FIXED = {WEAK: "local_batch_size", STRONG: "global_batch_size", BATCH: "num_ranks"}
-SECTIONS = ("algorithm", "model", "data", "comm")
 SAID = (
     *(f"algorithm.{name}" for name in ("name", "sync_period", "block_sync_period", "local_start")),
-    *("model.name", "model.widths", "data.name", "data.dir", "comm.allreduce"),
+    *("model.name", "model.widths", "data.name", "dtype", "learners_per_rank", "comm.allreduce"),
 )
-"""Keys of these sections that :func:`kind_of_work` says in other words, and one that changes nothing."""
+"""Facts that :func:`kind_of_work` says in other words."""
 VARIED = {WEAK: "num_ranks", STRONG: "num_ranks", BATCH: "global_batch_size"}
 
 
@@ -64,10 +64,11 @@ def measure(item: Entry, skip: int) -> dict[str, Any]:
 
 
 def kind_of_work(item: Entry) -> dict[str, str]:
-    """What two runs must share to be compared by size."""
+    """What two runs must share to be compared by size, in words: all facts that may change how long a step takes."""
     config = item.run.config
     model, comm = config.get("model", {}), config.get("comm", {})
-    settings = {f"{part}.{name}": value for part in SECTIONS for name, value in config.get(part, {}).items()}
+    settings = work(item, (*LEARNED, *SAID))
+    settings |= {f"comm.{name}": str(value) for name, value in comm.items() if f"comm.{name}" not in SAID}
     return {
         "algorithm": algorithm_text(config),
         "model": f"{model.get('name', '')} {model.get('widths', '')}".strip(),
@@ -75,9 +76,9 @@ def kind_of_work(item: Entry) -> dict[str, str]:
         "dtype": str(config.get("dtype", "")),
         "learners": f"learners_per_rank: {item.learners_per_rank}",
         "allreduce": f"allreduce: {comm.get('allreduce', '')}",
-        "accumulation": f"accumulation_steps: {config.get('accumulation_steps', 1)}",
+        "accumulation": f"accumulation_steps: {split(item)['accumulation_steps']}",
         "device": ", ".join(sorted({"GPU" if is_gpu(d) else "CPU" for d in item.run.ranks["device"]})),
-        **{key: f"{key}: {value}" for key, value in settings.items() if key not in SAID},
+        **{key: f"{key}: {value}" for key, value in settings.items()},
     }
 
 

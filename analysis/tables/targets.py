@@ -16,8 +16,8 @@ import pandas as pd
 
 from hpcsgd.record.schema import TAKEN
 from hpcsgd.record.summary import counted
-from runs.facts import Setting, lines, num_learners, sync_period
 from runs.logs import Entry, ranks_text
+from runs.tasks import Setting, lines, num_learners, sync_period
 from tables.errors import ERROR_SPLITS, LAST_EPOCHS, accuracy_rows, error_split, last_error
 from tables.iterations import kept_iterations, record_iterations
 from tables.timing import window_seconds

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runs.groups import by_seed, differing, frozen, rate_text, repeats, way, work
+from runs.groups import by_seed, differing, frozen, rate_text, repeats, same_setting, way, work
 from runs.logs import Entry
 from tests.single.analysis.goyal_runs import goyal_entry
 
@@ -40,6 +40,16 @@ def test_learners_that_the_tuner_found_count_as_such(tmp_path: Path) -> None:
         goyal_entry(tmp_path / "given", config={"learners_per_rank": 4}, test=[9.0]),
     ]
     assert work(runs[0]) == work(runs[1])
+
+
+def test_a_setting_leaves_out_the_seed_and_the_conduct_alone(tmp_path: Path) -> None:
+    runs = [
+        goyal_entry(tmp_path / "a", seed=1, config={"threads": 2}, test=[9.0]),
+        goyal_entry(tmp_path / "b", seed=2, test=[9.0]),
+        goyal_entry(tmp_path / "parts", config={"accumulation_steps": 2}, test=[9.0]),
+        goyal_entry(tmp_path / "loss", config={"loss": "mynets.dice"}, test=[9.0]),
+    ]
+    assert [[item.name for item in same] for same in by_seed(runs, same_setting)] == [["a", "b"], ["parts"], ["loss"]]
 
 
 def test_only_what_differs_is_said() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runs.groups import repeats
-from runs.settings import find_settings, setting_key
+from runs.groups import repeats, same_setting
+from runs.settings import find_settings
 from tables.errors import (
     curve_table,
     error_label,
@@ -87,7 +87,7 @@ def test_a_seed_that_was_trained_again_is_no_second_sample(tmp_path: Path) -> No
     assert [item.name for item in settings[0].entries] == ["z", "1", "2"]
     tables = [setting_table(found, run_table(found)) for found in (find_settings(once), settings)]
     pd.testing.assert_frame_equal(*tables)
-    assert repeats([*once, again, killed], setting_key) == [
+    assert repeats([*once, again, killed], same_setting) == [
         "zz: the same seed of the same setting as z, which alone counts.",
         "0: the same seed of the same setting as z, which alone counts.",
     ]

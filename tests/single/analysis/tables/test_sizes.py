@@ -101,6 +101,13 @@ def test_a_setting_that_changes_the_work_parts_series_and_a_seed_does_not(tmp_pa
     }
 
 
+def test_what_may_change_the_time_of_a_step_parts_series_and_what_is_learned_does_not(tmp_path: Path) -> None:
+    items = [run_of(tmp_path, f"k{k}", k, 1.0, config={"epochs": k, "label_smoothing": 0.1 * k}) for k in (1, 2)]
+    items += [run_of(tmp_path, f"e{k}", k, 1.0, config={"engine": "fused"}) for k in (1, 2)]
+    series = size_table(items, 0).groupby("series")["run"].apply(list).to_dict()
+    assert series == {"sync. SGD; local batch 8": ["k1", "k2"], "sync. SGD; engine: fused; local batch 8": ["e1", "e2"]}
+
+
 def test_series_are_named_by_what_differs(tmp_path: Path) -> None:
     config = {"model": {"name": "lenet"}}
     items = [run_of(tmp_path, f"f{k}", k, 1.0) for k in (1, 2)]

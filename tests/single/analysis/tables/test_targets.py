@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hpcsgd.record.reader import load_run
-from runs.facts import LEARNERS, SPLIT, find_settings
 from runs.logs import Entry, entry
+from runs.tasks import LEARNERS, SPLIT, find_settings
 from tables import targets as crossbow_tables
 from tables.targets import (
     accuracies,

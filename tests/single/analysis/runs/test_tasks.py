@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from runs.facts import (
+from runs.logs import Entry
+from runs.tasks import (
     LEARNERS,
     SPLIT,
     best_rates,
-    facts,
     find_settings,
     find_tasks,
+    in_words,
     labels,
     lines,
     num_learners,
     texts,
 )
-from runs.logs import Entry
 from tests.single.analysis.crossbow_runs import crossbow_entry
 
 
@@ -42,7 +42,7 @@ def test_a_single_learner_is_plain_sgd_but_in_a_line_over_learners(tmp_path: Pat
     runs = make(tmp_path, plain=one.copy(), many={**one, "learners": 2}, ranks={"algorithm": "sync_sgd", "ranks": 2})
     assert [setting.method for setting in find_settings(runs)] == ["SGD", "sync. SGD", "sync. SGD"]
     assert [num_learners(item) for item in runs] == [1, 2, 2]
-    assert "sync_period" not in facts(runs[0])
+    assert "sync_period" not in in_words(runs[0])
     assert set(lines(runs, SPLIT).values()) == {"sync. SGD"}
     assert lines(runs, LEARNERS) == {
         "plain": "sync. SGD, 1 rank",

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runs.groups import by_seed, way, work
+from runs import groups
+from runs.groups import LEARNED, by_seed, split, way, work
 from runs.logs import ALGORITHMS, CENTRAL, Entry, ranks_text
 
 PLAIN = "SGD"
@@ -25,7 +26,7 @@ LEARNERS = ("learners_per_rank",)
 SPLIT = ("learners_per_rank", "num_ranks", "engine", "device", "allreduce")
 """How k learners are spread out: all splits train alike."""
 TRAINING = (
-    *("rate", "warmup", "epochs", "max_steps", "optimizer", "learning_rate", "label_smoothing"),
+    *("rate", "warmup", *LEARNED),
     *("algorithm.alpha", "algorithm.central_momentum", "algorithm.restart"),
 )
 """What changes the training, but not its speed."""
@@ -33,26 +34,19 @@ PERIOD = ("sync_period",)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed alone.
+class Setting(groups.Setting):
+    """Runs that differ in their seed alone, as the figures of a task say them.
 
     Attributes:
-        entries: the runs, by seed.
         name: its facts in words; no two settings of a task have the same.
     """
 
-    entries: tuple[Entry, ...]
     name: str
 
     @property
     def algorithm(self) -> str:
         """The recipe's word."""
         return algorithm(self.entries[0])
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples of one step of all learners."""
-        return self.entries[0].global_batch_size
 
     @property
     def method(self) -> str:
@@ -81,11 +75,11 @@ def sync_period(item: Entry) -> int:
     return int(item.run.config.get("algorithm", {}).get("sync_period") or 1)
 
 
-def facts(item: Entry, leave: Collection[str] = ()) -> dict[str, str]:
+def in_words(item: Entry, leave: Collection[str] = ()) -> dict[str, str]:
     """What tells a run apart, in words, without the facts and sections of the recipe in ``leave``."""
     config = item.run.config
     others: dict[str, Any] = {**work(item, ("learners_per_rank", "engine", "algorithm.name", "algorithm.sync_period"))}
-    others |= way(item) | {"accumulation_steps": config.get("accumulation_steps", 1)}
+    others |= way(item) | {"accumulation_steps": split(item)["accumulation_steps"]}
     rate = others.pop("rate")
     devices = ", ".join(dict.fromkeys(str(device) for device in item.run.ranks["device"] if device))
     found = {
@@ -138,7 +132,7 @@ def texts(own: Mapping[str, Mapping[str, str]], always: Sequence[str] = MAIN[:1]
 
 def lines(entries: Sequence[Entry], leave: Collection[str]) -> dict[str, str]:
     """The line that each run belongs to in a figure over what is left out, by the run's name."""
-    return texts({item.name: facts(item, leave) for item in entries})
+    return texts({item.name: in_words(item, leave) for item in entries})
 
 
 def find_tasks(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -151,7 +145,7 @@ def find_tasks(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 def setting_names(entries: Sequence[Entry]) -> dict[str, str]:
     """The setting that each run of one task is of, by the run's name."""
-    return texts({item.name: facts(item) for item in entries}, always=MAIN)
+    return texts({item.name: in_words(item) for item in entries}, always=MAIN)
 
 
 def find_settings(entries: Sequence[Entry]) -> list[Setting]:
@@ -163,15 +157,15 @@ def find_settings(entries: Sequence[Entry]) -> list[Setting]:
     def place(setting: Setting) -> tuple[Any, ...]:
         first = setting.entries[0]
         known = order.index(setting.algorithm) if setting.algorithm in order else len(order)
-        rate = float(first.run.iterations["learning_rate"].max())
-        return known, num_learners(first), sync_period(first), first.local_batch_size, rate, setting.name
+        size = num_learners(first), sync_period(first), first.local_batch_size
+        return known, *size, setting.learning_rate, setting.name
 
     return sorted(settings, key=place)
 
 
 def labels(settings: Sequence[Setting], others: Sequence[Setting] = ()) -> list[str]:
     """What a figure calls these settings: what tells them from one another, and from ``others`` of their task."""
-    found = texts({setting.name: facts(setting.entries[0]) for setting in (*settings, *others)})
+    found = texts({setting.name: in_words(setting.entries[0]) for setting in (*settings, *others)})
     return [found[setting.name] for setting in settings]
 
 
@@ -182,7 +176,7 @@ def best_rates(settings: Sequence[Setting], accuracy: Mapping[str, float]) -> li
         settings: of one task.
         accuracy: final accuracy of a setting by its name; NaN where it is not known.
     """
-    kinds = texts({setting.name: facts(setting.entries[0], RATE) for setting in settings})
+    kinds = texts({setting.name: in_words(setting.entries[0], RATE) for setting in settings})
     score = {name: -math.inf if math.isnan(value) else value for name, value in accuracy.items()}
     best: dict[str, Setting] = {}
     for setting in settings:
