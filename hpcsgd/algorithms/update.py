@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from hpcsgd.algorithms.base import Spans
@@ -39,7 +41,7 @@ class Update:
         Returns:
             The largest norm of a learner's gradient before it was clipped, 0-d; NaN where none is looked at.
         """
-        norm: Tensor | float = float("nan")
+        norm: Tensor | float = math.nan
         with self.spans.span("update"):
             if count:
                 if self.clip_norm is not None:
