@@ -7,7 +7,6 @@ import copy
 import os
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
@@ -20,10 +19,11 @@ from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
 from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
-from hpcsgd.data.dataset import Dataset
 from hpcsgd.data.identity import Identity
-from hpcsgd.data.make import make_loader, make_splits, staged
-from hpcsgd.data.together import load_together
+from hpcsgd.data.make import open_data, staged
+from hpcsgd.data.store import as_tensor
+from hpcsgd.data.together import open_together
+from hpcsgd.data.trees import Tree, map_tree
 from hpcsgd.errors import JointError, RanksLostError
 from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
@@ -31,7 +31,6 @@ from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
-from hpcsgd.models import check_passes
 from hpcsgd.optim.choose import states_of
 from hpcsgd.optim.probe import Factory
 from hpcsgd.plan import Plan, make_plan
@@ -80,16 +79,15 @@ class Parts:
     given: Given
     imported: dict[str, dict[str, str]]
     """Where what the recipe imports comes from; see :func:`hpcsgd.imports.sources`."""
-    input_shape: tuple[int, ...]
-    """Of one sample."""
+    example: Tree | None
+    """The inputs of a sample, [1, ...], on the CPU, of which the form counts; None: it is not known."""
     engine_tables: list[Table] | None = None
     """The timings that the engine was chosen by, of each rank."""
     trials: list[Trial] | None = None
     """What the tuner tried."""
 
     def close(self) -> None:
-        """End threads and process groups, with all ranks: one that does not come to its end is noticed."""
-        self.loader.close()
+        """End process groups, with all ranks: one that does not come to its end is noticed."""
         self.algorithm.close()
         with contextlib.suppress(RanksLostError):
             self.comm.barrier()
@@ -98,6 +96,8 @@ class Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        # Processes that read for this rank end with it, whatever became of the others.
+        self.loader.close()
         # After an exception of one rank alone, what is collective would wait for the others.
         if kind is None or issubclass(kind, JointError):
             self.close()
@@ -119,24 +119,25 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     Raises:
         UsageError: on all ranks alike, whichever of them saw the mistake.
     """
+    config = given.applied(config)
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     place = places[comm.rank]
     imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     threads = set_threads(config.threads, comm, place)
     data = staged(config.data, comm, place.local_rank)
-    dataset = load_together(data, comm, place.node)
+    dataset = open_together(data, comm, place.node, given.data)
     own = config.known_learners
-    plan = agree(comm, lambda: make_plan(config, comm.size * own, len(dataset.train)))
+    plan = agree(comm, lambda: make_plan(config, comm.size * own, dataset.num_train))
     task = agree(
         comm,
         lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
     )
-    new_module = partial(task.new_module, config.seed)
-    agree(comm, lambda: check_passes(new_module, dataset.shape, plan.pass_sizes(config.accumulation_steps)))
+    example = map_tree(as_tensor, dataset.example)
+    agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, task, own, device, given.optimizer))
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
-    loader, splits = agree(comm, lambda: _open_data(config, comm, plan, dataset, device))
+    loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
     if imported or given is not NOTHING:
         agree(comm, lambda: try_task(config, task, loader, device))
     timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
@@ -163,7 +164,7 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
         task,
         given,
         imported,
-        dataset.shape,
+        example,
     )
 
 
@@ -195,8 +196,7 @@ def _plan_again(parts: Parts, config: RunConfig, num_learners: int) -> Plan:
         UsageError: so many cannot train.
     """
     plan = make_plan(config, num_learners, parts.plan.num_samples)
-    new_module = partial(parts.task.new_module, config.seed)
-    check_passes(new_module, parts.input_shape, plan.pass_sizes(config.accumulation_steps))
+    parts.task.check_passes(config.seed, parts.example, plan.pass_sizes(config.accumulation_steps))
     return plan
 
 
@@ -251,25 +251,6 @@ def _make_learners(
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
     return ReplicaStack(replicas, seeds, states_of(config, device, dtype, optimizer))
-
-
-def _open_data(
-    config: RunConfig, comm: Communicator, plan: Plan, dataset: Dataset, device: torch.device
-) -> tuple[Loader, dict[str, Split]]:
-    """The training loader and the splits to evaluate, on the device."""
-    own = config.known_learners
-    options = {"device": device, "dtype": getattr(torch, config.dtype), "channels_last": config.model.channels_last}
-    loader = make_loader(
-        dataset,
-        config.data,
-        seed=config.seed,
-        learner=comm.rank * own,
-        num_learners=plan.num_learners,
-        local_batch_size=plan.local_batch_size,
-        own_learners=own,
-        **options,
-    )
-    return loader, make_splits(dataset, config.evaluate.splits, **options)
 
 
 def _start_clock(

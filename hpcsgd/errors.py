@@ -70,6 +70,12 @@ class DiskError(LoneError):
     """A rank cannot write one of the run's files. What the text names is left readable."""
 
 
+class DataError(LoneError):
+    """A user's data is not what it was, in the midst of the training."""
+
+    exit_code = 2
+
+
 class StartError(LoneError):
     """A library does not start on a rank, while others may wait for it in its own start."""
 

@@ -68,16 +68,21 @@ class Plan:
         return step + 1 == self.total_steps or (rest == 0 and epochs % every_epochs == 0)
 
 
-def make_plan(config: RunConfig, num_learners: int, num_samples: int) -> Plan:
+def make_plan(config: RunConfig, num_learners: int, num_samples: int | None) -> Plan:
     """Work out a run of ``num_learners`` learners on ``num_samples`` training samples.
+
+    Of data without a length ``data.steps_per_epoch`` says how many samples an epoch has.
 
     Raises:
         UsageError: a batch that cannot be divided, more learners than samples, a schedule that cannot be, or an alpha
             that is not stable.
     """
+    local, global_ = batch_sizes(config, num_learners)
+    if config.data.steps_per_epoch is not None:
+        num_samples = config.data.steps_per_epoch * global_
+    assert num_samples is not None, "data without a length has steps_per_epoch"
     if num_learners > num_samples:
         raise UsageError(f"{num_learners} learners cannot share {num_samples} training samples: run fewer ranks")
-    local, global_ = batch_sizes(config, num_learners)
     per_epoch = steps_per_epoch(num_samples, global_, config.data.tail)
     total = config.epochs * per_epoch
     if config.max_steps is not None:

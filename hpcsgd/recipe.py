@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from hpcsgd import plain_yaml
 from hpcsgd.config import RunConfig
-from hpcsgd.config.check import PATH, used_with_keys
+from hpcsgd.config.check import PATH, is_among, used_with_keys
 from hpcsgd.config.explain import explain
 from hpcsgd.config.own import (
     free_key,
@@ -217,8 +217,8 @@ def _of_other_choices_left_out(cls: type, given: Mapping[str, Any], options: Map
     """
     left = dict(given)
     for key, (switch, values, default) in used_with_keys(cls).items():
-        replaced = switch in options and options[switch] not in values
-        gone = switch in given and switch not in left and default not in values
+        replaced = switch in options and not is_among(options[switch], values)
+        gone = switch in given and switch not in left and not is_among(default, values)
         if key not in options and (replaced or gone):
             left.pop(key, None)
     for key in free_keys(cls):

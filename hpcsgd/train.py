@@ -69,7 +69,9 @@ def run(
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
+    config = given.applied(config) if given is not None else config
     comm = comm if comm is not None else connect(config.comm)
+    config = given.applied(config)
     agree(comm, lambda: check_paths(config))
     with (
         abort_on_failure(comm, alone=config.on_failure == "shrink"),

@@ -19,6 +19,9 @@ PATH = "path"
 USED_WITH = "used_with"
 """Key of a field's metadata: another field of the section, and the values of it with which this one counts."""
 
+IMPORT_PATH = "an import path"
+"""Among the values that a field counts with: any import path."""
+
 FREE = "free"
 """Key of a field's metadata: true for what is not hpcsgd's own, as arguments of a user's class."""
 
@@ -43,6 +46,11 @@ def require(ok: bool, name: str, value: object, valid: str) -> None:
 def is_import_path(name: str) -> bool:
     """Whether a name stands for a user's own thing: ``package.module.Name``."""
     return "." in name
+
+
+def is_among(value: object, values: Sequence[str]) -> bool:
+    """Whether a value is one of those that a field counts with."""
+    return value in values or (IMPORT_PATH in values and isinstance(value, str) and is_import_path(value))
 
 
 def check_choice(key: str, name: str, choices: Any) -> None:
@@ -128,7 +136,7 @@ def _refuse_unused(section: Any, prefix: str) -> None:
         if condition is None or value == default_of(known):
             continue
         key, values = condition
-        if getattr(section, key) not in values:
+        if not is_among(getattr(section, key), values):
             right = " or ".join(value for value in values if value != "none")
             raise ValueError(
                 f"{prefix}{known.name} is {value!r}, which counts for {prefix}{key} {right} only, and that is "

@@ -28,6 +28,9 @@ def import_paths(config: object) -> dict[str, str]:
         section = getattr(config, known.name)
         if hasattr(section, "init_args") and is_import_path(section.name) and not section.name.startswith(GIVEN):
             found[f"{known.name}.name"] = section.name
+    collate = getattr(getattr(config, "data", None), "collate", None)
+    if collate is not None:
+        found["data.collate"] = collate
     for name, given in (getattr(config, "metrics", None) or {}).items():
         found[f"metrics.{name}"] = given[PATH_KEY] if isinstance(given, dict) else given
     return found

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from hpcsgd.config.check import check_choice, check_values, free_field, is_import_path, path_field, require, used_with
+from hpcsgd.config.check import (
+    IMPORT_PATH,
+    check_choice,
+    check_values,
+    free_field,
+    is_among,
+    is_import_path,
+    path_field,
+    require,
+    used_with,
+)
 
 ModelName = Literal[
     "fully_connected",
@@ -24,9 +34,18 @@ ModelName = Literal[
     "lstm",
     "transformer",
 ]
-DatasetName = Literal["fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text", "image_folder", "pack"]
+DatasetName = Literal[
+    "fashion_mnist", "mnist", "cifar10", "cifar100", "synthetic", "text", "image_folder", "pack", "given"
+]
 LANGUAGE_MODELS = ("lstm", "transformer")
-ON_DISK = tuple(name for name in get_args(DatasetName) if name != "synthetic")
+OWN = ("given", IMPORT_PATH)
+"""Data of a user's own: what a program brings with it, or what an import path makes."""
+
+PACKAGED = tuple(name for name in get_args(DatasetName) if name not in OWN)
+ON_DISK = tuple(name for name in PACKAGED if name != "synthetic")
+PICTURES = tuple(name for name in PACKAGED if name != "text")
+
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,9 @@ class DataConfig:
     """The data set, its augmentation and the rule for the tail of an epoch.
 
     Attributes:
-        name: data set.
+        name: data set; or an import path (``package.module.Name``) of a user's own, see :mod:`hpcsgd.data.own`: a class
+            or a function that gives the splits by name; ``given`` where a program brings its data with it.
+        init_args: arguments of data by import path.
         dir: directory of its files; unset, the usual places are searched. Of ``text``: a file, or a folder of .txt
             files; of ``image_folder``: the folder of train/CLASS/IMAGE and val/CLASS/IMAGE; of ``pack``: the file.
         image_size: height and width of an image of ``image_folder`` or ``pack``; unset, 224, or as packed.
@@ -96,13 +117,21 @@ class DataConfig:
             out (another permutation each epoch), ``wrap`` fills the batch from the start of the permutation,
             ``keep`` makes a smaller last batch, cut as evenly as can be.
         validation_samples: last samples of the training split that are held out of training, as the split ``val``.
+        workers: processes of each rank that read a torch ``Dataset``; unset, the rank's cores less one, at least 1 and
+            at most 4; 0: it is read by the training process.
+        prefetch: batches that each of them reads ahead.
+        pin_memory: bring batches into page-locked memory first; unset, on a GPU.
+        collate: import path of the function that makes inputs and targets of a list of samples of a ``Dataset``; unset,
+            torch's ``default_collate``.
+        steps_per_epoch: steps that are an epoch of iterable data, which has no length.
         synthetic_shape: channels, height, width of ``synthetic`` images.
         synthetic_classes: classes of ``synthetic``.
         synthetic_train_samples: training samples of ``synthetic``.
         synthetic_test_samples: test samples of ``synthetic``.
     """
 
-    name: DatasetName = "fashion_mnist"
+    name: DatasetName | str = "fashion_mnist"
+    init_args: dict[str, Any] = free_field()
     dir: str | None = path_field(used_with=("name", ON_DISK))
     tokens: Literal["bytes", "whitespace"] = used_with("name", "text", default="bytes")
     vocabulary: int = used_with("tokens", "whitespace", default=10_000)
@@ -112,10 +141,15 @@ class DataConfig:
     block_size: int = used_with("name", "pack", default=128)
     stage_dir: str | None = path_field(used_with=("name", ("pack",)))
     train_fraction: float = 1.0
-    flip: bool = False
-    crop_padding: int = 0
+    flip: bool = used_with("name", *PICTURES, default=False)
+    crop_padding: int = used_with("name", *(name for name in PICTURES if name != "pack"), default=0)
     tail: Literal["drop", "wrap", "keep"] = "drop"
     validation_samples: int = 0
+    workers: int | None = used_with("name", *OWN, default=None)
+    prefetch: int = used_with("name", *OWN, default=2)
+    pin_memory: bool | None = used_with("name", *OWN, default=None)
+    collate: str | None = used_with("name", *OWN, default=None)
+    steps_per_epoch: int | None = used_with("name", *OWN, default=None)
     synthetic_shape: tuple[int, int, int] = used_with("name", "synthetic", default=(1, 28, 28))
     synthetic_classes: int = used_with("name", "synthetic", default=10)
     synthetic_train_samples: int = used_with("name", "synthetic", default=4096)
@@ -123,19 +157,30 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_values(self, "data.")
+        check_choice("data.name", self.name, DatasetName)
+        own = is_import_path(self.name)
+        require(own or not self.init_args, "data.init_args", self.init_args, f"unset for {self.name}")
         require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "1 or more")
         require(self.sequence_length >= 1, "data.sequence_length", self.sequence_length, "1 or more")
         require(self.image_size is None or self.image_size >= 1, "data.image_size", self.image_size, "1 or more")
         require(self.block_size >= 1, "data.block_size", self.block_size, "1 or more")
         packed = self.name == "pack"
-        require(not (packed and self.crop_padding), "data.crop_padding", self.crop_padding, "0 for a pack")
         require(not packed or self.train_fraction == 1, "data.train_fraction", self.train_fraction, "1 for a pack")
-        augments = self.flip or self.crop_padding > 0
-        require(not (self.name == "text" and augments), "data.flip or data.crop_padding", "on", "off for text")
         require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
         require(self.validation_samples >= 0, "data.validation_samples", self.validation_samples, "0 or more")
+        require(0 <= (self.workers or 0) <= MOST_WORKERS, "data.workers", self.workers, f"0 to {MOST_WORKERS}")
+        require(1 <= self.prefetch <= MOST_WORKERS, "data.prefetch", self.prefetch, f"1 to {MOST_WORKERS}")
+        steps = self.steps_per_epoch
+        require(steps is None or steps >= 1, "data.steps_per_epoch", steps, "1 or more")
+        path = self.collate is None or is_import_path(self.collate)
+        require(path, "data.collate", self.collate, "an import path, as package.module.name")
         require(min(self.synthetic_shape) >= 1, "data.synthetic_shape", self.synthetic_shape, "three positive sizes")
         require(self.synthetic_classes >= 2, "data.synthetic_classes", self.synthetic_classes, "2 or more")
         for name in ("synthetic_train_samples", "synthetic_test_samples"):
             require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "1 or more")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of a user's own."""
+        return is_among(self.name, OWN)

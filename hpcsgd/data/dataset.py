@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,18 @@ __all__ = ["ArraySplit", "Dataset", "load_dataset", "num_kept", "num_train_sampl
 
 SHARE_SEED = 0  # fixed: what a fraction of a data set is must not depend on a run's seed
 _CHUNK = 1024  # images whose float64 copy is alive at once in _moments
+
+
+class Samples(Protocol):
+    """A split whose samples have numbers."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, samples: slice | NDArray[np.int64]) -> Self:
+        """Some of them."""
+
+
+S = TypeVar("S", bound=Samples)
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class Dataset:
     @cached_property
     def identity(self) -> Identity:
         """What the data is, in values that JSON holds: equal on every machine for equal data."""
-        there = self.splits()
+        there = self.splits
         found = self.digest
         if found is None:
             # The labels of a text are its tokens again: of each sequence, the last one alone is new.
@@ -72,7 +84,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         first = self.train.inputs
-        for name, split in self.splits().items():
+        for name, split in self.splits.items():
             if len(split) == 0:
                 raise UsageError(f"{self.name}: the {name} split has no samples")
             if 0 in split.inputs.shape:
@@ -87,10 +99,21 @@ class Dataset:
                 if own != other:
                     raise UsageError(f"{self.name}: the training images are {what} {other}, the {name} images {own}")
 
+    @cached_property
     def splits(self) -> dict[str, ArraySplit]:
         """Those that there are, by name."""
         named = {"train": self.train, "test": self.test, "val": self.val}
         return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def num_train(self) -> int:
+        """Training samples."""
+        return len(self.train)
+
+    @property
+    def example(self) -> NDArray[np.float32]:
+        """An input, of which the form alone counts, [1, ...]."""
+        return np.zeros((1, *self.shape), np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,7 +139,7 @@ def load_dataset(config: DataConfig, seed: int = 0) -> Dataset:
     loaded = SETS[config.name].load(config, seed)
     for name, images in (("train", loaded.train.inputs), ("test", loaded.test.inputs)):
         check_finite(images, f"{config.name}, {name} split")
-    left, val = _hold_out(loaded.train, config.validation_samples)
+    left, val = hold_out(loaded.train, config.validation_samples)
     train = share_of(left, config.train_fraction)
     mean, std = _moments(train.inputs) if loaded.moments is None else loaded.moments
     return Dataset(
@@ -140,13 +163,14 @@ def num_train_samples(config: DataConfig) -> int | None:
     Raises:
         UsageError: what is here cannot be read, or all samples would be held out.
     """
-    whole = SETS[config.name].num_train_samples(config)
+    # A user's code is imported where a run is started, and nowhere else.
+    whole = None if config.is_own else SETS[config.name].num_train_samples(config)
     if whole is None:
         return None
     return num_kept(_left(whole, config.validation_samples), config.train_fraction)
 
 
-def _hold_out(split: ArraySplit, count: int) -> tuple[ArraySplit, ArraySplit | None]:
+def hold_out(split: S, count: int) -> tuple[S, S | None]:
     """What is left of a training split, and its last ``count`` samples; None where none are held out."""
     if count == 0:
         return split, None
@@ -163,7 +187,7 @@ def _left(size: int, count: int) -> int:
     return size - count
 
 
-def share_of(split: ArraySplit, fraction: float) -> ArraySplit:
+def share_of(split: S, fraction: float) -> S:
     """The samples that ``train_fraction`` leaves of a split, in their order; the split itself where it leaves all.
 
     Drawn without replacement, by a generator of its own: the first ones of one permutation, whatever the fraction.

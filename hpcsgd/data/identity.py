@@ -29,17 +29,18 @@ def known_classes(names: Sequence[str], number: int) -> list[str] | int | str:
     return list(names) if len(whole) <= _MOST_NAMES else f"{number} (names {zlib.crc32(whole):08x})"
 
 
-def checksum(arrays: Sequence[NDArray[Any]], start: int = 0) -> int:
+def checksum(arrays: Sequence[NDArray[Any]], start: int = 0, *, floats: bool = False) -> int:
     """CRC-32 over the values of arrays, one after another, little-endian: the same on every machine.
 
     Args:
-        arrays: of any shape and type; what is float is passed over. It was made, not read, and its last bits may
-            depend on the machine.
+        arrays: of any shape and type.
         start: the checksum of what comes before.
+        floats: whether floating-point numbers count. Where they were made, not read, their last bits may depend on the
+            machine.
     """
     found = start
     for array in arrays:
-        if array.dtype.kind == "f" or array.size == 0:
+        if (array.dtype.kind == "f" and not floats) or array.size == 0:
             continue
         rows = max(1, _BYTES * len(array) // array.nbytes)
         little = array.dtype.newbyteorder("<")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
-from hpcsgd.config import DataConfig
+from hpcsgd.config import DataConfig, EvaluateConfig, RunConfig
 from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.blocks import block_permutation
 from hpcsgd.data.dataset import Dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.data.order import Order, cached, shuffled
+from hpcsgd.data.own.data import OwnData
+from hpcsgd.data.own.kinds import MapSplit, OwnSplit, Stream
+from hpcsgd.data.own.reading import MapEvaluation, MapLoader, make_reader
 from hpcsgd.data.stage import stage, staged_path
-from hpcsgd.data.store import Pictures
+from hpcsgd.data.store import Pictures, Store, Trees
 from hpcsgd.data.stream import StreamLoader, StreamSplit
+from hpcsgd.errors import UsageError
+
+Data = Dataset | OwnData
 
 
 def staged(data: DataConfig, comm: Communicator, local_rank: int) -> DataConfig:
@@ -34,8 +39,82 @@ def staged(data: DataConfig, comm: Communicator, local_rank: int) -> DataConfig:
     return replace(data, dir=str(target))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where batches are made, and of what form.
+
+    Attributes:
+        device: where batches are made, and a split is held if it is in memory.
+        dtype: of what is floating-point.
+        channels_last: memory order of images.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+
+def open_data(
+    data: Data, config: RunConfig, comm: Communicator, local_batch_size: int, device: torch.device
+) -> tuple[Loader, dict[str, Split]]:
+    """The training batches of this rank's learners, and the splits to evaluate.
+
+    Args:
+        data: what was read.
+        config: the run.
+        comm: all ranks.
+        local_batch_size: samples of a full batch of a learner.
+        device: where they are trained.
+
+    Raises:
+        UsageError: the data is not enough, or has no such split.
+    """
+    place = Place(device, getattr(torch, config.dtype), config.model.channels_last)
+    own = config.known_learners
+    loader = make_loader(
+        data,
+        config.data,
+        seed=config.seed,
+        learner=comm.rank * own,
+        num_learners=comm.size * own,
+        own_learners=own,
+        local_batch_size=local_batch_size,
+        **vars(place),
+    )
+    names = evaluated(data, config.evaluate, tells=comm.rank == 0)
+    return loader, {
+        name: make_split(data, data.splits[name], config.data, seed=config.seed, **vars(place)) for name in names
+    }
+
+
+def evaluated(data: Data, config: EvaluateConfig, *, tells: bool) -> list[str]:
+    """The splits to evaluate; ``val`` where the recipe asks for no other than ``test``, and there is none.
+
+    Args:
+        data: what was read.
+        config: the recipe's section.
+        tells: say so on stderr.
+
+    Raises:
+        UsageError: one is not there; names those that are.
+    """
+    wanted = [str(name) for name in config.splits]
+    if wanted == ["test"] and "test" not in data.splits and "val" in data.splits:
+        if tells:
+            print("hpcsgd: the data has no split test: val is evaluated in its place", file=sys.stderr, flush=True)
+        return ["val"]
+    missing = [name for name in wanted if name not in data.splits]
+    if missing and config.every_epochs:
+        there = [name for name in data.splits if name != "train" or not isinstance(data.train, Stream)]
+        choose = (
+            f"choose of {', '.join(there)}, or evaluate.every_epochs 0" if there else "set evaluate.every_epochs: 0"
+        )
+        raise UsageError(f"evaluate.splits has {missing[0]}, which {data.name} has not: {choose}")
+    return [name for name in wanted if name in data.splits]
+
+
 def make_loader(
-    dataset: Dataset,
+    data: Data,
     config: DataConfig,
     *,
     seed: int,
@@ -50,7 +129,7 @@ def make_loader(
     """The training batches of the learners of a rank.
 
     Args:
-        dataset: its training split.
+        data: its training split.
         config: augmentation and the rule for the tail of an epoch.
         seed: of the permutations and the augmentation.
         learner: the first learner here, counted over all ranks.
@@ -64,29 +143,61 @@ def make_loader(
     Raises:
         UsageError: the split does not fill one global batch and ``config.tail`` is drop.
     """
-    size = len(dataset.train)
-    from_disk = dataset.crop is not None
+    if isinstance(data.train, Stream):
+        raise UsageError("the split train is iterable")
+    size = len(data.train)
+    from_disk = isinstance(data, Dataset) and data.crop is not None
     permutation = (
         cached(lambda epoch: block_permutation(seed, epoch, size, config.block_size))
         if from_disk
         else shuffled(seed, size)
     )
     order = Order(permutation, size, local_batch_size, config.tail, learner, num_learners, own_learners)
-    if from_disk:
-        return StreamLoader(dataset, config, order, seed=seed, device=device, dtype=dtype, channels_last=channels_last)
-    store = Pictures(dataset, dataset.train, device, dtype, channels_last, config)
-    return DeviceLoader(store, order, config, seed)
+    if isinstance(data.train, MapSplit):
+        return MapLoader(data.train, order, make_reader(config, seed, device, dtype, channels_last))
+    if isinstance(data, Dataset) and from_disk:
+        return StreamLoader(data, config, order, seed=seed, device=device, dtype=dtype, channels_last=channels_last)
+    return DeviceLoader(make_store(data, data.train, device, dtype, channels_last, config), order, config, seed)
 
 
 def make_split(
-    dataset: Dataset, split: ArraySplit, *, device: torch.device, dtype: torch.dtype, channels_last: bool
+    data: Data,
+    split: OwnSplit,
+    config: DataConfig | None = None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    channels_last: bool,
+    seed: int = 0,
 ) -> Split:
-    """``split`` of ``dataset`` in its stored order, for evaluation; the others as for :func:`make_loader`."""
-    if dataset.crop is not None:
-        return StreamSplit(dataset, split, device=device, dtype=dtype, channels_last=channels_last)
-    return DeviceSplit(Pictures(dataset, split, device, dtype, channels_last))
+    """``split`` of ``data`` in its stored order, for evaluation; the others as for :func:`make_loader`.
+
+    Raises:
+        UsageError: the split is iterable, of which an evaluation cannot be.
+    """
+    if isinstance(split, Stream):
+        raise UsageError(
+            f"evaluate.splits has {split.name}, which is iterable: an evaluation needs its samples, each once"
+        )
+    if isinstance(split, MapSplit):
+        reader = make_reader(config or DataConfig(name="given"), seed, device, dtype, channels_last)
+        return MapEvaluation(split, reader)
+    if isinstance(data, Dataset) and data.crop is not None:
+        return StreamSplit(data, split, device=device, dtype=dtype, channels_last=channels_last)
+    return DeviceSplit(make_store(data, split, device, dtype, channels_last))
 
 
-def make_splits(dataset: Dataset, names: Sequence[str], **options: Any) -> dict[str, Split]:
-    """The splits to evaluate, by name; ``options`` are those of :func:`make_split`."""
-    return {name: make_split(dataset, getattr(dataset, name), **options) for name in names}
+def make_store(
+    data: Data,
+    split: ArraySplit,
+    device: torch.device,
+    dtype: torch.dtype,
+    channels_last: bool,
+    augment: DataConfig | None = None,
+    *,
+    prepared: bool = False,
+) -> Store:
+    """A split in memory, on the device; arguments as of :class:`Pictures`."""
+    if isinstance(data, Dataset):
+        return Pictures(data, split, device, dtype, channels_last, augment, prepared=prepared)
+    return Trees(split, device, dtype, channels_last)

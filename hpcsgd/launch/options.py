@@ -118,9 +118,10 @@ def stage(arguments: argparse.Namespace, runs: Sequence[PlannedRun]) -> Stage | 
 
 def _published(name: str) -> FileSet:
     """The data set, which can be copied."""
-    found = SETS[name]
+    found = SETS.get(name)
     if not isinstance(found, FileSet):
-        raise UsageError(f"--stage copies published data sets, but {name} {found.origin}: leave it out")
+        origin = "is your own" if found is None else found.origin
+        raise UsageError(f"--stage copies published data sets, but {name} {origin}: leave it out")
     return found
 
 

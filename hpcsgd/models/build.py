@@ -68,12 +68,14 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], num_classes: int, s
     return model
 
 
-def check_passes(new_module: Callable[[], nn.Module], shape: tuple[int, ...], sizes: Collection[int]) -> None:
+def check_passes(
+    new_module: Callable[[], nn.Module], forward: Callable[[nn.Module], object], sizes: Collection[int]
+) -> None:
     """Refuse passes of one sample where a BatchNorm layer then sees one value a channel, whose variance is not there.
 
     Args:
         new_module: makes the network.
-        shape: of one input.
+        forward: takes one sample through it.
         sizes: samples of the passes in training.
 
     Raises:
@@ -86,8 +88,11 @@ def check_passes(new_module: Callable[[], nn.Module], shape: tuple[int, ...], si
         return
     try:
         with torch.no_grad():
-            module(torch.zeros(1, *shape))
-    except ValueError as error:
+            forward(module)
+    except Exception as error:
+        if "more than 1 value per channel" not in str(error):
+            # What else is wrong with a user's network is said where a batch is tried.
+            return
         raise UsageError(
             "a pass of training would have one sample, of which BatchNorm can take no variance in this network: choose "
             "a larger local batch, fewer accumulation_steps or, where the last batch of an epoch is so small, "
@@ -98,7 +103,7 @@ def check_passes(new_module: Callable[[], nn.Module], shape: tuple[int, ...], si
 def _check_size(config: ModelConfig, shape: tuple[int, ...]) -> None:
     """Refuse images that are too small for the architecture."""
     smallest = next(side for family, side in _SMALLEST_SIDE.items() if config.name.startswith(family))
-    if min(shape[1:]) < smallest:
+    if min(shape[1:], default=smallest) < smallest:
         raise UsageError(
             f"model.name is {config.name!r}, which needs images of at least {smallest}x{smallest} pixels, but the data "
             f"set has {shape[1]}x{shape[2]}: choose fully_connected or another data set"
@@ -112,13 +117,13 @@ def _build(config: ModelConfig, shape: tuple[int, ...], num_classes: int) -> nn.
     if config.name == "transformer":
         sizes = (config.embedding, config.hidden, config.layers, config.heads)
         return Transformer(num_classes, shape[0], *sizes)
+    if config.name == "fully_connected":
+        return fully_connected(shape, config.widths, num_classes)
     return _build_for_images(config, (shape[0], shape[1], shape[2]), num_classes)
 
 
 def _build_for_images(config: ModelConfig, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """A network for images [n, C, H, W]."""
-    if config.name == "fully_connected":
-        return fully_connected(shape, config.widths, num_classes)
     if config.name == "lenet":
         return lenet(shape, num_classes)
     if config.name in _SIMPLE_CNN_SIZES:

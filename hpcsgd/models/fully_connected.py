@@ -7,16 +7,16 @@ import math
 from torch import nn
 
 
-def fully_connected(shape: tuple[int, int, int], widths: tuple[int, ...], num_classes: int) -> nn.Sequential:
+def fully_connected(shape: tuple[int, ...], widths: tuple[int, ...], num_classes: int) -> nn.Sequential:
     """Linear layers with biases and ReLU between them, as torch initialises them; no ``widths``: a linear model.
 
     Args:
-        shape: channels, height, width of an image.
+        shape: of an input, as channels, height, width of an image.
         widths: units of the hidden layers.
         num_classes: outputs.
 
     Returns:
-        The network: images [n, C, H, W] to logits [n, num_classes].
+        The network: inputs [n, ...] to logits [n, num_classes].
     """
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = math.prod(shape)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hpcsgd.config import LossConfig, ModelConfig
 from hpcsgd.config.check import is_import_path
-from hpcsgd.data.dataset import Dataset
+from hpcsgd.config.workload import LANGUAGE_MODELS
+from hpcsgd.data.make import Data
 from hpcsgd.data.trees import Tree, leaves
 from hpcsgd.errors import UsageError
 from hpcsgd.imports import build, check_arguments, find_object
@@ -27,7 +28,7 @@ LOSSES: Mapping[str, Figure] = {"cross_entropy": cross_entropy, "squared_error":
 
 def make_task(
     model: ModelConfig,
-    dataset: Dataset,
+    dataset: Data,
     loss: LossConfig | None = None,
     metrics: Mapping[str, Any] | None = None,
     label_smoothing: float = 0.0,
@@ -65,14 +66,38 @@ def make_task(
 
 
 def _module_factory(
-    model: ModelConfig, dataset: Dataset, given: Callable[[], nn.Module] | None
+    model: ModelConfig, dataset: Data, given: Callable[[], nn.Module] | None
 ) -> Callable[[int], nn.Module]:
     """From a seed to the network."""
     if given is not None:
         return partial(_seeded, given)
     if is_import_path(model.name):
         return partial(_seeded, partial(build, model.name, model.init_args, "model"))
-    return partial(build_model, model, dataset.shape, dataset.num_classes)
+    return partial(build_model, model, *_pictures_with_classes(model, dataset))
+
+
+def _pictures_with_classes(model: ModelConfig, dataset: Data) -> tuple[tuple[int, ...], int]:
+    """What the package's own networks are made for: the shape of an input, and the number of classes.
+
+    Raises:
+        UsageError: the data is of another kind.
+    """
+    shape, number = dataset.shape, dataset.num_classes
+    if model.name in LANGUAGE_MODELS:
+        form, fits = "sequences of tokens", shape is not None and len(shape) == 1
+    elif model.name == "fully_connected":
+        form, fits = "one tensor a sample", bool(shape)
+    else:
+        form, fits = "pictures [channels, height, width]", shape is not None and len(shape) == 3
+    if not fits or number is None:
+        has = f"inputs of shape {list(shape)}" if shape is not None else "other inputs than one tensor"
+        classes = "" if number is not None else ", and no classes that are known (its attribute classes says how many)"
+        raise UsageError(
+            f"model.name is {model.name!r}, which is for {form} with classes, and the data {dataset.name} has {has}"
+            f"{classes}: choose another model, or one of your own by its import path"
+        )
+    assert shape is not None
+    return shape, number
 
 
 def _seeded(make: Callable[[], Any], seed: int) -> nn.Module:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from hpcsgd.data.trees import Tree
+from hpcsgd.models import check_passes
 from hpcsgd.tasks.losses import Figure
 from hpcsgd.tasks.metrics import Metric
 
@@ -36,6 +37,20 @@ class Task:
         if isinstance(inputs, Tensor):
             return module(inputs)
         return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+
+    def check_passes(self, seed: int, example: Tree | None, sizes: Collection[int]) -> None:
+        """See that the network can take the passes of a plan, as far as a sample is known.
+
+        Args:
+            seed: of a network.
+            example: the inputs of one sample, [1, ...]; None: not known.
+            sizes: samples of the passes in training.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        if example is not None:
+            check_passes(lambda: self.new_module(seed), lambda module: self.forward(module, example), sizes)
 
     def losses(self, outputs: Tree, targets: Tree, num_samples: int) -> Tensor:
         """The loss of each of ``num_samples`` samples, [n].

@@ -131,4 +131,4 @@ def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
         except UsageError as error:
             raise UsageError(f"batch_sizes has {size}: {error}") from error
         sizes = pass_sizes(len(dataset.train), team, size // team, config.data.tail)
-        check_passes(new_module, dataset.shape, sizes)
+        check_passes(new_module, lambda module: module(torch.from_numpy(dataset.example)), sizes)

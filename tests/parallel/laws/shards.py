@@ -6,11 +6,14 @@ import hashlib
 
 import torch
 
+from hpcsgd.build import build
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
+from hpcsgd.tasks.given import Given
 from tests.parallel.laws.common import assert_bits, built, make_config
 from tests.parallel.laws.registry import law
+from tests.single.data.own.own_data import Files, arrays
 
 TAILS = {"none": 0, "one": 1, "most": -1}
 
@@ -57,3 +60,21 @@ def the_ranks_share_one_permutation(comm: Communicator, tail: str, rest: str) ->
     with built(make_config(local_batch_size=full, data=data), SingleCommunicator()) as alone:
         steps = range(alone.plan.steps_per_epoch)
         assert [number[key] for step in steps for key in keys(alone.loader.batch(step).inputs)] == orders[0]
+
+
+@law(kind=["arrays", "Files"], tail=["drop", "keep"])
+def the_ranks_share_one_permutation_of_own_data(comm: Communicator, kind: str, tail: str) -> None:
+    """Of arrays and of a Dataset, whose samples have the same noise on whichever rank they are read."""
+    given = Given(data={"arrays": arrays, "Files": Files}[kind])
+    sizes = {"name": "given", "workers": 0, "tail": tail, "synthetic_train_samples": 4096}
+    sizes |= {"synthetic_shape": (1, 28, 28), "synthetic_classes": 10, "synthetic_test_samples": 1024}
+    config = make_config(local_batch_size=3, data=sizes)
+    whole = build(make_config(local_batch_size=3 * comm.size, data=sizes), SingleCommunicator(), given)
+    parts = build(config, comm, given)
+    for step in range(2 * parts.plan.steps_per_epoch):
+        batch, expected = parts.loader.batch(step), whole.loader.batch(step)
+        found = comm.allgather_object((batch.inputs, batch.targets))
+        assert_bits(torch.cat([inputs for inputs, _ in found]), expected.inputs)
+        assert_bits(torch.cat([targets for _, targets in found]), expected.targets)
+    for built_parts in (whole, parts):
+        built_parts.algorithm.close()
