@@ -23,6 +23,8 @@ from hpcsgd.train import RunResult, run
 def fit(
     *,
     model: Callable[[], nn.Module] | str | Mapping[str, Any],
+    data: Any = "fashion_mnist",
+    data_options: Mapping[str, Any] | None = None,
     loss: Figure | str | Mapping[str, Any] | None = None,
     metrics: Mapping[str, Figure | Metric] | None = None,
     optimizer: Factory | str | Mapping[str, Any] | None = None,
@@ -37,13 +39,16 @@ def fit(
 
     Args:
         model: makes the network with its initial parameters; torch's generator is seeded before each call.
+        data: the splits by name, each a pair (inputs, targets) of arrays or tensors, or a Dataset of torch's; or a
+            function that makes them (see :mod:`hpcsgd.data.own`); or what a recipe names, as ``{"name": "mnist"}``.
+        data_options: further keys of the recipe's section, as ``{"tail": "keep", "workers": 2}``.
         loss: of outputs and targets, one number a sample, [n].
         metrics: by name: figures of the same form, of which the mean is taken, or objects of the form of
             :class:`hpcsgd.tasks.metrics.Metric`.
         optimizer: makes an optimizer from parameters: ``lambda params: torch.optim.AdamW(params, lr=1e-3)``.
         algorithm: such as ``hpcsgd.LocalSGD(period=16)``.
         learning_rate: of every step, or the recipe's section; unset, that of ``optimizer``, where it is given.
-        **settings: other keys of a recipe; sections as mappings: ``epochs=90, data={"name": "mnist"}``.
+        **settings: other keys of a recipe; sections as mappings: ``epochs=90, checkpoint={"every_epochs": 10}``.
 
     Returns:
         The run's directory, and the last metrics of each split.
@@ -58,8 +63,11 @@ def fit(
     rate = learning_rate
     if rate is None and callable(optimizer):
         rate = probe_factory(optimizer, torch.device("cpu"), torch.float32)[1]
+    is_named = isinstance(data, str) or (isinstance(data, Mapping) and data.keys() & {"name", PATH_KEY})
+    named = ({"name": data} if isinstance(data, str) else data) if is_named else {"name": "given"}
     sections = {
         "model": _named(model, "model"),
+        "data": {**named, **(data_options or {})},
         "loss": _named(loss, "loss"),
         "optimizer": _named(optimizer, "optimizer"),
         "algorithm": {"name": algorithm} if isinstance(algorithm, str) else algorithm,
@@ -70,6 +78,7 @@ def fit(
         loss if callable(loss) else None,
         metrics,
         optimizer if callable(optimizer) else None,
+        None if is_named else data,
     )
     return run(_make_config(settings | sections), argv=sys.argv, given=given)
 

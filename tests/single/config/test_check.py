@@ -15,7 +15,7 @@ from hpcsgd.recipe import known_keys, load_config
 
 ALWAYS: dict[type, set[str]] = {
     ModelConfig: {"name", "zero_gamma", "channels_last"},
-    DataConfig: {"name", "train_fraction", "flip", "crop_padding", "tail", "validation_samples"},
+    DataConfig: {"name", "train_fraction", "tail", "validation_samples"},
     OptimizerConfig: {"name", "clip_norm"},
     LearningRateConfig: {
         *("base", "base_batch_size", "scaling_rule", "decay", "milestones"),

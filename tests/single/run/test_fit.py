@@ -76,12 +76,32 @@ def test_a_run_from_python_says_so_and_goes_on_from_python_only(
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
+def test_data_may_be_arrays(tmp_path: Path) -> None:
+    inputs = torch.randn(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    targets = (inputs.mean(dim=(1, 2, 3)) > 0).long()
+    settings = {key: value for key, value in SETTINGS.items() if key != "data"}
+    result = hpcsgd.fit(
+        model=lambda: Net(classes=2),
+        data={"train": (inputs[:40], targets[:40]), "test": (inputs[40:], targets[40:])},
+        data_options={"tail": "keep"},
+        learning_rate=0.1,
+        epochs=2,
+        run_dir=str(tmp_path / "run"),
+        **settings,
+    )
+    log = hpcsgd.load_run(tmp_path / "run")
+    assert log.config["data"]["name"] == "given" and log.config["data"]["tail"] == "keep"
+    assert result.metrics["test"].num_samples == 10
+    assert log.provenance["data"]["samples"] == {"train": 40, "test": 10}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"epoch": 3}, "hpcsgd.fit takes no epoch"),
         ({"epochs": 0}, "hpcsgd.fit: epochs is 0"),
-        ({"data": {"nam": "mnist"}}, "hpcsgd.fit: .*nam"),
+        ({"data": {"nam": "mnist"}}, "a mapping of nam: it must have a split train"),
+        ({"data": {"name": "mnist", "nam": 3}}, "hpcsgd.fit: .*nam"),
         ({"model": lambda: 3}, "the model is 3, no torch.nn.Module"),
         ({"optimizer": lambda params: 3}, "the optimizer is 3, no torch.optim.Optimizer"),
         ({"optimizer": lambda params: torch.optim.LBFGS(params)}, "closure|per-parameter"),
