@@ -56,7 +56,8 @@ def draw_curve(
     figures.log2_axis(panels["loss"], "y", np.concatenate([losses["loss"], evaluations["loss"]]))
     costs_of_evaluations = scale * evaluations[x].to_numpy(dtype=float)
     for metric, ax in panels.items():
-        ax.set_ylabel(metric_label(metric, entries))
+        # A name of a user's own is text, whatever is in it.
+        ax.set_ylabel(metric_label(metric, entries), parse_math=False)
         ax.set_xlabel(X_AXES[x] + (f" ({unit})" if unit else ""))
         if is_log:
             costs = [costs_of_evaluations, *([scale * losses[x]] if metric == "loss" else [])]

@@ -43,6 +43,12 @@ def test_learning_curves_have_a_panel_for_each_metric_that_the_runs_have(tmp_pat
     assert results["last_iou"].tolist() == [0.75]
 
 
+def test_a_metric_is_called_as_its_user_calls_it(tmp_path: Path) -> None:
+    """Not as mathematics, which this is none."""
+    assert learning_curves.main([str(run_of(tmp_path / "own", "$^$")), "-o", str(tmp_path)]) == 0
+    assert "$^$" in (tmp_path / "learning_epoch.svg").read_text()
+
+
 def test_learning_curves_of_runs_with_different_metrics(tmp_path: Path) -> None:
     run_of(tmp_path / "runs/own", "iou")
     run_of(tmp_path / "runs/classes", "accuracy")
