@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from hpcsgd.config.algorithms import SMA, HierarchicalLocalSGD, LocalSGD, PostLocalSGD, SyncSGD
     from hpcsgd.record.reader import load_run
     from hpcsgd.run.fit import fit
+    from hpcsgd.run.session import session
 
-__all__ = ["SMA", "HierarchicalLocalSGD", "LocalSGD", "PostLocalSGD", "SyncSGD", "fit", "load_run"]
+__all__ = ["SMA", "HierarchicalLocalSGD", "LocalSGD", "PostLocalSGD", "SyncSGD", "fit", "load_run", "session"]
 __version__ = "0.1.0"
 
 _PLACES = {
     "fit": "hpcsgd.run.fit",
     "load_run": "hpcsgd.record.reader",
+    "session": "hpcsgd.run.session",
     **dict.fromkeys(("SyncSGD", "LocalSGD", "PostLocalSGD", "HierarchicalLocalSGD", "SMA"), "hpcsgd.config.algorithms"),
 }
 

@@ -31,7 +31,7 @@ from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
-from hpcsgd.optim.choose import states_of
+from hpcsgd.optim.choose import make_optimizer, states_of
 from hpcsgd.optim.probe import Factory
 from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
@@ -140,9 +140,10 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
     if imported or given is not NOTHING:
         agree(comm, lambda: try_task(config, task, loader, device))
-    timer, rank_rows = _start_clock(comm, place, device, device_name, threads)
+    timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
-    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, given.optimizer)
+    optimizer = make_optimizer(config, learners.rows, given.optimizer)
+    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, optimizer)
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
     labels = Labels(list(range(comm.size)), comm.size, logged)
     return Parts(
@@ -212,8 +213,9 @@ def share(parts: Parts) -> None:
 
 def join(parts: Parts, config: RunConfig) -> None:
     """Join the learners of all ranks as ``config`` says. Collective."""
+    optimizer = make_optimizer(config, parts.learners.rows, parts.given.optimizer)
     parts.gradients, parts.world, parts.algorithm = connect(
-        config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer, parts.given.optimizer
+        config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer, optimizer
     )
 
 
@@ -253,7 +255,7 @@ def _make_learners(
     return ReplicaStack(replicas, seeds, states_of(config, device, dtype, optimizer))
 
 
-def _start_clock(
+def start_clock(
     comm: Communicator, place: Topology, device: torch.device, device_name: str, threads: int
 ) -> tuple[StepTimer, list[dict[str, object]]]:
     """Bring all ranks to one clock, which begins now; and the rows of the log's table of ranks."""

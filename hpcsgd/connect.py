@@ -21,8 +21,7 @@ from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology
 from hpcsgd.config import RunConfig
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.optim.choose import make_optimizer
-from hpcsgd.optim.probe import Factory
+from hpcsgd.optim.base import RowOptimizer
 from hpcsgd.plan import Plan
 from hpcsgd.record.timer import StepTimer
 
@@ -34,9 +33,9 @@ def connect(
     plan: Plan,
     learners: ReplicaStack,
     timer: StepTimer,
-    factory: Factory | None = None,
+    optimizer: RowOptimizer,
 ) -> tuple[GradientAllreduce, FlatReducer, Algorithm]:
-    """Join the learners of all ranks as ``config`` says; ``factory`` makes a caller's optimizers. Collective.
+    """Join the learners of all ranks as ``config`` says; ``optimizer`` steps them. Collective.
 
     Raises:
         UsageError: the machine has not what is asked for, or the algorithm would not be stable.
@@ -52,7 +51,6 @@ def connect(
         gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     block = _block_reducer(config, comm, place, device) or world
-    optimizer = make_optimizer(config, learners.rows, factory)
     update = Update(learners, optimizer, timer, config.optimizer.clip_norm)
     algorithm = _make_algorithm(config, comm, place, plan, learners, update, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None

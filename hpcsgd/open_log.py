@@ -175,9 +175,10 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "num_nodes": parts.place.num_nodes,
         "local_batch_size": plan.local_batch_size,
         "global_batch_size": plan.global_batch_size,
-        "steps_per_epoch": plan.steps_per_epoch,
-        "total_steps": plan.total_steps,
-        "num_train_samples": plan.num_samples,
+        # Of a loop of the user's own, nobody knows how long it will be.
+        "steps_per_epoch": plan.steps_per_epoch if plan.num_samples else None,
+        "total_steps": plan.total_steps or None,
+        "num_train_samples": plan.num_samples or None,
         "data": parts.data,
         "imported": parts.imported,
         "num_parameters": sum(p.numel() for p in parts.replica.trainable),

@@ -24,7 +24,7 @@ from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
 from hpcsgd.course import is_complete
-from hpcsgd.errors import JointError, RanksLostError, told_as
+from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.open_log import open_log
@@ -69,10 +69,11 @@ def run(
     Raises:
         UsageError: something is wrong with the recipe, the data or the machine; nothing is left behind.
     """
-    config = given.applied(config) if given is not None else config
     comm = comm if comm is not None else connect(config.comm)
     config = given.applied(config)
     agree(comm, lambda: check_paths(config))
+    if config.algorithm.name == "none":
+        raise UsageError("algorithm.name is 'none', which is for hpcsgd.session: choose another")
     with (
         abort_on_failure(comm, alone=config.on_failure == "shrink"),
         comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
@@ -81,12 +82,12 @@ def run(
     ):
         check_same(comm, "their configuration", dict(dotted(to_dict(config))))
         check_programs(comm)
-        path = _run_path(config, name, comm)
+        path = run_path(config, name, comm)
         _choose_meeting_place(comm, path)
         check_can_shrink(config, comm)
         parts = build(config, comm, given)
-        with parts, agree(comm, lambda: _claim(path, config, comm)) as claim:
-            path = _settle_path(parts, claim, path)
+        with parts, agree(comm, lambda: claim_path(path, config, comm)) as claim:
+            path = settle_path(parts, claim, path)
             if is_complete(parts, path, claim.before):
                 return RunResult(path, {})
             start = find_start(parts, path, claim.before)
@@ -234,7 +235,7 @@ def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
     return f"epoch {epochs:g}: " + "; ".join(results)
 
 
-def _run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:
+def run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:
     """The run's directory, by rank 0's clock and from its working directory; None where nothing is kept. Collective."""
     checkpoint = config.checkpoint
     if not (config.log.enabled or config.log.save_model or checkpoint.every_steps or checkpoint.every_epochs):
@@ -244,14 +245,14 @@ def _run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path |
     return Path(path) if os.getcwd() == origin else Path(origin, path)
 
 
-def _claim(path: Path | None, config: RunConfig, comm: Communicator) -> Claim:
+def claim_path(path: Path | None, config: RunConfig, comm: Communicator) -> Claim:
     """Rank 0 claims the run's directory for this job, or where no name was given, the next one that is free."""
     if path is None or comm.rank:
         return Claim(None)
     return run_dir.claim(path, config) if config.run_dir is not None else run_dir.claim_new(path, config)
 
 
-def _settle_path(parts: Parts, claim: Claim, path: Path | None) -> Path | None:
+def settle_path(parts: Parts, claim: Claim, path: Path | None) -> Path | None:
     """The directory that rank 0 has claimed; from now on, the configuration has it. Collective."""
     if path is None or parts.config.run_dir is not None:
         return path

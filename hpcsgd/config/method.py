@@ -12,7 +12,7 @@ from hpcsgd.config.check import check_choice, check_values, free_field, is_impor
 
 POLICIES = ("local", "average", "average:N", "reset")
 SMOOTH_DECAYS = ("linear", "polynomial", "cosine")
-AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd"]
+AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class AlgorithmConfig:
     """In which order ranks step and synchronise (Goyal 2017; Lin 2020; Koliousis 2019).
 
     Attributes:
-        name: algorithm. ``ea_sgd`` is ``sma`` without central momentum and restart.
+        name: algorithm. ``ea_sgd`` is ``sma`` without central momentum and restart; ``none`` is that of a loop of the
+            user's own which ``hpcsgd.session`` only times.
         sync_period: H, local steps between two averagings; tau of ``sma``.
         block_sync_period: H_b, block averagings between two global ones (``hierarchical_local_sgd``; ``sma`` of two
             levels: learners against the reference model of their block, references against the central model).

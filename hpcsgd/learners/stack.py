@@ -26,7 +26,12 @@ class ReplicaStack:
     """
 
     def __init__(
-        self, replicas: Sequence[Replica], seeds: Sequence[int] | None = None, states: Sequence[str] = ()
+        self,
+        replicas: Sequence[Replica],
+        seeds: Sequence[int] | None = None,
+        states: Sequence[str] = (),
+        *,
+        own_streams: bool = True,
     ) -> None:
         """Move ``replicas`` into rows.
 
@@ -34,6 +39,7 @@ class ReplicaStack:
             replicas: at least one, all of one architecture, device and type.
             seeds: of the learners' random streams, as many; unset, 0, 1, ...
             states: names of the state tensors of the optimizer that is to step them.
+            own_streams: dropout draws from the learner's own stream, in the place of torch's.
         """
         first = replicas[0]
         assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
@@ -46,7 +52,8 @@ class ReplicaStack:
         self.counts = torch.zeros(m, len(first.norms), dtype=torch.int64, device=device)
         for j, replica in enumerate(self.replicas):
             replica.move_to(self.parameters[j], self.gradients[j], self.statistics[j], self.counts[j])
-        self.generators = give_streams([r.module for r in self.replicas], seeds or range(m), device)
+        modules = [r.module for r in self.replicas] if own_streams else []
+        self.generators = give_streams(modules, seeds or range(len(modules)), device)
         self._split()
 
     def _split(self) -> None:

@@ -18,6 +18,8 @@ from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.record.schema import SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
+OTHER = ""
+"""The lap of what belongs to no span."""
 
 
 class HostClock:
@@ -64,7 +66,8 @@ class Iteration:
         spans = dict.fromkeys(SPAN_NAMES, 0.0)
         last = self.begin
         for name, stamp in self.laps:
-            spans[f"{name}_seconds"] += clock.seconds(last, stamp)
+            if name != OTHER:
+                spans[f"{name}_seconds"] += clock.seconds(last, stamp)
             last = stamp
         spans["wall_seconds"] = clock.seconds(self.begin, self.end)
         return spans
@@ -158,6 +161,19 @@ class StepTimer:
         """It has left it."""
         assert self._current is not None
         self._current.sync_exit_seconds = time.perf_counter() - self.origin
+
+    def skip(self) -> None:
+        """The time since the last lap belongs to no span."""
+        self.lap(OTHER)
+
+    def take_back(self) -> None:
+        """The present iteration has not begun after all: the one before goes on, if it is not taken yet."""
+        self._current = self.finished.pop() if self.finished else None
+
+    @property
+    def current_step(self) -> int | None:
+        """The step of the present iteration; None: none has begun."""
+        return self._current.step if self._current is not None else None
 
     def clear(self) -> None:
         """Forget the iterations that have not been taken yet."""

@@ -26,6 +26,7 @@ MODULES = (
     "stability",
     "learners",
     "optimizers",
+    "sessions",
     "tuning",
     "evaluation",
     "resuming",

@@ -1,0 +1,262 @@
+"""The parts of a session: those of a run, of which a user's loop has some already."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcsgd.algorithms.base import Algorithm, Synchronisation
+from hpcsgd.algorithms.schedule import Action, SyncSchedule
+from hpcsgd.build import Labels, Parts, start_clock
+from hpcsgd.comm.backends import make_reducer
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.gradients import Buckets, NoAllreduce
+from hpcsgd.comm.topology import discover
+from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+from hpcsgd.config.own import GIVEN
+from hpcsgd.connect import connect
+from hpcsgd.errors import UsageError
+from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.open_log import open_log
+from hpcsgd.plan import make_plan
+from hpcsgd.record.collector import Collector
+from hpcsgd.record.timer import StepTimer
+from hpcsgd.resume import Start
+from hpcsgd.run.borrowed import BorrowedModel, BorrowedOptimizer
+from hpcsgd.tasks.given import NOTHING
+from hpcsgd.tasks.task import Task
+from hpcsgd.train import claim_path, run_path, settle_path
+
+ENDLESS = 1 << 40
+"""Steps of an epoch whose length nobody knows."""
+
+
+@dataclass
+class SessionParts:
+    """What a session works with.
+
+    Attributes:
+        parts: those of a run; a loader, splits and an engine are the user's.
+        optimizer: the user's.
+        borrowed: the user's model, where ranks are joined; None: the loop is only timed.
+    """
+
+    parts: Parts
+    optimizer: BorrowedOptimizer
+    borrowed: BorrowedModel | None
+
+    @property
+    def config(self) -> RunConfig:
+        """Of the run."""
+        return self.parts.config
+
+    @property
+    def comm(self) -> Communicator:
+        """All ranks."""
+        return self.parts.comm
+
+    @property
+    def timer(self) -> StepTimer:
+        """This rank's clock."""
+        return self.parts.timer
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The order of events."""
+        return self.parts.algorithm
+
+    @property
+    def learners(self) -> ReplicaStack:
+        """The user's model."""
+        return self.parts.learners
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether ranks do their steps together."""
+        return self.borrowed is not None
+
+    @property
+    def schedule(self) -> SyncSchedule:
+        """What each step synchronises."""
+        return self.parts.plan.schedule
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of the loader that came first."""
+        return self.parts.plan.steps_per_epoch
+
+    def know_length(self, loader: object) -> None:
+        """Learn how long an epoch is, from the first loader that says it."""
+        if self.steps_per_epoch == ENDLESS and isinstance(loader, Sized) and len(loader):
+            lengths = self.comm.allgather_object(len(loader)) if self.is_joined else [len(loader)]
+            self.parts.plan = replace(self.parts.plan, steps_per_epoch=min(lengths))
+
+    @contextmanager
+    def open_log(self, local_batch_size: int) -> Iterator[Collector]:
+        """The log of the run, which begins with a batch of so many samples. Collective."""
+        parts, world = self.parts, self.comm.size
+        size = max(self.comm.allgather_object(local_batch_size))
+        samples = 0 if self.steps_per_epoch == ENDLESS else self.steps_per_epoch * size * world
+        parts.plan = replace(parts.plan, local_batch_size=size, global_batch_size=size * world, num_samples=samples)
+        parts.config = replace(parts.config, local_batch_size=size)
+        path = run_path(parts.config, "session", self.comm)
+        with agree(self.comm, lambda: claim_path(path, parts.config, self.comm)) as claim:
+            path = settle_path(parts, claim, path)
+            with open_log(parts, path, sys.argv, Start(), claim) as collector:
+                yield collector
+
+    def give_back(self) -> None:
+        """Let the model be the user's alone."""
+        if self.borrowed is not None:
+            self.borrowed.give_back()
+
+
+def make_parts(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    algorithm: AlgorithmConfig | None,
+    comm: Communicator,
+    settings: Mapping[str, Any],
+) -> SessionParts:
+    """Build the parts. Collective.
+
+    Args:
+        model, optimizer, algorithm: see :func:`hpcsgd.run.session.session`.
+        comm: all ranks.
+        settings: keys of a recipe; None is left out.
+
+    Raises:
+        UsageError: something cannot be, on all ranks alike.
+    """
+    config = agree(comm, lambda: _make_config(model, optimizer, algorithm, settings))
+    places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
+    borrowed = agree(comm, lambda: BorrowedModel(model)) if algorithm is not None else None
+    own = agree(comm, lambda: BorrowedOptimizer(optimizer, model))
+    # A loop that is only timed keeps its model: one of a single number stands in its place.
+    lent = borrowed if borrowed is not None else BorrowedModel(nn.Linear(1, 1, bias=False))
+    learners = lent.learners
+    plan = replace(make_plan(config, comm.size, comm.size * ENDLESS), total_steps=0, num_samples=0)
+    device = next(model.parameters()).device
+    timer, rows = start_clock(comm, places[comm.rank], device, str(device), torch.get_num_threads())
+    if algorithm is None:
+        gradients: Any = NoAllreduce(Buckets(lent.replica.gradients, lent.replica.trainable, lent.replica.slots, 1))
+        world = make_reducer(config.comm, comm, learners.device)
+        joined: Any = TimedOnly(own, model, timer)
+        lent.replica.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    else:
+        gradients, world, joined = connect(config, comm, places[comm.rank], plan, learners, timer, own)
+    labels = Labels(list(range(comm.size)), comm.size, list(range(comm.size)))
+    task, nobody = Task(lambda seed: model, _no_loss, {}), _nothing()
+    parts = Parts(
+        config=config,
+        comm=comm,
+        places=places,
+        plan=plan,
+        loader=nobody,
+        splits={},
+        learners=learners,
+        engine=_OwnPasses(learners, task),
+        gradients=gradients,
+        world=world,
+        algorithm=joined,
+        timer=timer,
+        rank_rows=rows,
+        labels=labels,
+        data={},
+        task=task,
+        given=NOTHING,
+        imported={},
+        example=None,
+    )
+    joined.start(0)
+    return SessionParts(parts, own, borrowed)
+
+
+def _make_config(
+    model: nn.Module, optimizer: torch.optim.Optimizer, algorithm: AlgorithmConfig | None, settings: Mapping[str, Any]
+) -> RunConfig:
+    """The configuration of a session: what is the user's is named in it.
+
+    Raises:
+        UsageError: a key does not count here, or a value cannot be.
+    """
+    known = {"run_dir", "comm", "overwrite", "log", "faults", "share_gpu"}
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"hpcsgd.session takes no {name}; it takes {', '.join(sorted(known))}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    # What ranks weigh is only known after the backward pass: nothing can be sent within it.
+    given["comm"] = replace(given.get("comm", CommConfig()), overlap=False)
+    method = algorithm or AlgorithmConfig(name="none")
+    if method.momentum_policy not in ("local", "global"):
+        raise UsageError(
+            f"algorithm.momentum_policy is {method.momentum_policy!r}: the optimizer of a session is the user's, and "
+            "its state stays as it is; choose local, or hpcsgd.fit"
+        )
+    if method.has_central_model and method.resolved_restart != "none":
+        raise UsageError("algorithm.restart must be none in a session, which does not know when the rate will drop")
+    if method.batch_norm_policy == "recompute":
+        raise UsageError("algorithm.batch_norm_policy recompute needs hpcsgd's own data: choose local or average")
+    if method.local_start is not None and not method.local_start.startswith("step:"):
+        raise UsageError(f"algorithm.local_start is {method.local_start!r}: in a session it must be step:N")
+    try:
+        return RunConfig(
+            local_batch_size=1,
+            model=ModelConfig(name=f"{GIVEN}{type(model).__name__}"),
+            data=DataConfig(name="given"),
+            optimizer=OptimizerConfig(name=f"{GIVEN}{type(optimizer).__name__}"),
+            algorithm=method,
+            **given,
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"hpcsgd.session: {error}") from error
+
+
+class _OwnPasses(LoopEngine):
+    """The engine of a user's loop: the loop itself takes the passes."""
+
+    name = "own loop"
+
+
+def _nothing() -> Any:
+    """In the place of a loader."""
+    return None
+
+
+def _no_loss(outputs: Any, targets: Any) -> torch.Tensor:
+    raise AssertionError("the loss of a session is in the user's loop")
+
+
+class TimedOnly:
+    """The order of events of a loop that is only timed: the optimizer's step (see :class:`Algorithm`)."""
+
+    def __init__(self, optimizer: BorrowedOptimizer, model: nn.Module, timer: StepTimer) -> None:
+        """Time the steps of ``optimizer``."""
+        self.optimizer, self._model, self._timer = optimizer, model, timer
+
+    def start(self, step: int = 0) -> None:
+        """There is nothing to begin."""
+
+    def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
+        """The optimizer's step."""
+        self._timer.skip()
+        self.optimizer.step(1, rate)
+        self._timer.lap("update")
+        return Synchronisation(Action.NONE)
+
+    def consensus(self) -> AbstractContextManager[nn.Module]:
+        """The model as it is."""
+        return nullcontext(self._model)
+
+    def finish(self) -> None:
+        """Nothing is joined."""
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -1,0 +1,298 @@
+"""``hpcsgd.session``: a user's own training loop, timed, and joined with those of the other ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, contextmanager
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
+
+from hpcsgd.algorithms.base import Synchronisation
+from hpcsgd.algorithms.schedule import Action
+from hpcsgd.comm.abort import abort_on_failure
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.mpi import connect
+from hpcsgd.config import AlgorithmConfig, CommConfig
+from hpcsgd.data.trees import leaves
+from hpcsgd.errors import UsageError
+from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.run.loop_parts import SessionParts, make_parts
+
+T = TypeVar("T")
+_END = object()
+
+
+class Left(IntEnum):
+    """What is left on a rank."""
+
+    BATCH = 0
+    NOTHING = 1
+    """Of this loader."""
+    GONE = 2
+    """It has left the session."""
+
+
+@contextmanager
+def session(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    algorithm: AlgorithmConfig | None,
+    run_dir: str | None = None,
+    comm: Communicator | None = None,
+    comm_config: CommConfig | None = None,
+    **settings: Any,
+) -> Iterator[Session]:
+    """Inside, the loop is one of hpcsgd's. Collective.
+
+    Args:
+        model: the same on all ranks, on its device. Its parameters begin as rank 0's; inside, they are views of one
+            buffer. Afterwards they are those of the consensus, and the model is an ordinary one again.
+        optimizer: of its parameters; its learning rate and state are the user's, and stay on each rank.
+        algorithm: such as ``hpcsgd.LocalSGD(period=16)``; None: the loop is timed and nothing else, whatever it does.
+        run_dir: where the log is kept; unset, ``runs/NAME-TIME``.
+        comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
+        comm_config: the section ``comm`` of a recipe.
+        **settings: other keys of a recipe that count here: ``overwrite``, ``log``, ``faults``, ``share_gpu``.
+
+    Raises:
+        UsageError: something cannot be, on all ranks alike.
+    """
+    begun = comm if comm is not None else connect(comm_config or CommConfig())
+    with abort_on_failure(begun):
+        parts = make_parts(model, optimizer, algorithm, begun, {"run_dir": run_dir, "comm": comm_config} | settings)
+        with contextlib.ExitStack() as stack:
+            stack.callback(parts.give_back)
+            stack.enter_context(begun.watchdog.on_guard(parts.config.faults.collective_timeout_seconds))
+            run = Session(parts, stack)
+            yield run
+            run._leave()
+
+
+class Session:
+    """A loop in progress; :func:`session` makes it.
+
+    Attributes:
+        rank, world_size: of this process.
+        num_steps: steps done.
+    """
+
+    def __init__(self, parts: SessionParts, stack: contextlib.ExitStack) -> None:
+        """Begin with ``parts``; what has to be ended is put on ``stack``."""
+        self._parts = parts
+        self._stack = stack
+        self.rank, self.world_size = parts.comm.rank, parts.comm.size
+        self.num_steps = 0
+        self._epoch = 0
+        self._loss: Tensor | None = None
+        self._num_samples = 0
+        self._num_global = 0
+        self._is_over = False
+        self._collector: Any = None
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """The batches of this rank's ``loader``, whose time is that of the data: one for each step.
+
+        All ranks end with the first of them that has no more; one that has left the session ends it for all.
+
+        Raises:
+            UsageError: on all ranks, at the first batch: two of them have the same.
+        """
+        self._parts.know_length(loader)
+        batches, timer = iter(loader), self._parts.timer
+        while not self._is_over:
+            self._complete()
+            timer.begin(self.num_steps)
+            batch = next(batches, _END)
+            timer.lap("data")
+            if not self._all_have(batch):
+                timer.take_back()
+                break
+            self._flush()
+            yield batch  # type: ignore[misc]
+        self._complete()
+        self._epoch += 1
+
+    def sampler(self, data: Sized, *, shuffle: bool = False, seed: int = 0) -> DistributedSampler[Any]:
+        """Gives a loader of torch this rank's part of ``data``; call its ``set_epoch`` where it is to shuffle."""
+        return DistributedSampler(data, self.world_size, self.rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """The time inside is that of ``name``: ``forward``, or another span of the log."""
+        return self._marked(name)
+
+    def forward(self) -> AbstractContextManager[None]:
+        """The time inside is that of the forward pass."""
+        return self._marked("forward")
+
+    def backward(self, loss: Tensor, num_samples: int | None = None) -> None:
+        """The backward pass of ``loss``, the mean over this rank's samples; more than one a step add up.
+
+        Args:
+            loss: 0-d.
+            num_samples: samples that it is the mean of: ranks weigh as much in a mean of gradients; unset, those of
+                the batch.
+        """
+        self._begin_unless_begun()
+        count = num_samples if num_samples is not None else max(self._num_samples, 1)
+        with self._marked("backward"):
+            loss.backward()
+        mean = loss.detach().double() * count
+        self._loss = mean if self._loss is None else self._loss + mean
+        self._num_samples = count
+
+    def step(self) -> None:
+        """The optimizer's step, with what the algorithm does around it. Collective.
+
+        Raises:
+            UsageError: ranks are joined, and :meth:`backward` was not called: nobody knows how many samples weigh how
+                much.
+        """
+        self._begin_unless_begun()
+        if self._loss is None and self._parts.is_joined:
+            raise UsageError("run.step() without run.backward(loss): call it in the place of loss.backward()")
+        self._step(has_samples=True)
+
+    def _step(self, *, has_samples: bool) -> None:
+        """A step of this rank; without samples, it takes part in what all ranks do, and nothing else."""
+        parts = self._parts
+        parts.timer.skip()
+        action, count = parts.schedule(self.num_steps), self._num_samples if has_samples else 0
+        rate, nobody = parts.optimizer.rate, False
+        if parts.borrowed is not None:
+            parts.borrowed.collect_gradients()
+            nobody = action is Action.GRADIENT and not self._weigh(count)
+        # Where no rank has a sample, there is no gradient to step by.
+        done = Synchronisation(Action.NONE) if nobody else parts.algorithm.step(self.num_steps, rate, int(has_samples))
+        self._log(rate, done, count)
+        self.num_steps += 1
+        self._loss = None
+
+    def consensus(self) -> AbstractContextManager[nn.Module]:
+        """Inside, the model is the consensus of all ranks, to evaluate or save; its time is that of evaluations."""
+        return self._consensus()
+
+    def evaluated(self, split: str, num_samples: int, **metrics: float) -> None:
+        """Keep what an evaluation of the consensus gave, the same on all ranks, in the log."""
+        fraction = self.num_steps / self._parts.steps_per_epoch
+        if self._collector is not None and self.rank == 0:
+            self._collector.clocks.pending += [
+                Evaluation(self.num_steps, fraction, split, name, float(value), num_samples)
+                for name, value in metrics.items()
+            ]
+
+    @contextmanager
+    def _marked(self, name: str) -> Iterator[None]:
+        timer = self._parts.timer
+        if timer.current_step is not None:
+            timer.skip()
+        yield
+        if timer.current_step is not None:
+            timer.lap(name)
+
+    @contextmanager
+    def _consensus(self) -> Iterator[nn.Module]:
+        self._complete()
+        with self._marked("evaluation"), self._parts.algorithm.consensus() as module:
+            yield module
+
+    def _begin_unless_begun(self) -> None:
+        """A loop that does not take its batches from :meth:`batches` begins here."""
+        if self._parts.timer.current_step != self.num_steps:
+            self._parts.timer.begin(self.num_steps)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is due, before the work of a step."""
+        if self._collector is not None:
+            self._collector.gather_if_due()
+        self._parts.timer.lap("logging")
+
+    def _complete(self) -> None:
+        """Do the step that this rank has skipped: the others wait for it. It has no samples."""
+        if self._parts.timer.current_step == self.num_steps and self._parts.is_joined:
+            self._loss = None
+            self._step(has_samples=False)
+
+    def _all_have(self, batch: Any) -> bool:
+        """Whether this rank, and where ranks are joined all of them, have a batch."""
+        self._num_samples = 0
+        if batch is not _END:
+            self._num_samples = next((len(tensor) for tensor in leaves(batch) if tensor.dim()), 1)
+        if not self._parts.is_joined:
+            self._num_global = self._num_samples * self.world_size
+            return batch is not _END
+        left, self._num_global = self._ask(Left.NOTHING if batch is _END else Left.BATCH, self._num_samples)
+        self._is_over = left is Left.GONE
+        if left is Left.BATCH and self.num_steps == 0 and self.world_size > 1:
+            self._check_first(batch)
+        return left is Left.BATCH
+
+    def _ask(self, left: Left, num_samples: int) -> tuple[Left, int]:
+        """What is left on the rank that has least, and the samples of all. Collective."""
+        counts = np.zeros(len(Left) + 1, np.int64)
+        counts[left], counts[-1] = 1, num_samples
+        self._parts.comm.sum_(counts)
+        return max(kind for kind in Left if counts[kind]), int(counts[-1])
+
+    def _check_first(self, batch: Any) -> None:
+        """Refuse the same first batch on two ranks."""
+        own = 0
+        for tensor in leaves(batch):
+            own = zlib.crc32(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), own)
+        sums = self._parts.comm.allgather_object(own)
+        for rank, found in enumerate(sums):
+            if found in sums[:rank]:
+                raise UsageError(
+                    f"ranks {sums.index(found)} and {rank} have the same first batch: give each rank its own part of "
+                    "the data, as by sampler=run.sampler(data)"
+                )
+
+    def _weigh(self, count: int) -> int:
+        """Give this rank's gradient its part in the mean over all samples; how many these are. Collective."""
+        total = np.array([count], np.int64)
+        self._parts.comm.sum_(total)
+        self._parts.learners.gradients.mul_(count / max(int(total[0]), 1))
+        return int(total[0])
+
+    def _log(self, rate: float, done: Any, count: int) -> None:
+        """Keep the figures of a step."""
+        parts, timer = self._parts, self._parts.timer
+        if self._collector is None:
+            self._collector = self._stack.enter_context(parts.open_log(max(count, 1)))
+        epoch, ends = divmod(self.num_steps + 1, parts.steps_per_epoch)
+        row = SharedRow(
+            self.num_steps,
+            epoch - (ends == 0),
+            rate,
+            int(done.action),
+            done.num_bytes,
+            self._collector.segment,
+            count,
+            self._num_global or count * self.world_size,
+        )
+        loss = self._loss if self._loss is not None else torch.full((), math.nan)
+        self._collector.add(row, loss, done.gradient_norm, ends == 0)
+        timer.lap("logging")
+
+    def _leave(self) -> None:
+        """End the loop with all ranks: the model becomes the consensus."""
+        self._complete()
+        if self._parts.is_joined and not self._is_over:
+            self._ask(Left.GONE, 0)
+        timer = self._parts.timer
+        timer.stop()
+        if self._collector is not None:
+            # Ranks that nothing joins may have done more than others: what all have is kept.
+            self._collector.gather(min(self._parts.comm.allgather_object(len(timer.finished))))
+            self._collector.end()
+        self._parts.algorithm.finish()
+        self._parts.algorithm.close()

@@ -1,0 +1,63 @@
+"""The examples of a loop of the user's own, under mpirun."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import hpcsgd
+from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
+
+
+def launch(script: str, *words: str, folder: Path) -> str:
+    """The output of two ranks of an example."""
+    done = subprocess.run(
+        command(2, str(ROOT / "jobs" / "own" / script), *words),
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_loop_of_local_sgd_leaves_a_log_with_every_span(tmp_path: Path) -> None:
+    said = launch("loop.py", "2", folder=tmp_path)
+    accuracies = {line.split("accuracy ")[1] for line in said.splitlines() if line.startswith("epoch 2")}
+    assert len(accuracies) == 1, "both ranks evaluate the consensus"
+    log = hpcsgd.load_run(tmp_path / "runs" / "own_loop")
+    assert log.status == "completed" and len(log.iterations) == 2 * 2 * 16
+    assert log.epochs["num_samples"].tolist() == [1024, 1024]
+    assert set(log.iterations["action"]) == {"none", "global"}
+    averaged = log.iterations[log.iterations["action"] == "global"]
+    assert averaged["step"].unique().tolist() == list(range(3, 32, 4))
+    assert (averaged["averaging_seconds"] > 0).all() and (averaged["sync_bytes"] > 0).all()
+    for span in ("data", "forward", "backward", "update"):
+        assert (log.iterations[f"{span}_seconds"] > 0).all(), span
+    assert (log.iterations.groupby("rank")["evaluation_seconds"].sum() > 0).all()
+
+
+def test_a_script_of_ddp_is_timed_and_changed_in_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = []
+    for number, is_timed in enumerate((True, False)):
+        text = (ROOT / "jobs" / "own" / "ddp_timed.py").read_text()
+        if not is_timed:
+            text = "\n".join(
+                line.replace("run.batches(loader)", "loader").replace("run.step()", "optimizer.step()")
+                for line in text.replace("    with hpcsgd.session(", "    if True:  # (").splitlines()
+                if line != "import hpcsgd"
+            )
+        script = tmp_path / f"ddp_{number}.py"
+        script.write_text(text)
+        monkeypatch.setenv("MASTER_PORT", str(29731 + number))
+        said = launch(str(script), "12", folder=tmp_path)
+        losses.append(sorted(line for line in said.splitlines() if "last loss" in line))
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+    log = hpcsgd.load_run(tmp_path / "runs" / "ddp_timed")
+    assert log.status == "completed" and len(log.iterations) == 24 and log.config["algorithm"]["name"] == "none"
+    assert (log.iterations["update_seconds"] > 0).all() and log.iterations["loss"].isna().all()
