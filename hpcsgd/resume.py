@@ -59,6 +59,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "rows": _named_rows(learners.rows),
         "statistics": learners.statistics.cpu().clone(),
         "counts": learners.counts.tolist(),
+        "buffers": _cloned({str(j): r.buffers.state_dict() for j, r in enumerate(learners.replicas)}),
         "algorithm": _cloned(parts.algorithm.state_dict()),
         "random": random,
         "labels": vars(parts.labels),
@@ -72,6 +73,8 @@ def put_back(parts: Parts, state: dict[str, Any]) -> None:
         learners.rows[name].copy_(rows)
     learners.statistics.copy_(state["statistics"])
     learners.counts.copy_(torch.tensor(state["counts"], dtype=torch.int64))
+    for j, replica in enumerate(learners.replicas):
+        replica.buffers.load_state_dict(state["buffers"][str(j)])
     learners.load_random_states(state["random"]["learners"])
     _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
@@ -92,6 +95,16 @@ def same_place(parts: Parts, state: dict[str, Any]) -> int:
     """The step of this run after as many samples as a run of another number of ranks had seen at ``state``."""
     samples: int = state["step"] * state["global_batch_size"]
     return round(samples / parts.plan.global_batch_size)
+
+
+def _united(buffers: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The buffers of all learners as those of one model: float ones averaged where they differ, others the first's."""
+    found = {}
+    for name, first in buffers[0].items():
+        every = torch.stack([each[name] for each in buffers])
+        differs = first.is_floating_point() and not bool((every == first).all())
+        found[name] = every.double().mean(dim=0) if differs else first
+    return found
 
 
 def _named_rows(rows: Rows) -> dict[str, torch.Tensor]:
@@ -177,6 +190,7 @@ def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
             if slow is not None:
                 outer = {"momentum": slow["momentum"]}
                 slow = {"anchor": slow["anchor"], "is_placed": slow["anchored"], "outer": outer}
+            state["buffers"] = {str(j): {} for j in range(len(state["counts"]))}
             if "central" not in state["algorithm"]:
                 state["algorithm"] |= {"averagings": 0, "anchored": slow}
     return state
@@ -269,6 +283,8 @@ def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
     mean = means.mean(dim=0)
     learners.means.copy_(mean)
     learners.variances.copy_((variances + (means - mean).square()).mean(dim=0))
+    for replica in learners.replicas:
+        replica.buffers.load_state_dict(_united([each for s in states for each in s["buffers"].values()]))
     learners.counts.copy_(torch.tensor([s["counts"] for s in states], dtype=torch.int64).flatten(0, 1).amax(dim=0))
     _keep_engine(parts, states[0])
     return Start(same_place(parts, states[0]), elapsed_seconds=states[0]["elapsed_seconds"])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from hpcsgd.algorithms.buffers import broadcast_
 from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
@@ -95,6 +96,11 @@ def start_equal(learners: ReplicaStack, comm: Communicator) -> None:
     comm.broadcast_(host.numpy())
     learners.parameters[0].copy_(host)
     spread_first_(learners.parameters)
+    for replica in learners.replicas:
+        frozen = [p for p in replica.module.parameters() if not p.requires_grad]
+        for tensor in (*frozen, *replica.buffers.tensors(floats=True).values()):
+            broadcast_(tensor.data, comm)
+        replica.buffers.remember()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
 from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
@@ -178,6 +179,8 @@ class LocalSGD:
                 num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
                 if self.config.batch_norm_policy == "average":
                     num_bytes += average_statistics_(learners, reducer)
+                if self.config.buffer_policy == "average":
+                    num_bytes += average_buffers_(learners, reducer)
             self.optimizer.reset(reset(self.policies))
             if self.anchored is not None and action is Action.GLOBAL:
                 self.anchored.apply_(rate)
@@ -191,3 +194,4 @@ class LocalSGD:
         if not self._equal:
             average_rows_(self.learners.parameters, world)
         average_statistics_(self.learners, world)
+        unite_buffers_(self.learners, world)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
+from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
 from hpcsgd.algorithms.central import CentralModel
 from hpcsgd.algorithms.rows import sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
@@ -180,6 +181,8 @@ class SMA:
                 if self.config.batch_norm_policy == "average":
                     reducer = self.world if action is Action.GLOBAL else self.block
                     num_bytes += average_statistics_(self.learners, reducer)
+                if self.config.buffer_policy == "average":
+                    num_bytes += average_buffers_(self.learners, self.world if action is Action.GLOBAL else self.block)
         return num_bytes
 
     def _sum(self, action: Action) -> int:
@@ -240,3 +243,4 @@ class SMA:
         self._settle()
         self.learners.parameters.copy_(self.central.model)
         average_statistics_(self.learners, self.world)
+        unite_buffers_(self.learners, self.world)

@@ -44,6 +44,7 @@ class Update:
         norm: Tensor | float = math.nan
         with self.spans.span("update"):
             if count:
+                self.learners.check_trainable()
                 if self.clip_norm is not None:
                     norm = clip_(self.learners.gradients[:count], self.clip_norm, alike=alike)
                 self.optimizer.step(count, rate)

@@ -39,6 +39,8 @@ class AlgorithmConfig:
         slow_learning_rate: alpha of the outer momentum.
         batch_norm_policy: BatchNorm running statistics at an averaging: ``local`` kept by each rank, ``average``
             by the law of total variance, ``recompute`` on training data before each evaluation.
+        buffer_policy: other float buffers of a model at an averaging: ``average``, of those that change; ``local``; the
+            same with ``comm.overlap`` of ``sma``. The consensus has their average, and the first learner's integers.
         alpha: share of a learner's distance to the central model that ``sma`` corrects; unset, 1/k for k learners.
         central_momentum: mu_z, momentum of the central model of ``sma``; unset, 0.9 (0 for ``ea_sgd``).
         restart: what ``sma`` does where the learning rate drops: every learner becomes the central model, whose
@@ -56,6 +58,7 @@ class AlgorithmConfig:
     slow_momentum: float = 0.5
     slow_learning_rate: float = 1.0
     batch_norm_policy: Literal["local", "average", "recompute"] = "local"
+    buffer_policy: Literal["local", "average"] = "average"
     alpha: float | None = None
     central_momentum: float | None = None
     restart: Literal["reset", "keep", "none"] | None = None

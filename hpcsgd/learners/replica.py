@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpcsgd.comm.flat import layout, move_into
+from hpcsgd.errors import UsageError
+from hpcsgd.learners.buffers import OwnBuffers
+from hpcsgd.learners.fitness import check_module
 from hpcsgd.optim.sgd import decayed_parameters
+
+Decays = Callable[[str, nn.Parameter], bool]
+"""Whether weight decay is for the parameter of this name."""
 
 
 @dataclass
@@ -19,6 +26,7 @@ class ReplicaState:
     parameters: Tensor
     statistics: Tensor
     counts: list[int]
+    buffers: dict[str, Tensor]
 
 
 class Replica:
@@ -34,14 +42,38 @@ class Replica:
         means, variances: running statistics of all BatchNorm layers, the two halves of ``statistics``.
         norms: those layers.
         norm_slots: their places in ``means``, and in ``variances``.
+        buffers: the other buffers.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> None:
-        """Move ``module`` to ``device`` and its tensors into flat buffers."""
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        channels_last: bool,
+        decays: Decays | None = None,
+    ) -> None:
+        """Move ``module`` to ``device`` and its tensors into flat buffers.
+
+        Args:
+            module: the model; frozen parameters stay where they are.
+            device: where to.
+            dtype: of all floating-point tensors.
+            channels_last: memory order of convolution weights.
+            decays: whether weight decay is for a parameter; unset, :func:`~hpcsgd.optim.sgd.decayed_parameters` says.
+
+        Raises:
+            UsageError: it has a parameter that cannot be trained so.
+        """
+        check_module(module)
         self.module = module.to(device=device, dtype=dtype)
         if channels_last:
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decayed = decayed_parameters(module)
+        if decays is not None:
+            decayed = {id(p) for name, p in module.named_parameters() if decays(name, p)}
+        self._named = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
         everything = [p for p in module.parameters() if p.requires_grad]
         plain = [p for p in everything if id(p) not in decayed]
         self.trainable = plain + [p for p in everything if id(p) in decayed]
@@ -52,6 +84,20 @@ class Replica:
         move_into(self.parameters, self.trainable, self.slots)
         self._bind_gradients()
         self._flatten_statistics(device, dtype)
+        self.buffers = OwnBuffers(module, self.norms)
+
+    def check_trainable(self) -> None:
+        """See that the same parameters are trained as in the beginning.
+
+        Raises:
+            UsageError: one was frozen, or thawed.
+        """
+        for name, parameter, trained in self._named:
+            if parameter.requires_grad != trained:
+                raise UsageError(
+                    f"the model's parameter {name} was {'frozen' if trained else 'thawed'} after the start: which "
+                    "parameters are trained must be settled where the model is made"
+                )
 
     def _bind_gradients(self) -> None:
         """Make every ``grad`` a view of the flat gradient; backward adds to it in place."""
@@ -63,9 +109,6 @@ class Replica:
         self.norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         means = [norm.running_mean for norm in self.norms]
         variances = [norm.running_var for norm in self.norms]
-        owned = {id(tensor) for tensor in (*means, *variances)}
-        others = [n for n, b in self.module.named_buffers() if b.is_floating_point() and id(b) not in owned]
-        assert not others, f"buffers that are not BatchNorm statistics: {others}"
         self.norm_slots, total = layout([t for t in means if t is not None])
         self.statistics = torch.zeros(2 * total, dtype=dtype, device=device)
         self.means, self.variances = self.statistics[:total], self.statistics[total:]
@@ -111,10 +154,11 @@ class Replica:
 
     def snapshot(self) -> ReplicaState:
         """A copy of parameters and BatchNorm statistics."""
-        return ReplicaState(self.parameters.clone(), self.statistics.clone(), self.counts)
+        return ReplicaState(self.parameters.clone(), self.statistics.clone(), self.counts, self.buffers.state_dict())
 
     def restore(self, saved: ReplicaState) -> None:
         """Take up :meth:`snapshot` again, to the same bits."""
         self.parameters.copy_(saved.parameters)
         self.statistics.copy_(saved.statistics)
         self.counts = saved.counts
+        self.buffers.load_state_dict(saved.buffers)

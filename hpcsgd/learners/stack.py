@@ -98,6 +98,11 @@ class ReplicaStack:
         """Set all gradients to zero."""
         self.gradients.zero_()
 
+    def check_trainable(self) -> None:
+        """See :meth:`~hpcsgd.learners.replica.Replica.check_trainable`."""
+        for replica in self.replicas:
+            replica.check_trainable()
+
     def train(self, mode: bool = True) -> None:
         """Put all modules in training mode, or in evaluation mode."""
         for replica in self.replicas:
@@ -120,6 +125,9 @@ class ReplicaStack:
         if list(rows) != list(range(count)):
             for buffer in (self.statistics, self.counts):
                 buffer[:count].copy_(buffer[list(rows)])
+            own = [self.replicas[row].buffers.state_dict() for row in rows]
+            for replica, values in zip(self.replicas, own, strict=False):
+                replica.buffers.load_state_dict(values)
             states = [self.generators[row].get_state() for row in rows] if self.generators else []
             for generator, state in zip(self.generators, states, strict=False):
                 generator.set_state(state)

@@ -27,6 +27,7 @@ MODULES = (
     "learners",
     "optimizers",
     "sessions",
+    "own_modules",
     "tuning",
     "evaluation",
     "resuming",

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hpcsgd.errors import UsageError
+from hpcsgd.learners.fitness import describe
 from hpcsgd.learners.replica import Replica
 from hpcsgd.optim.sgd import decayed_parameters
 
@@ -161,8 +163,79 @@ def test_norms_without_running_statistics_are_left_out() -> None:
     assert replica.means.numel() == replica.variances.numel() == 16
 
 
-def test_buffers_of_other_kinds_are_refused() -> None:
-    module = nn.Linear(3, 2)
-    module.register_buffer("average", torch.zeros(3))
-    with pytest.raises(AssertionError, match="average"):
+class Odd(nn.Module):
+    """Tied and frozen weights, and buffers of its own: constants, a running mean made anew, and a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.outer = nn.Linear(3, 3)
+        self.outer.weight = self.inner.weight
+        self.fixed = nn.Linear(3, 3).requires_grad_(False)
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Any output."""
+        self.mean = 0.9 * self.mean + 0.1 * inputs.detach().mean(dim=0)
+        self.passes += 1
+        return self.norm(self.outer(self.fixed(self.inner(inputs))))
+
+
+def test_other_buffers_come_back_from_a_snapshot() -> None:
+    replica = Replica(Odd(), CPU, torch.float64, channels_last=False)
+    assert replica.buffers.names == ["mask", "mean", "passes"]
+    assert replica.buffers.changed() == [False, False]
+    replica.module(torch.ones(4, 3, dtype=torch.float64))
+    assert replica.buffers.changed() == [False, True]
+    saved, before = replica.snapshot(), replica.buffers.state_dict()
+    replica.module(torch.ones(4, 3, dtype=torch.float64))
+    assert not torch.equal(replica.module.mean, before["mean"])
+    replica.restore(saved)
+    for name, value in replica.buffers.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_replica_is_told_in_one_line() -> None:
+    replica = Replica(Odd(), CPU, torch.float64, channels_last=False)
+    assert describe(replica, "local", "average") == (
+        "21 parameters; 12 of them without weight decay; 1 tensor tied to others; 12 frozen; "
+        "BatchNorm statistics: local (norm); float buffers: average (mask, mean); "
+        "other buffers, of each learner (passes)"
+    )
+
+
+@pytest.mark.parametrize(("name", "change"), [("fixed.bias", True), ("inner.weight", False)])
+def test_what_is_trained_is_settled_at_the_start(name: str, change: bool) -> None:
+    replica = Replica(Odd(), CPU, torch.float64, channels_last=False)
+    replica.check_trainable()
+    dict(replica.module.named_parameters())[name].requires_grad_(change)
+    with pytest.raises(UsageError, match=f"parameter {name} was {'thawed' if change else 'frozen'} after the start"):
+        replica.check_trainable()
+
+
+def test_weight_decay_can_be_for_other_parameters() -> None:
+    module = network()
+    replica = Replica(
+        module, CPU, torch.float32, channels_last=False, decays=lambda name, parameter: name.endswith("bias")
+    )
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter, slot in zip(replica.trainable, replica.slots, strict=True):
+        assert (slot.start >= replica.decay_from) == names[id(parameter)].endswith("bias")
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (nn.Sequential(nn.LazyLinear(3)), "parameter 0.weight has no shape before its first pass"),
+        (nn.Linear(3, 2, dtype=torch.complex64), "parameter weight is complex"),
+        (nn.Sequential(nn.Embedding(4, 2, sparse=True)), "parameter 0.weight has sparse gradients"),
+        (nn.Linear(3, 2).requires_grad_(False), "no parameter that is trained"),
+        (nn.Flatten(), "no parameter that is trained"),
+    ],
+)
+def test_modules_that_cannot_be_replicas_are_refused_by_name(module: nn.Module, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         Replica(module, CPU, torch.float32, channels_last=False)
