@@ -87,6 +87,7 @@ FAULTS = (
     Comparison(("watched",), ("unwatched",), 1.01),
     Comparison(("unwatched again",), ("unwatched",)),
 )
+ADAMW = (Comparison(("rows",), ("parameters, fused",), 1.0),)
 BENCHMARKS = {
     "averaging_1mb": averaging("averaging 1.1 MB", 20, 1.1),
     "averaging_102mb": averaging("averaging 102 MB", 60, 0.8),
@@ -113,6 +114,8 @@ BENCHMARKS = {
         ),
         ranks=1,
     ),
+    "adamw_small": Benchmark("AdamW, 784-256-256-10", 10, ADAMW, ranks=1),
+    "adamw_resnet": Benchmark("AdamW, ResNet-20", 10, ADAMW, ranks=1),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15

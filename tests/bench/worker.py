@@ -11,6 +11,7 @@ from averaging import variants as averaging_variants
 from interleave import Variant, interleave
 from learners import Shape as ImageShape
 from learners import variants as learner_variants
+from optimizer import variants as optimizer_variants
 from sma import variants as sma_variants
 from training import Bench, recipe
 
@@ -40,6 +41,11 @@ LEARNERS: dict[str, tuple[ModelConfig, ImageShape, int, int, int]] = {
 }
 """Model, images, learners, batch, steps of a repetition."""
 UPDATES = {"sma_update": (ModelConfig(name="resnet20"), 4)}
+OPTIMIZERS: dict[str, tuple[ModelConfig, ImageShape, int]] = {
+    "adamw_small": (ModelConfig(widths=(256, 256)), (1, 28, 28), 50),
+    "adamw_resnet": (ModelConfig(name="resnet20"), (3, 32, 32), 50),
+}
+"""Model, images, steps of a repetition."""
 LOGGING = {"logging_small": (SMALL, 100)}
 LANES = 4
 """Loops of one variant: where its memory happens to lie makes a loop up to 3 % faster or slower for good."""
@@ -53,6 +59,8 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
         return list(learner_variants(*LEARNERS[name]))
     if name in UPDATES:
         return list(sma_variants(*UPDATES[name], comm))
+    if name in OPTIMIZERS:
+        return list(optimizer_variants(*OPTIMIZERS[name]))
     if name in SYNC:
         model, block = SYNC[name]
         bench = Bench(comm, directory, model, block, warm_steps=3)
