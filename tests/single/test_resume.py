@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from hpcsgd.config import CheckpointConfig, DataConfig, EvaluateConfig, LogConfig, ModelConfig, RunConfig
+from hpcsgd.config import (
+    AlgorithmConfig,
+    CheckpointConfig,
+    DataConfig,
+    EvaluateConfig,
+    LogConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 from hpcsgd.errors import DivergedError, UsageError
 from hpcsgd.record import load_run
 from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints
@@ -116,6 +125,21 @@ def test_a_checkpoint_of_version_0_1_is_gone_on_with(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Checkpoint, "load", load)
     run(config)
     assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("learners", [1, 2])
+def test_moments_and_numbers_of_steps_are_gone_on_with(tmp_path: Path, learners: int) -> None:
+    """The second averaging of the variance comes after the stop."""
+    changes: dict[str, Any] = {
+        "optimizer": OptimizerConfig(name="torch.optim.AdamW", init_args={"betas": [0.8, 0.9]}, clip_norm=1.0),
+        "algorithm": AlgorithmConfig(name="local_sgd", sync_period=2, momentum_policy={"exp_avg_sq": "average:2"}),
+        "learners_per_rank": learners,
+        "local_batch_size": 5,
+    }
+    run(replace(recipe(tmp_path / "whole"), **changes))
+    kept = tmp_path / "whole" / "checkpoints" / "step-00000002"
+    run(replace(recipe(tmp_path / "branch"), resume=str(kept), **changes))
+    assert same_model(tmp_path / "branch", tmp_path / "whole")
 
 
 def test_a_run_killed_between_its_model_and_its_last_word_comes_to_its_end(
