@@ -21,6 +21,7 @@ from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.identity import Identity
 from hpcsgd.data.make import open_data, staged
+from hpcsgd.data.own.flow import check_first_batches
 from hpcsgd.data.store import as_tensor
 from hpcsgd.data.together import open_together
 from hpcsgd.data.trees import Tree, map_tree
@@ -138,6 +139,7 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     learners = agree(comm, lambda: _make_learners(config, comm, task, own, device, given.optimizer))
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
+    check_first_batches(loader, comm)
     if imported or given is not NOTHING:
         agree(comm, lambda: try_task(config, task, loader, device))
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.data.identity import check_same_data
@@ -138,6 +140,18 @@ def check_course(parts: Parts, where: Path, before: Mapping[str, Any] | None, st
             )
         if plan.schedule(number) != old.schedule(number):
             raise UsageError(f"{where}: with epochs {parts.config.epochs} step {number} would be averaged otherwise")
+
+
+def look_ahead(parts: Parts, step: int) -> Plan:
+    """Let the run end after ``step`` where the data of any rank does; gives its plan. Collective, for such data."""
+    if parts.loader.may_end and step + 1 < parts.plan.total_steps:
+        ended = np.array([not parts.loader.has(step + 1)], np.int64)
+        parts.comm.max_(ended)
+        if ended[0]:
+            parts.plan = replace(parts.plan, total_steps=step + 1)
+            if parts.comm.rank == 0:
+                print(f"hpcsgd: the data ended: the run ends after {step + 1} steps", file=sys.stderr, flush=True)
+    return parts.plan
 
 
 def _too_few(parts: Parts, where: Path, done: int, asked: int) -> UsageError:

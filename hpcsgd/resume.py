@@ -52,6 +52,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "data": parts.data,
+        "loader": parts.loader.state_dict(step),
         "global_batch_size": parts.plan.global_batch_size,
         "engine": parts.engine.name,
         "engine_tables": parts.engine_tables,
@@ -76,6 +77,7 @@ def put_back(parts: Parts, state: dict[str, Any]) -> None:
     for j, replica in enumerate(learners.replicas):
         replica.buffers.load_state_dict(state["buffers"][str(j)])
     learners.load_random_states(state["random"]["learners"])
+    parts.loader.load_state_dict(state.get("loader"), state["step"])
     _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["random"]["cpu"])
@@ -272,6 +274,7 @@ def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
 
     The model is the central one, where there is one, else the average of the replicas.
     """
+    parts.loader.load_state_dict(None, same_place(parts, states[0]))
     learners = parts.learners
     for name in learners.rows.names:
         learners.rows[name].copy_(torch.cat([s["rows"][name].double() for s in states]).mean(dim=0))

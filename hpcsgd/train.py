@@ -23,7 +23,7 @@ from hpcsgd.comm.mpi import connect
 from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
-from hpcsgd.course import is_complete
+from hpcsgd.course import is_complete, look_ahead
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
@@ -149,7 +149,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
     )
     algorithm.start(first_step)
     parts.replica.module.train()
-    for step in range(first_step, plan.total_steps):
+    look_ahead(parts, first_step - 1)
+    for step in _steps(parts, first_step):
         timer.begin(step)
         keeper.before(step, first_step)
         timer.lap("checkpoint")
@@ -157,6 +158,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             progress.show(collector.last)
         timer.lap("logging")
         batch = parts.loader.batch(step)
+        plan = look_ahead(parts, step)
         timer.lap("data")
         loss = forward_backward(parts, step, batch)
         rate = plan.learning_rate(step)
@@ -185,6 +187,14 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
     collector.gather()
     progress.close()
     return metrics
+
+
+def _steps(parts: Parts, first: int) -> Iterator[int]:
+    """The steps of the plan from ``first`` on, which may become fewer on the way."""
+    step = first
+    while step < parts.plan.total_steps:
+        yield step
+        step += 1
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -71,9 +71,11 @@ class Batch:
 
 
 class Loader(Protocol):
-    """Training batches of the learners of a rank; a batch is a function of the step alone."""
+    """Training batches of the learners of a rank."""
 
     steps_per_epoch: int
+    may_end: bool
+    """Whether there may be no batch of some step."""
 
     def share(self, learner: int, num_learners: int, own_learners: int) -> None:
         """Take the parts of ``own_learners`` from ``learner`` on, of so many, from now on."""
@@ -81,8 +83,33 @@ class Loader(Protocol):
     def batch(self, step: int) -> Batch:
         """The batch of a step, on the device."""
 
+    def has(self, step: int) -> bool:
+        """Whether there is a batch of ``step`` here."""
+
+    def state_dict(self, step: int) -> Any:
+        """What a checkpoint before ``step`` must hold for the batches to go on from there, in plain values."""
+
+    def load_state_dict(self, state: Any, step: int) -> None:
+        """Go on with ``step`` from what :meth:`state_dict` gave."""
+
     def close(self) -> None:
         """End what runs beside the training."""
+
+
+class OfSteps:
+    """Part of a loader whose batches are a function of the step alone: there is no end, and nothing to keep."""
+
+    may_end = False
+
+    def has(self, step: int) -> bool:
+        """There is one of each step."""
+        return True
+
+    def state_dict(self, step: int) -> None:
+        """Nothing."""
+
+    def load_state_dict(self, state: None, step: int) -> None:
+        """Nothing to do."""
 
 
 class Split(Protocol):

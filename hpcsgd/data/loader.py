@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.batches import Batch
+from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.order import Order
 from hpcsgd.data.shards import epoch_augmentation
 from hpcsgd.data.store import Store
 from hpcsgd.data.trees import Tree
 
 
-class DeviceLoader:
+class DeviceLoader(OfSteps):
     """Training batches of the learners of a rank.
 
     A batch is a function of the step alone: steps may be asked for in any order and again. Augmentation is a

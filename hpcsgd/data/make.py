@@ -17,6 +17,7 @@ from hpcsgd.data.dataset import Dataset
 from hpcsgd.data.loader import DeviceLoader, DeviceSplit
 from hpcsgd.data.order import Order, cached, shuffled
 from hpcsgd.data.own.data import OwnData
+from hpcsgd.data.own.flow import FlowLoader
 from hpcsgd.data.own.kinds import MapSplit, OwnSplit, Stream
 from hpcsgd.data.own.reading import MapEvaluation, MapLoader, make_reader
 from hpcsgd.data.stage import stage, staged_path
@@ -69,6 +70,8 @@ def open_data(
     Raises:
         UsageError: the data is not enough, or has no such split.
     """
+    if isinstance(data.train, Stream):
+        _check_once_only(config)
     place = Place(device, getattr(torch, config.dtype), config.model.channels_last)
     own = config.known_learners
     loader = make_loader(
@@ -85,6 +88,24 @@ def open_data(
     return loader, {
         name: make_split(data, data.splits[name], config.data, seed=config.seed, **vars(place)) for name in names
     }
+
+
+def _check_once_only(config: RunConfig) -> None:
+    """Refuse what would read iterable data again, or by other learners.
+
+    Raises:
+        UsageError: the recipe asks for it.
+    """
+    for asked, what in (
+        (config.learners_per_rank == "auto", "learners_per_rank is auto"),
+        (config.on_failure == "shrink", "on_failure is shrink"),
+        (config.algorithm.batch_norm_policy == "recompute", "algorithm.batch_norm_policy is recompute"),
+    ):
+        if asked:
+            raise UsageError(
+                f"the split train of the data is iterable, and {what}, for which its samples would be read again: "
+                "choose another, or give a torch Dataset, with __getitem__ and __len__"
+            )
 
 
 def evaluated(data: Data, config: EvaluateConfig, *, tells: bool) -> list[str]:
@@ -144,7 +165,16 @@ def make_loader(
         UsageError: the split does not fill one global batch and ``config.tail`` is drop.
     """
     if isinstance(data.train, Stream):
-        raise UsageError("the split train is iterable")
+        assert config.steps_per_epoch is not None, "iterable data without it is refused as it is opened"
+        return FlowLoader(
+            data.train,
+            make_reader(config, seed, device, dtype, channels_last),
+            steps_per_epoch=config.steps_per_epoch,
+            local_batch_size=local_batch_size,
+            learner=learner,
+            num_learners=num_learners,
+            own_learners=own_learners,
+        )
     size = len(data.train)
     from_disk = isinstance(data, Dataset) and data.crop is not None
     permutation = (

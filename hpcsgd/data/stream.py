@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.batches import Batch
+from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser
 from hpcsgd.data.order import Order
@@ -26,7 +26,7 @@ _CROP_STREAM = 7
 """First word of the seeds, in the count of ``hpcsgd.data.shards``."""
 
 
-class StreamLoader:
+class StreamLoader(OfSteps):
     """Training batches of the learners of a rank, read from the disk: ``DeviceLoader`` is used alike.
 
     A batch is a function of the step alone; what is asked for in order is read ahead.

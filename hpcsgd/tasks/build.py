@@ -90,7 +90,11 @@ def _pictures_with_classes(model: ModelConfig, dataset: Data) -> tuple[tuple[int
     else:
         form, fits = "pictures [channels, height, width]", shape is not None and len(shape) == 3
     if not fits or number is None:
-        has = f"inputs of shape {list(shape)}" if shape is not None else "other inputs than one tensor"
+        has = (
+            f"inputs of shape {list(shape)}"
+            if shape is not None
+            else "inputs that are not one tensor, or not known before they are read"
+        )
         classes = "" if number is not None else ", and no classes that are known (its attribute classes says how many)"
         raise UsageError(
             f"model.name is {model.name!r}, which is for {form} with classes, and the data {dataset.name} has {has}"

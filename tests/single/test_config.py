@@ -39,7 +39,7 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
     [
         ("model: {name: lstm}\n", [], ["'lstm'", "'fashion_mnist'", "a network for images"]),
         ("data: {name: text}\n", [], ["'fully_connected'", "choose lstm or transformer"]),
-        ("data: {name: text, flip: true}\n", [], ["off for text"]),
+        ("data: {name: text, flip: true}\n", [], ["data.flip is True, which counts for", "leave data.flip out"]),
         ("algoritm: {name: sync_sgd}", [], ["algoritm", "algorithm?"]),
         ("algorithm: {sync_perod: 8}", [], ["algorithm.sync_perod", "algorithm.sync_period?"]),
         ("sync_period: 8", [], ["sync_period", "algorithm.sync_period?"]),

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hpcsgd.config import DataConfig
-from hpcsgd.data.batches import Batch
+from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.order import Order
 from hpcsgd.data.own.items import Collate, Collated, Items, Request, kept_generators
 from hpcsgd.data.own.kinds import MapSplit
@@ -154,7 +154,7 @@ def _close_all() -> None:
         reading.close()
 
 
-class MapLoader:
+class MapLoader(OfSteps):
     """Training batches of the learners of a rank: see ``DeviceLoader``, which is used alike.
 
     What is asked for in order is read ahead; asked for out of order, the reading starts anew.

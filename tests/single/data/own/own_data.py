@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,39 @@ def broken() -> None:
 
 def nothing() -> None:
     """A factory that gives nothing."""
+
+
+class Flow:
+    """Samples one after another, each with noise of torch's own generator, with a place to go on from."""
+
+    def __init__(self, count: int, first: int = 0, stride: int = 1) -> None:
+        self.inputs, self.targets = numbers(count)
+        self.place, self.first, self.stride = 0, first, stride
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        while (number := self.first + self.place * self.stride) < len(self.targets):
+            self.place += 1
+            yield torch.from_numpy(self.inputs[number]).float() + torch.rand(()), int(self.targets[number])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.place = state["place"]
+
+
+class Shared(Flow):
+    """Each learner has a part of its own; that of a later one is shorter by ``less`` samples."""
+
+    def __init__(self, count: int, less: int = 0) -> None:
+        super().__init__(count)
+        self.less = less
+
+    def shard(self, index: int, count: int) -> Flow:
+        return Flow(len(self.targets) - index * self.less * count, index, count)
+
+
+def flows(count: int = 100, less: int = 0, shared: bool = True) -> dict[str, Any]:
+    """Iterable training data."""
+    train = Shared(count, less) if shared else Flow(count)
+    return {"train": train, "test": numbers(12, 1), "classes": 3}
