@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from hpcsgd.config import DataConfig
 from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.order import Order
-from hpcsgd.data.own.items import Collate, Collated, Items, Request, kept_generators
+from hpcsgd.data.own.items import Collate, Collated, Items, Request, SampleError, kept_generators
 from hpcsgd.data.own.kinds import MapSplit
 from hpcsgd.data.own.workers import begin_worker, worker_context
 from hpcsgd.data.store import brought, in_memory_order
@@ -92,6 +92,7 @@ class Reading:
         Raises:
             UsageError: the data set cannot be sent to a worker.
         """
+        self._name = split.name
         self._in_process = reader.workers == 0
         several: dict[str, Any] = {}
         if not self._in_process:
@@ -125,11 +126,25 @@ class Reading:
         _open.add(self)
 
     def __next__(self) -> tuple[Tree, Tree]:
+        """The next batch, on the CPU.
+
+        Raises:
+            SampleError: a sample cannot be read, no batch can be made, or a worker is gone.
+        """
         assert self._batches is not None
-        if not self._in_process:
+        if self._in_process:
+            with kept_generators():
+                return next(self._batches)
+        try:
             return next(self._batches)
-        with kept_generators():
-            return next(self._batches)
+        except (RuntimeError, EOFError, OSError) as error:
+            # What a user's code raises comes as a SampleError; the others are of a connection to a worker.
+            if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
+                raise
+            raise SampleError(
+                f"a worker that reads the split {self._name} is gone: it was killed (perhaps memory ran out: try fewer "
+                "data.workers), or its own code ended it"
+            ) from error
 
     def close(self) -> None:
         """End the workers; again: nothing."""
