@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,12 @@ from hpcsgd.comm.mpi import connect
 from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
+from hpcsgd.config.check import is_import_path
 from hpcsgd.course import is_complete, look_ahead
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.evaluate import Metrics, evaluate
 from hpcsgd.keeper import Keeper, Memory
+from hpcsgd.learners.fitness import describe
 from hpcsgd.open_log import open_log
 from hpcsgd.passes import choose, forward_backward
 from hpcsgd.progress import Progress
@@ -88,6 +91,7 @@ def run(
         parts = build(config, comm, given)
         with parts, agree(comm, lambda: claim_path(path, config, comm)) as claim:
             path = settle_path(parts, claim, path)
+            _tell_model(parts)
             if is_complete(parts, path, claim.before):
                 return RunResult(path, {})
             start = find_start(parts, path, claim.before)
@@ -243,6 +247,14 @@ def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
         for split, m in metrics.items()
     )
     return f"epoch {epochs:g}: " + "; ".join(results)
+
+
+def _tell_model(parts: Parts) -> None:
+    """Rank 0 says what a model of the user's is made of, and what becomes of it."""
+    method, is_own = parts.config.algorithm, is_import_path(parts.config.model.name) or parts.given.model is not None
+    if is_own and parts.comm.rank == 0 and parts.config.progress != "none":
+        text = describe(parts.replica, method.batch_norm_policy, method.buffer_policy)
+        print(f"hpcsgd: {text}", file=sys.stderr, flush=True)
 
 
 def run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, CommConfig, RunConfig
+from hpcsgd.learners.fitness import describe
 from hpcsgd.recipe import check_paths
 from hpcsgd.tasks.attempt import MOST_SAMPLES, Attempt
 from hpcsgd.tasks.together import try_task
@@ -43,10 +44,8 @@ def _lines(config: RunConfig, parts: Parts, done: Attempt) -> Iterator[tuple[str
     """Names and texts of the lines."""
     for key, source in parts.imported.items():
         yield "import", f"{key} {source['path']}" + (f" from {source['file']}" if source["file"] else "")
-    module = parts.replica.module
-    trained = sum(parameter.numel() for parameter in parts.replica.trainable)
-    frozen = sum(parameter.numel() for parameter in module.parameters()) - trained
-    yield "model", f"{config.model.name}: {trained:,} parameters" + (f" and {frozen:,} frozen ones" if frozen else "")
+    method = config.algorithm
+    yield "model", f"{config.model.name}: {describe(parts.replica, method.batch_norm_policy, method.buffer_policy)}"
     samples = ", ".join(f"{name} {count:,}" for name, count in parts.data["samples"].items())
     yield "data", f"{config.data.name}: samples of {samples}"
     yield "batch", f"inputs {done.inputs}, outputs {done.outputs}, targets {done.targets}"

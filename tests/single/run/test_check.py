@@ -17,7 +17,7 @@ def test_a_sound_recipe_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture
     for words in (
         f"import     model.name {OWN}.Net from ",
         "own_task.py",
-        "parameters and 42 frozen ones",
+        "185 parameters; 23 of them without weight decay; 1 tensor tied to others; 42 frozen",
         "samples of train 40, test 13",
         "inputs float32 [2, 1, 4, 4], outputs float32 [2, 3], targets int64 [2]",
         "metric     precision: ",
