@@ -198,6 +198,8 @@ class StudyConfig:
         require(
             self.model.name not in LANGUAGE_MODELS, "model.name", self.model.name, "a network for images in a study"
         )
+        name = self.data.name
+        require(not self.data.is_own, "data.name", name, "one of the package's data sets in a study")
         held_out = self.data.validation_samples
         require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
         budget = self.stop.steps is not None or self.stop.epochs is not None
