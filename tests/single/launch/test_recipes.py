@@ -26,7 +26,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_there_are_recipes_of_both_kinds() -> None:
-    assert len(RUNS) >= 12 and len(STUDIES) >= 4
+    assert len(RUNS) >= 16 and len(STUDIES) >= 4
 
 
 @pytest.mark.usefixtures("at_root")
@@ -37,7 +37,7 @@ def test_every_recipe_of_a_run_becomes_a_job(recipe: str, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("at_root")
-@pytest.mark.parametrize("recipe", ["jobs/imagenet/resnet50_none.yaml", "jobs/text_lstm.yaml"])
+@pytest.mark.parametrize("recipe", ["jobs/imagenet/resnet50_none.yaml", "jobs/text_lstm.yaml", "jobs/own/unet.yaml"])
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=["scale", "sweep"])
 def test_a_set_of_runs_on_data_of_ones_own_becomes_jobs(
     recipe: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

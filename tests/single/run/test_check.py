@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.cli import main
+from tests.single.run.own_recipes import RECIPES, small_words, write_data
 from tests.single.tasks.test_build import OWN, RECIPE
 
 
@@ -46,3 +47,14 @@ def test_without_a_recipe_it_says_how_it_is_called(capsys: pytest.CaptureFixture
     assert main(["check"]) == 2
     assert main(["check", "--help"]) == 0
     assert capsys.readouterr().out.count("usage: hpcsgd check RECIPE") == 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_recipes_of_ones_own_models_are_sound(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path)
+    assert main(["check", *small_words(recipe, tmp_path)]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert f"import     {'data' if recipe == 'resnet18' else 'model'}.name {recipe}." in said
+    assert f"/jobs/own/{recipe}.py" in said and "samples of train 40" in said
