@@ -19,6 +19,7 @@ import pytest
 from hpcsgd.cli import LAUNCH, main
 from hpcsgd.config import RunConfig
 from hpcsgd.config.study import StudyConfig
+from hpcsgd.record import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -111,6 +112,14 @@ def test_keys_that_the_readme_uses_are_options() -> None:
     used -= set(re.findall(r"--([a-z_]+)", shown.getvalue()))
     keys |= {key.rpartition(".")[0] for key in keys}
     assert sorted(used - keys) == []
+
+
+def test_the_program_that_the_readme_shows_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "fit(" in block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "jobs" / "own")
+    exec(program.replace("epochs=5", "max_steps=1"), {})
+    assert load_run("runs/own").evaluations["metric"].tolist() == ["loss", "iou"]
 
 
 def test_commands_for_sites_that_the_readme_shows_make_their_scripts(
