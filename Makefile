@@ -27,10 +27,11 @@ DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
 
-.PHONY: help setup data demo test soak fuzz lint bench clean
+.PHONY: help setup data demo check test soak fuzz lint bench clean
 
 help:
 	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
+	@echo 'make check   lint, types, and the tests of one process that are quick: minutes, for the hand'
 	@echo 'make test    all tests, those under mpirun too'
 	@echo 'make soak    stop, kill and break runs in every way and place: tables in runs/soak (an hour; tests take a sample)'
 	@echo 'make fuzz    odd recipes, data, logs, checkpoints and environments, hundreds of each (minutes; tests take a sample)'
@@ -73,6 +74,9 @@ demo: $(FIGURES)/made
 test: | $(STAMP) data
 	@if [ "$$(id -u)" = 0 ]; then .ci/slurm; fi
 	$(BIN)/python -m pytest
+
+check: lint | $(STAMP)
+	$(BIN)/python -m pytest -q tests/single $(addprefix --ignore=tests/single/,analysis launch trials record)
 
 soak: | $(STAMP)
 	$(BIN)/python -m tests.soak.run
