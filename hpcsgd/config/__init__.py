@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpcsgd.config.check import FREE, check_threads, check_values, is_import_path, path_field, require
+from hpcsgd.config.check import FREE, check_threads, check_values, path_field, require
 from hpcsgd.config.conduct import (
     CheckpointConfig,
     CommConfig,
@@ -20,7 +20,7 @@ from hpcsgd.config.conduct import (
 )
 from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start, parse_policy
 from hpcsgd.config.task import LossConfig, check_metrics
-from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
+from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
 
 __all__ = [
     "AlgorithmConfig",
@@ -42,14 +42,6 @@ __all__ = [
 ]
 
 
-def check_fit(model: ModelConfig, data: DataConfig) -> None:
-    """Refuse a language model on images, and a network for images on text."""
-    own = is_import_path(model.name) or data.is_own
-    if not own and (model.name in LANGUAGE_MODELS) != (data.name == "text"):
-        wanted = "lstm or transformer" if data.name == "text" else "a network for images, or data.name text"
-        raise ValueError(f"model.name is {model.name!r}, and data.name {data.name!r}: they do not fit; choose {wanted}")
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """One training run.
@@ -62,8 +54,9 @@ class RunConfig:
         learners_per_rank: m, learners of a rank, each with its own parameters, momentum, BatchNorm statistics, share
             of the data and random stream, as if it were a rank: K ranks have k = K m learners. ``auto`` finds m before
             the first step, by timing steps of the run: see ``tuner``; a resumed run keeps it.
-        engine: how the passes of a rank's learners are taken: one after another (``loop``), all at once (``fused``), in
-            a thread each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
+        engine: how the passes of a rank's learners are taken: one after another (``loop``), all at once (``fused``; or
+            ``dense``, for ``fully_connected`` with ``cross_entropy``, whose backward pass is written out), in a thread
+            each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
             ``auto`` times them and takes the fastest, ``loop`` for one learner. A resumed run keeps its engine.
         accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
         label_smoothing: part of each target that is spread evenly over all classes, in the training loss only; for
@@ -92,7 +85,7 @@ class RunConfig:
     local_batch_size: int | None = None
     global_batch_size: int | None = None
     learners_per_rank: int | Literal["auto"] = 1
-    engine: Literal["auto", "loop", "fused", "threads", "streams", "graph"] = "auto"
+    engine: Literal["auto", "loop", "fused", "dense", "threads", "streams", "graph"] = "auto"
     accumulation_steps: int = 1
     label_smoothing: float = 0.0
     metrics: dict[str, Any] | None = field(default=None, metadata={FREE: True})

@@ -184,3 +184,11 @@ class DataConfig:
     def is_own(self) -> bool:
         """Whether it is of a user's own."""
         return is_among(self.name, OWN)
+
+
+def check_fit(model: ModelConfig, data: DataConfig) -> None:
+    """Refuse a language model on images, and a network for images on text."""
+    own = is_import_path(model.name) or data.is_own
+    if not own and (model.name in LANGUAGE_MODELS) != (data.name == "text"):
+        wanted = "lstm or transformer" if data.name == "text" else "a network for images, or data.name text"
+        raise ValueError(f"model.name is {model.name!r}, and data.name {data.name!r}: they do not fit; choose {wanted}")

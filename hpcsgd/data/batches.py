@@ -44,7 +44,7 @@ class Batch:
         stop = 0
         for size in self.sizes:
             start, stop = stop, stop + size
-            yield self._cut(start, stop) if size < len(self) else self
+            yield self._cut(start, stop) if len(self.sizes) > 1 else self
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch of one learner in stretches of at most ``size`` samples."""

@@ -42,6 +42,7 @@ class RowSGD:
     where momentum correction gives the ratio and without it the ratio is 1. g includes lambda w.
 
     Where all learners have the same numbers, a row is updated to the same bits as it would be alone, else to rounding.
+    With tensors of numbers it always is, as it would be with tensors alone.
     """
 
     states: tuple[str, ...] = (MOMENTUM,)
@@ -168,14 +169,17 @@ class RowSGD:
         """The momentum is taken as it is: of which learning rate it is, the learners need not agree."""
 
     def _factor(self, values: Values) -> Factor:
-        """A number if all learners have the same, else [m, 1]."""
+        """A number if all learners have the same, else [m, 1]; a tensor is not looked at: it may be on a GPU."""
         if isinstance(values, (int, float)):
             return float(values)
-        numbers = values.flatten().tolist() if isinstance(values, Tensor) else list(values)
+        like = self.rows.parameters
+        if isinstance(values, Tensor):
+            assert len(values) == len(self.rows), f"{len(values)} numbers for {len(self.rows)} learners"
+            return values.to(dtype=like.dtype, device=like.device).view(-1, 1)
+        numbers = list(values)
         if len(set(numbers)) == 1:
             return float(numbers[0])
         assert len(numbers) == len(self.rows), f"{len(numbers)} numbers for {len(self.rows)} learners"
-        like = self.rows.parameters
         if self._last is None or self._last[0] != numbers:
             self._last = numbers, torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
         return self._last[1]

@@ -19,7 +19,7 @@ from hpcsgd.errors import UsageError
 from hpcsgd.imports import build, check_arguments, find_object
 from hpcsgd.models import build_model
 from hpcsgd.tasks.given import NOTHING, Given
-from hpcsgd.tasks.losses import Figure, cross_entropy, right, squared_error
+from hpcsgd.tasks.losses import CrossEntropy, Figure, cross_entropy, right, squared_error
 from hpcsgd.tasks.metrics import Mean, Metric
 from hpcsgd.tasks.task import Task
 
@@ -53,7 +53,7 @@ def make_task(
     if label_smoothing:
         if measured is not cross_entropy:
             raise UsageError("label_smoothing is for cross_entropy: leave it at 0 with a loss of your own")
-        trained = partial(cross_entropy, smoothing=label_smoothing)
+        trained = CrossEntropy(label_smoothing)
     wanted: dict[str, Figure | Metric] = {"loss": measured}
     if given.metrics is not None:
         wanted |= given.metrics

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcsgd.data.trees import Tree
 from hpcsgd.models import check_passes
-from hpcsgd.tasks.losses import Figure
+from hpcsgd.tasks.losses import CrossEntropy, Figure
 from hpcsgd.tasks.metrics import Metric
 
 
@@ -52,13 +52,21 @@ class Task:
         if example is not None:
             check_passes(lambda: self.new_module(seed), lambda module: self.forward(module, example), sizes)
 
-    def losses(self, outputs: Tree, targets: Tree, num_samples: int) -> Tensor:
+    def losses(self, outputs: Tree, targets: Tree, num_samples: int, learner: int | None = None) -> Tensor:
         """The loss of each of ``num_samples`` samples, [n].
+
+        Args:
+            outputs, targets: of the samples.
+            num_samples: how many they are.
+            learner: whose samples they are; None: of all learners in their order, as many of each.
 
         Raises:
             ValueError: the loss gives something else.
         """
-        losses = self.loss(outputs, targets)
+        loss = self.loss
+        if learner is not None and isinstance(loss, CrossEntropy):
+            loss = loss.of_learner(learner)
+        losses = loss(outputs, targets)
         if losses.shape != (num_samples,):
             hint = "; a mean over equal batches is loss.reduction mean" if losses.dim() == 0 else ""
             raise ValueError(

@@ -20,10 +20,12 @@ def no_lap(_span: str) -> None:
     """For passes that nobody times."""
 
 
-def start_training(stack: ReplicaStack) -> None:
-    """Put the modules in training mode, where they are not."""
+def start_training(stack: ReplicaStack, fresh: bool = False) -> None:
+    """Put the modules in training mode, where they are not; with ``fresh``, from gradients of zero."""
     if not stack.module.training:
         stack.train()
+    if fresh:
+        stack.zero_gradients()
 
 
 class NotPossibleError(UsageError):
@@ -35,7 +37,9 @@ class Engine(Protocol):
 
     name: str
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """Add each learner's gradient of (sum of its losses / its normaliser) to its row of the gradients.
 
         Args:
@@ -43,6 +47,7 @@ class Engine(Protocol):
             normalisers: what each learner's sum of losses is divided by, [m].
             size: samples of a learner in one pass, at most: a larger batch is computed part by part.
             lap: told of the ends of forward and backward passes.
+            fresh: what the gradients hold counts for nothing: they are set, not added to.
 
         Returns:
             The sum of the losses of each learner, [m].

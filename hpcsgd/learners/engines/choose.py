@@ -13,6 +13,7 @@ from hpcsgd.data.batches import Batch
 from hpcsgd.errors import is_out_of_memory
 from hpcsgd.learners.engines.base import Engine, NotPossibleError
 from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
+from hpcsgd.learners.engines.dense import DenseEngine
 from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
 from hpcsgd.learners.stack import ReplicaStack
@@ -22,10 +23,16 @@ Factory = Callable[[ReplicaStack, Task], Engine]
 Table = dict[str, float | str]
 """Seconds of the passes by engine; a reason where an engine is not possible."""
 
-ON_CPU: Mapping[str, Factory] = {"loop": LoopEngine, "fused": FusedEngine, "threads": ThreadsEngine}
+ON_CPU: Mapping[str, Factory] = {
+    "loop": LoopEngine,
+    "fused": FusedEngine,
+    "dense": DenseEngine,
+    "threads": ThreadsEngine,
+}
 ON_GPU: Mapping[str, Factory] = {
     "loop": LoopEngine,
     "fused": FusedEngine,
+    "dense": DenseEngine,
     "streams": StreamsEngine,
     "graph": GraphEngine,
 }

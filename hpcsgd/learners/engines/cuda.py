@@ -32,9 +32,11 @@ class StreamsEngine(LoopEngine):
             raise NotPossibleError(f"the engine {self.name} needs a GPU, and the learners are on the {device.type}")
         self._streams = [torch.cuda.Stream(device) for _ in stack.replicas]
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        start_training(self.stack)
+        start_training(self.stack, fresh)
         losses = self._branches(batch, [torch.tensor(over) for over in normalisers], size)
         lap("backward")
         return losses
@@ -69,7 +71,9 @@ class GraphEngine(StreamsEngine):
             raise NotPossibleError("the engine graph has no form of dropout: choose streams or fused")
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         tensors = list(leaves((batch.inputs, batch.targets)))
         key = (size, *batch.sizes, *(tensor.shape for tensor in tensors))
@@ -79,6 +83,8 @@ class GraphEngine(StreamsEngine):
         for own, tensor in zip(leaves((captured.batch.inputs, captured.batch.targets)), tensors, strict=True):
             own.copy_(tensor)
         captured.normalisers.copy_(torch.tensor(normalisers, dtype=captured.normalisers.dtype))
+        if fresh:
+            self.stack.zero_gradients()
         captured.graph.replay()
         lap("backward")
         return captured.losses.clone()

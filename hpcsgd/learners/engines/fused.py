@@ -36,14 +36,16 @@ class FusedEngine:
         self._program = convert(self.stack, order)
         self._size = len(self.stack)
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         if not batch.is_even:
             # The last batch of an epoch that is kept: some learners have one sample more than others.
-            return LoopEngine(self.stack, self.task).passes(batch, normalisers, size, lap)
+            return LoopEngine(self.stack, self.task).passes(batch, normalisers, size, lap, fresh=fresh)
         rows = batch.rows()
         total = torch.zeros(len(self.stack), dtype=self.stack.dtype, device=self.stack.device)
-        start_training(self.stack)
+        start_training(self.stack, fresh)
         for start in range(0, batch.sizes[0], size):
             count = min(size, batch.sizes[0] - start)
             inputs, targets = (_columns(tree, start, count) for tree in (rows.inputs, rows.targets))

@@ -25,9 +25,11 @@ class LoopEngine:
         self.stack = stack
         self.task = task
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        start_training(self.stack)
+        start_training(self.stack, fresh)
         every = zip(batch.learners(), normalisers, strict=True)
         return torch.stack([self.one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
 
@@ -37,7 +39,7 @@ class LoopEngine:
         total = torch.zeros((), dtype=self.stack.dtype, device=self.stack.device)
         for part in batch.parts(size):
             outputs = self.task.forward(module, part.inputs)
-            loss = self.task.losses(outputs, part.targets, len(part)).sum()
+            loss = self.task.losses(outputs, part.targets, len(part), learner).sum()
             lap("forward")
             (loss / normaliser).backward()
             lap("backward")
@@ -65,9 +67,11 @@ class ThreadsEngine(LoopEngine):
         super().__init__(stack, task)
         self._pool = ThreadPoolExecutor(len(stack), thread_name_prefix="learner")
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
-        start_training(self.stack)
+        start_training(self.stack, fresh)
         every = zip(batch.learners(), normalisers, strict=True)
         started = [self._pool.submit(self.one, j, own, over, size) for j, (own, over) in enumerate(every)]
         losses = torch.stack([future.result() for future in started])

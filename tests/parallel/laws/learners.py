@@ -198,7 +198,7 @@ def the_fastest_engine_is_chosen_by_all_ranks_together(comm: Communicator) -> No
         choose(parts)
         assert len(set(comm.allgather_object(parts.engine.name))) == 1
         assert parts.engine_tables is not None and len(parts.engine_tables) == comm.size
-        assert all(set(table) == {"loop", "fused", "threads"} for table in parts.engine_tables)
+        assert all(set(table) == {"loop", "fused", "dense", "threads"} for table in parts.engine_tables)
         assert_bits(parts.learners.rows.buffer, before[0])
         assert_bits(parts.learners.statistics, before[1])
 

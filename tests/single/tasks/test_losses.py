@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hpcsgd.tasks.losses import cross_entropy, right, squared_error
+from hpcsgd.tasks.losses import CrossEntropy, cross_entropy, right, squared_error
 
 
 def test_images_have_the_cross_entropy_itself() -> None:
@@ -39,3 +39,17 @@ def test_the_squared_error_is_the_mean_over_the_values_of_a_sample(shape: tuple[
     # A column of outputs for a row of targets is meant, and is not broadcast.
     if shape == (4,):
         assert torch.equal(squared_error(outputs.unsqueeze(1), targets), squared_error(outputs, targets))
+
+
+@pytest.mark.parametrize("places", [(), (3,)])
+def test_each_learner_can_have_its_own_smoothing(places: tuple[int, ...]) -> None:
+    shares = (0.0, 0.1, 0.7)
+    logits = torch.randn(6, *places, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(logits[..., 0].numel()).view(6, *places) % 5
+    loss = CrossEntropy(torch.tensor(shares, dtype=torch.float64))
+    together = loss(logits, labels)
+    for learner, share in enumerate(shares):
+        own = slice(2 * learner, 2 * learner + 2)
+        expected = cross_entropy(logits[own], labels[own], share)
+        torch.testing.assert_close(together[own], expected, rtol=1e-14, atol=1e-14)
+        torch.testing.assert_close(loss.of_learner(learner)(logits[own], labels[own]), expected, rtol=1e-14, atol=1e-14)

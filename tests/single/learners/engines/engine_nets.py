@@ -18,7 +18,7 @@ from hpcsgd.models.densenet import DenseNet
 from hpcsgd.models.vgg import Vgg11
 from hpcsgd.models.wide_resnet import WideResNet
 from hpcsgd.optim.sgd import RowSGD
-from hpcsgd.tasks.losses import cross_entropy
+from hpcsgd.tasks.losses import CrossEntropy
 from hpcsgd.tasks.task import Task
 
 CPU = torch.device("cpu")
@@ -84,13 +84,9 @@ def make(build: Build, m: int, dtype: torch.dtype = torch.float64, channels_last
     return ReplicaStack(replicas, states=RowSGD.states)
 
 
-def classify(smoothing: float = 0.0) -> Task:
+def classify(smoothing: float | Tensor = 0.0) -> Task:
     """To tell classes apart; nothing of it makes networks."""
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels, smoothing)
-
-    return Task(seeded(nn.Identity), loss, {})
+    return Task(seeded(nn.Identity), CrossEntropy(smoothing), {})
 
 
 def batch(

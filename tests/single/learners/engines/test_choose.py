@@ -24,14 +24,18 @@ SHAPE = (1, 8, 8)
 class Hungry(LoopEngine):
     """Runs out of memory."""
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         raise RuntimeError("CUDA out of memory. Tried to allocate")
 
 
 class Broken(LoopEngine):
     """Fails for another reason."""
 
-    def passes(self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap) -> Tensor:
+    def passes(
+        self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False
+    ) -> Tensor:
         raise RuntimeError("shapes cannot be multiplied")
 
 
@@ -52,7 +56,8 @@ def test_a_choice_leaves_the_stack_as_it_was_and_gives_all_figures() -> None:
     choice = choose_engine(stack, classify(), batch(0, 3, 4, SHAPE), 4, rounds=2)
     assert all(torch.equal(getattr(stack, name), old) for name, old in zip(buffers, before, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(stack.random_states(), streams, strict=True))
-    assert list(choice.tables[0]) == ["loop", "fused", "threads"]
+    assert list(choice.tables[0]) == ["loop", "fused", "dense", "threads"]
+    assert "Conv2d at 0" in str(choice.tables[0].pop("dense"))
     assert all(isinstance(seconds, float) and seconds > 0 for seconds in choice.tables[0].values())
     assert choice.name == choice.engine.name == fastest(choice.tables)
 
@@ -105,7 +110,7 @@ def test_engines_of_a_gpu_say_so() -> None:
     for kind in (StreamsEngine, GraphEngine):
         with pytest.raises(NotPossibleError, match="needs a GPU"):
             kind(make(with_dropout, 1), classify())
-    assert list(choose.possible_engines(torch.device("cuda"))) == ["loop", "fused", "streams", "graph"]
+    assert list(choose.possible_engines(torch.device("cuda"))) == ["loop", "fused", "dense", "streams", "graph"]
 
 
 @pytest.mark.gpu
