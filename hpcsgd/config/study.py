@@ -10,18 +10,19 @@ from hpcsgd.config.check import check_threads, check_values, default_of, is_impo
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
-from hpcsgd.config.workload import LANGUAGE_MODELS, DataConfig, ModelConfig
+from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
 
 __all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingConfig", "StopConfig", "StudyConfig"]
 
 
 USED = {
-    "model": ("name", "widths", "zero_gamma", "channels_last"),
+    "model": ("name", "init_args", "widths", "zero_gamma", "channels_last", "embedding", "hidden", "layers", "heads"),
     "data": (
         *("name", "dir", "image_size", "train_fraction", "flip", "crop_padding", "tail", "validation_samples"),
+        *("tokens", "vocabulary", "sequence_length"),
         *("synthetic_shape", "synthetic_classes", "synthetic_train_samples", "synthetic_test_samples"),
     ),
-    "optimizer": ("momentum", "nesterov", "weight_decay", "momentum_form"),
+    "optimizer": ("name", "init_args", "momentum", "nesterov", "weight_decay", "momentum_form"),
     "comm": ("chunk_bytes", "cuda_aware", "allreduce_algorithm"),
     "faults": ("collective_timeout_seconds",),
 }
@@ -126,6 +127,7 @@ class StudyConfig:
         trials: trials at each batch size.
         fuse: trials that train together on one device; ``auto`` measures what is fastest, 1 is one after another.
         ranks_per_trial: ranks that train together by synchronous SGD; trials go to such teams.
+        import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the search, the initial parameters and the orders of the data.
         dtype: floating-point type of parameters and data.
         device: ``auto`` is a GPU where there is one.
@@ -141,6 +143,7 @@ class StudyConfig:
     trials: int = 20
     fuse: Literal["auto"] | int = "auto"
     ranks_per_trial: int = 1
+    import_from: str | None = path_field()
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -186,20 +189,22 @@ class StudyConfig:
         """What one section asks of another."""
         require(self.space.learning_rate.given, "space.learning_rate", "unset", "min and max, or points")
         searched = self.space.momentum.given
+        own = is_import_path(self.optimizer.name)
+        require(
+            not (own and searched),
+            "space.momentum",
+            "given",
+            f"unset for {self.optimizer.name}: it is searched for sgd",
+        )
         require(
             self.optimizer.momentum > 0 or not searched, "optimizer.momentum", 0, "positive to search space.momentum"
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
-        own = is_import_path(self.model.name)
-        require(not own, "model.name", self.model.name, "a network of the package in a study")
-        for name in ("text", "pack"):
-            require(self.data.name != name, "data.name", name, "a set of images in memory in a study")
-        require(
-            self.model.name not in LANGUAGE_MODELS, "model.name", self.model.name, "a network for images in a study"
-        )
-        name = self.data.name
-        require(not self.data.is_own, "data.name", name, "one of the package's data sets in a study")
+        require(self.data.name != "pack", "data.name", "pack", "a set in memory in a study")
+        check_fit(self.model, self.data)
+        own = self.data.is_own
+        require(not own, "data.name", self.data.name, "one of the package's data sets in a study")
         held_out = self.data.validation_samples
         require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
         budget = self.stop.steps is not None or self.stop.epochs is not None
@@ -231,7 +236,9 @@ class StudyConfig:
 
     @property
     def optimizer_name(self) -> str:
-        """The optimizer by its name in the public archive."""
+        """The optimizer by its name in the public archive, or its import path."""
+        if self.optimizer.name != "sgd":
+            return self.optimizer.name
         if not self.optimizer.momentum:
             return "sgd"
         return "nesterov_momentum" if self.optimizer.nesterov else "momentum"

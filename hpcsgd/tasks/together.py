@@ -8,13 +8,14 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.same import check_same
 from hpcsgd.config import RunConfig
 from hpcsgd.config.own import import_paths
+from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.batches import Loader
 from hpcsgd.imports import look_in, sources
 from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.task import Task
 
 
-def import_together(config: RunConfig, comm: Communicator) -> dict[str, dict[str, str]]:
+def import_together(config: RunConfig | StudyConfig, comm: Communicator) -> dict[str, dict[str, str]]:
     """Import what the recipe names by import paths, the same on all ranks. Collective."""
     if config.import_from is not None:
         look_in(config.import_from)

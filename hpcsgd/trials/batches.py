@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.config import DataConfig
+from hpcsgd.data.batches import Batch
 from hpcsgd.data.order import Order
 from hpcsgd.data.shards import epoch_augmentation, epoch_permutation
 from hpcsgd.data.store import Store
@@ -70,17 +71,16 @@ class GroupBatches:
         if self._epoch >= 0:
             self._start_epoch(self._epoch, [self._drawn[row] for row in rows])
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batches of ``step``: images [R, n, C, H, W], normalised, and labels int64 [R, n], on the device."""
+    def batch(self, step: int) -> Batch:
+        """The batches of ``step``, on the device; all trials have as many samples."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start_epoch(epoch, [self._draw(seed, epoch) for seed in self._seeds])
         part = slice(self._bounds[step_in_epoch], self._bounds[step_in_epoch + 1])
-        shape = (len(self._seeds), part.stop - part.start)
         flips = self._flips[:, part].reshape(-1) if self._config.flip else None
         offsets = self._offsets[:, :, part].reshape(2, -1) if self._config.crop_padding > 0 else None
-        images, labels = self._store.take(self._order[:, part].reshape(-1), flips, offsets)
-        return images.view(*shape, *images.shape[1:]), labels.view(*shape, *labels.shape[1:])
+        inputs, targets = self._store.take(self._order[:, part].reshape(-1), flips, offsets)
+        return Batch(inputs, targets, [part.stop - part.start] * len(self._seeds))
 
     def _draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Order [n], flips [n] and offsets [2, n] of a trial in an epoch; the latter two are empty if not augmented."""

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 RECIPE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
 ARCHIVE, GROUPS, WORK, COMMITTED = "archive", "groups", ".work", ".committed"
+ENGINES = ("loop", "fused", "dense")
 AGAIN = "bring it back from a copy, or set overwrite: true to begin the study again"
 
 
@@ -68,7 +69,7 @@ class StudyDirectory:
             return None
         names = {field.name for field in dataclasses.fields(SizePlan)}
         for entry in entries:
-            sound = isinstance(entry, dict) and entry.keys() == names and entry["engine"] in ("loop", "fused")
+            sound = isinstance(entry, dict) and entry.keys() == names and entry["engine"] in ENGINES
             if not (sound and all(type(entry[key]) is int and entry[key] >= 1 for key in names - {"engine"})):
                 raise UsageError(f"{self.path / PLAN} is damaged: {AGAIN}")
         return [SizePlan(**entry) for entry in entries]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _begin(shop: Workshop, claims: Claims, argv: Sequence[str], claim: Claim) ->
         plans = None
         if claim.before is not None:
             check_same_data(directory.read_data(), shop.dataset.identity, str(directory.path))
-            plans = directory.read_plan()
+            plans = _in_todays_words(directory.read_plan(), config)
             if plans is not None and {plan.batch_size for plan in plans} != set(config.batch_sizes):
                 raise UsageError(f"{directory.path / PLAN} is not of batch_sizes {list(config.batch_sizes)}: {AGAIN}")
             for name in directory.finished():
@@ -97,6 +98,13 @@ def _begin(shop: Workshop, claims: Claims, argv: Sequence[str], claim: Claim) ->
         return plans
 
     return comm.broadcast_object(agree(comm, lambda: prepare() if comm.rank == 0 else []))
+
+
+def _in_todays_words(plans: list[SizePlan] | None, config: StudyConfig) -> list[SizePlan] | None:
+    """A plan with today's names: an older version called the engine of fully connected networks ``fused``."""
+    if plans is None or config.model.name != "fully_connected":
+        return plans
+    return [replace(plan, engine="dense") if plan.engine == "fused" else plan for plan in plans]
 
 
 def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence[SizePlan], todo: list[Group]) -> None:

@@ -9,7 +9,18 @@ from hpcsgd.config.study import StudyConfig
 from hpcsgd.leftovers import STUDY
 from hpcsgd.run_dir import check_same, decide
 
-FREE_TO_CHANGE = ("resume", "overwrite", "study_dir", "progress", "threads", "device", "share_gpu", "comm", "faults")
+FREE_TO_CHANGE = (
+    "resume",
+    "overwrite",
+    "study_dir",
+    "import_from",
+    "progress",
+    "threads",
+    "device",
+    "share_gpu",
+    "comm",
+    "faults",
+)
 """Keys that a resumed study may have other values of."""
 
 

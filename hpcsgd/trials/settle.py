@@ -6,21 +6,27 @@ for large ones nothing is gained, and a group is a large piece of work to share 
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from hpcsgd.errors import is_out_of_memory
+from hpcsgd.learners.engines.base import NotPossibleError
 from hpcsgd.trials.batches import GroupBatches
 from hpcsgd.trials.groups import SizePlan
-from hpcsgd.trials.stack import update_all
-from hpcsgd.trials.workshop import Workshop, make_stack
+from hpcsgd.trials.workshop import Workshop
 
 FUSES = (1, 2, 4, 8, 16)
 """Sizes of groups that ``fuse: auto`` tries."""
 
 MOST_SAMPLES = 1 << 17
 """Of one step of a group: larger ones are not tried. They take much memory, and fusing does not pay there."""
+
+LONGEST_STEP = 0.25
+"""Seconds of a step from which on no larger group is tried: what takes long then is no start of an operation."""
 
 MUST_GAIN = 1.1
 """How much faster a trial must be in a group to give up the freedom of training it alone."""
@@ -42,54 +48,89 @@ def settle(shop: Workshop) -> list[SizePlan]:
     return plans
 
 
-def can_fuse(shop: Workshop) -> bool:
-    """Whether networks of this architecture can be trained together in each operation."""
-    return shop.config.model.name == "fully_connected"
+def fusing_engine(shop: Workshop) -> str | None:
+    """The engine that takes the passes of a whole group at once; None: no one can take this model.
+
+    Where ``dense`` can, it does what ``fused`` does with fewer operations.
+    """
+    stack = shop.make_stack([0])
+    for name in ("dense", "fused"):
+        with contextlib.suppress(NotPossibleError):
+            return shop.make_engine(name, stack, torch.zeros(1)).name
+    return None
 
 
 def choose(shop: Workshop, batch_size: int) -> tuple[str, int]:
     """Engine and size of the groups at ``batch_size``."""
-    wanted = shop.config.fuse
-    if not can_fuse(shop):
+    wanted, engine = shop.config.fuse, fusing_engine(shop)
+    if engine is None:
         return "loop", 1 if wanted == "auto" else wanted
-    if wanted != "auto":
-        return "fused", wanted
-    possible = [number for number in FUSES if number <= shop.config.trials and number * batch_size <= MOST_SAMPLES]
-    ways = [Way(shop, batch_size, "loop", 1), *(Way(shop, batch_size, "fused", number) for number in possible)]
+    if wanted == "auto":
+        possible = [number for number in FUSES if number <= shop.config.trials and number * batch_size <= MOST_SAMPLES]
+        best = fastest(make_ways(shop, batch_size, engine, possible), MUST_GAIN)
+        return best.engine, best.number
+    if engine == "dense":
+        return engine, wanted
+    return fastest(make_ways(shop, batch_size, engine, [min(wanted, shop.config.trials)]), 1.0).engine, wanted
+
+
+def make_ways(shop: Workshop, batch_size: int, engine: str, numbers: Sequence[int]) -> list[Way]:
+    """One trial by ``loop``, and groups of so many by ``engine``, as far as time and memory allow."""
+    ways = [Way(shop, batch_size, "loop", 1)]
+    for number in numbers:
+        if ways[-1].step_seconds > LONGEST_STEP:
+            break
+        try:
+            ways.append(Way(shop, batch_size, engine, number))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+    return ways
+
+
+def fastest(ways: list[Way], must_gain: float) -> Way:
+    """Measure ``ways``, and choose; a group must be faster by a factor than a trial alone."""
     measure_in_turn(ways)
-    best = min(ways, key=lambda way: way.seconds * (MUST_GAIN if way.number > 1 else 1))
-    return best.engine, best.number
+    return min(ways, key=lambda way: way.seconds * (must_gain if way.number > 1 else 1))
 
 
 @dataclass
 class Way:
-    """A way to train trials, and the least seconds that a step of one trial took in it so far."""
+    """A way to train trials, and the least seconds that a step of one trial took in it so far.
+
+    Attributes:
+        step_seconds: what a first step of all its trials took.
+    """
 
     shop: Workshop
     batch_size: int
     engine: str
     number: int
     seconds: float = field(default=float("inf"), init=False)
+    step_seconds: float = field(init=False)
 
     def __post_init__(self) -> None:
         shop, number = self.shop, self.number
-        self._stack = make_stack(shop, self.engine, range(number))
         team = shop.team
+        self._stack = shop.make_stack(range(number))
+        self._engine = shop.make_engine(self.engine, self._stack, torch.zeros(number))
+        self._optimizer = shop.make_optimizer(self._stack, shop.tensor(torch.full((number,), 0.5)))
+        self._rates = shop.tensor(torch.full((number, 1), 1e-3))
         self._batches = GroupBatches(
             shop.training, shop.config.data, range(number), self.batch_size, team.rank, team.size
         )
-        self._rates, self._momenta = (shop.tensor(torch.full((number, 1), value)) for value in (1e-3, 0.5))
         self._train(1)
-        wanted = round(ROUND_SECONDS / self._train(1))
-        self._steps = max(1, min(self._batches.steps_per_epoch, wanted))
+        self.step_seconds = self._train(1)
+        self._steps = max(1, min(self._batches.steps_per_epoch, round(ROUND_SECONDS / self.step_seconds)))
 
     def _train(self, steps: int) -> float:
         """Seconds that some steps take."""
         start = time.perf_counter()
+        normalisers, size = [float(self.batch_size)] * self.number, self.batch_size // self.shop.team.size
         for step in range(steps):
-            images, labels = self._batches.batch(step)
-            losses = self._stack.add_gradients(images, labels, None, self.batch_size)
-            update_all(self._stack, self.shop.config.optimizer, self._rates, self._momenta)
+            losses = self._engine.passes(self._batches.batch(step), normalisers, size, fresh=True)
+            self._optimizer.step(self.number, self._rates)
         losses.cpu()
         return time.perf_counter() - start
 

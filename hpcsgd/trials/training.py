@@ -14,8 +14,7 @@ from hpcsgd.config.study import PARAMETERS, StudyConfig
 from hpcsgd.trials.batches import GroupBatches, trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
 from hpcsgd.trials.measure import COLUMNS, measure
-from hpcsgd.trials.stack import update_all
-from hpcsgd.trials.workshop import Workshop, make_stack
+from hpcsgd.trials.workshop import Workshop
 
 Row = tuple[float, ...]
 """The metrics of one evaluation, in the order of ``COLUMNS``."""
@@ -106,16 +105,18 @@ class _GroupRun:
         self.alive = list(trials)
         seeds = [trial_seed(config.seed, plan.batch_size, trial.trial_id) for trial in trials]
         self.batches = GroupBatches(shop.training, config.data, seeds, plan.batch_size, shop.team.rank, shop.team.size)
-        self.stack = make_stack(shop, plan.engine, seeds)
+        self.stack = shop.make_stack(seeds)
         self._gather_points()
+        self.optimizer = shop.make_optimizer(self.stack, shop.tensor(self.momentum))
 
     def _gather_points(self) -> None:
-        """The metaparameters of those under way as columns, [R]."""
+        """The metaparameters of those under way as columns, [R], and the engine that takes their passes."""
         config = self.shop.config
-        self.rate, self.momentum, self.decay_steps, self.end_factor, self.smoothing = (
+        self.rate, self.momentum, self.decay_steps, self.end_factor, smoothing = (
             torch.tensor([float(trial.parameters.get(name, other)) for trial in self.alive], dtype=torch.float64)
             for name, other in zip(PARAMETERS, (0.0, config.optimizer.momentum, math.inf, 0.0, 0.0), strict=True)
         )
+        self.engine = self.shop.make_engine(self.plan.engine, self.stack, smoothing)
 
     def rates(self, first: int, until: int) -> Tensor:
         """Learning rates of steps ``first`` to ``until`` - 1, [steps, R].
@@ -127,25 +128,23 @@ class _GroupRun:
         return self.rate * (self.end_factor + (1 - self.end_factor) * left)
 
     def train(self, first: int, until: int) -> Tensor:
-        """Steps ``first`` to ``until`` - 1; the losses, [steps, R], on the CPU."""
-        shop, config, stack = self.shop, self.shop.config, self.stack
+        """Steps ``first`` to ``until`` - 1; the sums of the losses, [steps, R], on the CPU."""
+        shop, stack = self.shop, self.stack
         rates = shop.tensor(self.rates(first, until)).unsqueeze(2)
-        momenta = shop.tensor(self.momentum).view(-1, 1)
-        smoothing = shop.tensor(self.smoothing) if self.smoothing.any() else None
         losses = shop.tensor(torch.empty(until - first, len(self.alive)))
+        size = self.plan.batch_size // shop.team.size
         for step in range(first, until):
-            images, labels = self.batches.batch(step)
-            losses[step - first] = stack.add_gradients(images, labels, smoothing, self.batches.num_samples(step))
-            for block in stack.blocks:
-                shop.sum_over_team(block.gradients)
-            update_all(stack, config.optimizer, rates[step - first], momenta)
+            normalisers = [float(self.batches.num_samples(step))] * len(stack)
+            losses[step - first] = self.engine.passes(self.batches.batch(step), normalisers, size, fresh=True)
+            shop.sum_over_team(stack.gradients)
+            self.optimizer.step(len(stack), rates[step - first])
         shop.sum_over_team(losses)
-        stack.average_statistics(shop.reducer)
+        shop.reducer.average_(stack.statistics.view(-1))
         return losses.cpu()
 
     def evaluate(self, step: int, losses: Tensor) -> None:
         """Measure all trials after ``step`` steps, and let go of those that have come to their end."""
-        rows = measure(self.stack, self.shop.splits, self.shop.team, self.shop.config.evaluate.batch_size)
+        rows = measure(self.engine, self.shop.splits, self.shop.team, self.shop.config.evaluate.batch_size)
         finite = losses.isfinite()
         for row, trial in enumerate(self.alive):
             good = bool(finite[:, row].all())
@@ -156,11 +155,12 @@ class _GroupRun:
                 trial.measurements.append((step, rows[row]))
             trial.status = ending(trial, self.shop.config, self.plan.budget) if sound else "INFEASIBLE"
         left = [row for row, trial in enumerate(self.alive) if trial.status is None]
-        if left and len(left) < len(self.alive):
-            self.stack.keep(left)
-            self.batches.keep(left)
-        if len(left) < len(self.alive):
-            self.alive = [self.alive[row] for row in left]
+        if len(left) == len(self.alive):
+            return
+        self.alive = [self.alive[row] for row in left]
+        if left:
+            for part in (self.stack, self.optimizer, self.batches):
+                part.keep(left)
             self._gather_points()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,9 +19,23 @@ from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch
 from hpcsgd.data.store import Pictures, Store
 from hpcsgd.data.together import load_together
+from hpcsgd.data.trees import Tree
 from hpcsgd.errors import UsageError
-from hpcsgd.models import build_model, check_passes
-from hpcsgd.trials.stack import FusedStack, LoopStack, Stack
+from hpcsgd.learners.engines.base import Engine
+from hpcsgd.learners.engines.choose import make_engine
+from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.models import check_passes
+from hpcsgd.optim.any_torch import TorchRows
+from hpcsgd.optim.base import RowOptimizer
+from hpcsgd.optim.probe import probe
+from hpcsgd.optim.sgd import RowSGD
+from hpcsgd.tasks.attempt import attempt
+from hpcsgd.tasks.build import make_task
+from hpcsgd.tasks.losses import CrossEntropy
+from hpcsgd.tasks.task import Task
+from hpcsgd.tasks.together import import_together
+from hpcsgd.trials.batches import GroupBatches
 
 
 @dataclass
@@ -35,8 +49,10 @@ class Workshop:
         num_teams: teams of all ranks.
         device, device_name, dtype: of parameters and data.
         dataset: shape and classes; its arrays are those of the splits.
+        task: what is learned; the smoothing of its loss is each trial's own.
+        states: names of the optimizer's state tensors.
         training: the training split.
-        splits: images, normalised, and labels that are evaluated, by the name of their columns.
+        splits: inputs, normalised, and labels that are evaluated, by the name of their columns.
         reducer: sums gradients over the team.
     """
 
@@ -48,8 +64,10 @@ class Workshop:
     device_name: str
     dtype: torch.dtype
     dataset: Dataset
+    task: Task
+    states: tuple[str, ...]
     training: Store
-    splits: dict[str, tuple[Tensor, Tensor]]
+    splits: dict[str, tuple[Tree, Tensor]]
     reducer: FlatReducer
 
     def tensor(self, values: Tensor) -> Tensor:
@@ -62,14 +80,29 @@ class Workshop:
             flat = values.view(-1)
             finish_on_stream(flat, self.reducer.reduce_(flat, 1.0, mark(flat)))
 
+    def make_stack(self, seeds: Sequence[int]) -> ReplicaStack:
+        """Learners with the initial parameters and the random streams of ``seeds``."""
+        channels_last = self.config.model.channels_last
+        replicas = [
+            Replica(self.task.new_module(seed), self.device, self.dtype, channels_last=channels_last) for seed in seeds
+        ]
+        return ReplicaStack(replicas, seeds, self.states)
 
-def make_stack(shop: Workshop, engine: str, seeds: Sequence[int]) -> Stack:
-    """Networks with the initial parameters of ``seeds``."""
-    config = shop.config
-    modules = [build_model(config.model, shop.dataset.shape, shop.dataset.num_classes, seed) for seed in seeds]
-    if engine == "fused":
-        return FusedStack(modules, shop.device, shop.dtype)
-    return LoopStack(modules, shop.device, shop.dtype, config.model.channels_last)
+    def make_engine(self, name: str, stack: ReplicaStack, smoothing: Tensor) -> Engine:
+        """The engine ``name`` for learners with their own label smoothing, [m].
+
+        Raises:
+            NotPossibleError: it cannot take the model.
+        """
+        loss = CrossEntropy(self.tensor(smoothing)) if smoothing.any() else self.task.loss
+        return make_engine(name, stack, replace(self.task, loss=loss))
+
+    def make_optimizer(self, stack: ReplicaStack, momentum: Tensor) -> RowOptimizer:
+        """The optimizer of learners with their own momentum, [m], where it has one."""
+        config = self.config.optimizer
+        if config.name == "sgd":
+            return RowSGD(config, stack.rows, momentum=momentum)
+        return TorchRows(probe(config, stack.device, stack.dtype), stack.rows)
 
 
 def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
@@ -79,10 +112,12 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         UsageError: on all ranks alike: the study cannot be trained with these ranks, devices and data.
     """
     places = agree(comm, lambda: discover(comm))
+    imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
     set_threads(config.threads, comm, places[comm.rank])
     dataset = load_together(config.data, comm, places[comm.rank].node)
-    agree(comm, lambda: _check(config, comm.size, dataset))
+    task = agree(comm, lambda: make_task(config.model, dataset))
+    agree(comm, lambda: _check(config, comm.size, dataset, task))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
     team = comm.split(comm.rank // config.ranks_per_trial)
@@ -91,7 +126,8 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         name: Pictures(dataset, split, device, dtype, channels_last, prepared=True).stretch(0, len(split))
         for name, split in evaluated_splits(config, dataset).items()
     }
-    return Workshop(
+    own = config.optimizer
+    shop = Workshop(
         config,
         comm,
         team,
@@ -100,10 +136,15 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         device_name,
         dtype,
         dataset,
+        task,
+        agree(comm, lambda: RowSGD.states if own.name == "sgd" else probe(own, device, dtype).states),
         Pictures(dataset, dataset.train, device, dtype, channels_last, config.data, prepared=True),
         splits,
         agree(comm, lambda: make_reducer(config.comm, team, device)),
     )
+    if imported:
+        agree(comm, lambda: _try(shop))
+    return shop
 
 
 def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySplit]:
@@ -113,13 +154,24 @@ def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySp
     return {name: getattr(dataset, name).part(slice(limit)) for name, limit in limits.items()}
 
 
-def _check(config: StudyConfig, num_ranks: int, dataset: Dataset) -> None:
+def _try(shop: Workshop) -> None:
+    """Take some samples through a user's own model.
+
+    Raises:
+        UsageError: something is wrong with it.
+    """
+    config = shop.config
+    batch = GroupBatches(shop.training, config.data, [config.seed], min(config.batch_sizes)).batch(0)
+    attempt(shop.task, shop.task.new_module(config.seed).to(device=shop.device, dtype=shop.dtype), batch)
+
+
+def _check(config: StudyConfig, num_ranks: int, dataset: Dataset, task: Task) -> None:
     """What only ranks and data show."""
     team = config.ranks_per_trial
     if num_ranks % team:
         valid = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
         raise UsageError(f"ranks_per_trial is {team}, which does not divide {num_ranks} ranks: choose one of {valid}")
-    new_module = partial(build_model, config.model, dataset.shape, dataset.num_classes, config.seed)
+    new_module = partial(task.new_module, config.seed)
     new_module()
     for size in config.batch_sizes:
         if size % team:

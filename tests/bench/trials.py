@@ -23,7 +23,7 @@ from hpcsgd.comm.communicator import SingleCommunicator  # noqa: E402
 from hpcsgd.config import DataConfig, ModelConfig  # noqa: E402
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig  # noqa: E402
 from hpcsgd.trials.settle import Way, choose  # noqa: E402
-from hpcsgd.trials.workshop import Workshop, make_stack, open_workshop  # noqa: E402
+from hpcsgd.trials.workshop import Workshop, open_workshop  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parents[2] / "runs" / "bench"
 CASES = (((64,), 8, 4.0), ((64,), 64, None), ((64,), 512, None), ((256, 256), 8, 1.5), ((1024,), 8, None))
@@ -51,7 +51,7 @@ def start_seconds(shop: Workshop, engine: str, number: int) -> float:
     times = []
     for seed in range(6):
         start = time.perf_counter()
-        make_stack(shop, engine, range(seed, seed + number))
+        shop.make_engine(engine, shop.make_stack(range(seed, seed + number)), torch.zeros(number))
         times.append(time.perf_counter() - start)
     return min(times[1:]) / number
 

@@ -162,6 +162,7 @@ def test_a_study_needs_a_learning_rate(tmp_path: Path) -> None:
 def changed(key: str, kind: Any, default: Any) -> Any:
     """Another valid value of a key, by its type."""
     special = {"model.heads": 2, "data.name": "mnist", "model.name": "lenet", "comm.chunk_bytes": 4096}
+    special["optimizer.name"] = "torch.optim.Adam"
     if key in special:
         return special[key]
     if typing.get_origin(kind) is typing.Literal:
@@ -197,14 +198,21 @@ SHARED = {
 }
 """Every key of the sections that runs have too, with a value that is not its default."""
 
+OF_TEXT, OF_LANGUAGE = ("tokens", "vocabulary", "sequence_length"), ("embedding", "hidden", "layers", "heads")
+
 
 @pytest.mark.parametrize("key", SHARED)
 def test_every_key_that_runs_have_too_counts_or_is_refused(key: str) -> None:
     section, _, name = key.partition(".")
     of_a_set = {"image_size": "image_folder"} | {known: "synthetic" for known in USED["data"] if "synthetic_" in known}
+    of_a_set |= dict.fromkeys((*OF_TEXT, *OF_LANGUAGE), "text")
     data = {"name": of_a_set.get(name, "fashion_mnist"), "validation_samples": 5000}
+    data |= {"tokens": "whitespace"} if name == "vocabulary" else {}
     values: dict[str, dict[str, Any]] = {"data": data, "model": {}, "optimizer": {}, "comm": {}, "faults": {}}
-    values["model"] = {"name": "resnet8"} if name == "zero_gamma" else {}
+    of_a_model = dict.fromkeys((*OF_TEXT, *OF_LANGUAGE), "lstm")
+    of_a_model |= {"zero_gamma": "resnet8", "init_args": "nets.Own", "heads": "transformer"}
+    values["model"] = {"name": of_a_model[name]} if name in of_a_model else {}
+    values["optimizer"] = {"name": "torch.optim.Adam"} if name == "init_args" else {}
     values[section] |= {name: SHARED[key]}
     if name == "momentum_form":
         return  # refused by a message of its own, see above
@@ -228,7 +236,22 @@ def test_every_key_that_runs_have_too_counts_or_is_refused(key: str) -> None:
             make()
 
 
-@pytest.mark.parametrize("name", ["pack", "text"])
-def test_only_images_in_memory_are_trained_on(recipe: str, name: str) -> None:
-    with pytest.raises(UsageError, match=f"data.name is '{name}': it must be a set of images in memory in a study"):
-        load(StudyConfig, recipe, [f"--data.name={name}", "--data.dir=x"])
+def test_a_pack_is_not_trained_on(recipe: str) -> None:
+    with pytest.raises(UsageError, match="data.name is 'pack': it must be a set in memory in a study"):
+        load(StudyConfig, recipe, ["--data.name=pack", "--data.dir=x"])
+
+
+def test_a_language_model_is_for_text(recipe: str) -> None:
+    with pytest.raises(UsageError, match="model.name is 'lstm', and data.name 'fashion_mnist': they do not fit"):
+        load(StudyConfig, recipe, ["--model.name=lstm"])
+
+
+def test_models_and_optimizers_by_import_path(recipe: str, tmp_path: Path) -> None:
+    words = ["--model.class_path=nets.Own", "--model.init_args={width: 3}", "--optimizer.name=torch.optim.AdamW"]
+    with pytest.raises(UsageError, match="space.momentum is 'given': it must be unset for torch.optim.AdamW"):
+        load(StudyConfig, recipe, words)
+    space = {name: given for name, given in RECIPE["space"].items() if name != "momentum"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(RECIPE | {"space": space}))
+    config = load(StudyConfig, str(tmp_path / "own.yaml"), words)
+    assert config.archive_path == "fashion_mnist/nets.Own/torch.optim.AdamW"
+    assert (config.model.init_args, config.import_from) == ({"width": 3}, str(tmp_path))

@@ -50,17 +50,16 @@ def test_batches_are_those_of_ordinary_runs(tail: str, augmented: dict[str, int]
     loaders = [alone(config, seed, 8) for seed in SEEDS]
     assert batches.steps_per_epoch == loaders[0].steps_per_epoch
     for step in range(7):
-        images, labels = batches.batch(step)
-        for row, loader in enumerate(loaders):
+        for ours, loader in zip(batches.batch(step).learners(), loaders, strict=True):
             expected = loader.batch(step)
-            assert torch.equal(images[row], expected.inputs) and torch.equal(labels[row], expected.targets)
+            assert torch.equal(ours.inputs, expected.inputs) and torch.equal(ours.targets, expected.targets)
 
 
 def test_ranks_of_a_team_share_the_batches_of_an_ordinary_run() -> None:
     for rank in range(2):
         batches, loader = group(CONFIG, 8, rank, 2), alone(CONFIG, SEEDS[1], 8, rank, 2)
         for step in range(5):
-            assert torch.equal(batches.batch(step)[0][1], loader.batch(step).inputs)
+            assert torch.equal(batches.batch(step).rows().inputs[1], loader.batch(step).inputs)
 
 
 def test_trials_that_leave_do_not_change_the_others() -> None:
@@ -69,8 +68,8 @@ def test_trials_that_leave_do_not_change_the_others() -> None:
     left.batch(0)
     left.keep([2, 0])
     for step in (1, 2, 5):
-        images, labels = left.batch(step)
-        assert torch.equal(images, whole.batch(step)[0][[2, 0]]) and torch.equal(labels, whole.batch(step)[1][[2, 0]])
+        ours, all_rows = left.batch(step).rows(), whole.batch(step).rows()
+        assert torch.equal(ours.inputs, all_rows.inputs[[2, 0]]) and torch.equal(ours.targets, all_rows.targets[[2, 0]])
 
 
 def test_seeds_of_trials_differ() -> None:

@@ -153,7 +153,7 @@ def test_how_trials_are_grouped_is_settled_once(study: Study, tmp_path: Path) ->
     plan = json.loads((path / "plan.json").read_text())
     assert [entry["batch_size"] for entry in plan] == [4, 16]
     for entry in plan:
-        entry["fuse"], entry["engine"] = 3, "fused"
+        entry["fuse"], entry["engine"] = 3, "fused"  # what an older version called it
     (path / "plan.json").write_text(json.dumps(plan))
     for file in (path / "groups").iterdir():
         file.unlink()
@@ -164,6 +164,7 @@ def test_how_trials_are_grouped_is_settled_once(study: Study, tmp_path: Path) ->
         "4-0.json",
         "4-1.json",
     ]
+    assert {json.loads(file.read_text())["engine"] for file in (path / "groups").iterdir()} == {"dense"}
 
 
 def test_the_status_of_a_study(study: Study, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from hpcsgd.comm.communicator import SingleCommunicator
-from hpcsgd.trials.measure import SPLITS, measure
+from hpcsgd.data.trees import Tree
+from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.trials.measure import COLUMNS, SPLITS, measure
 
 NETWORKS, CLASSES = 3, 4
 
 
-class Linear:
+class Linear(LoopEngine):
     """Networks of one layer."""
 
     def __init__(self) -> None:
@@ -20,8 +22,9 @@ class Linear:
             NETWORKS, 5, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64
         )
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        return images.flatten(1) @ self.weights
+    def outputs(self, inputs: Tree) -> Tree:
+        flat = inputs.flatten(-3)
+        return flat @ (self.weights if flat.dim() == 2 else self.weights.unsqueeze(1))
 
 
 class OneOf(SingleCommunicator):
@@ -41,3 +44,14 @@ def test_the_parts_of_a_team_add_up(samples: int) -> None:
     parts = [np.array(measure(Linear(), splits, OneOf(rank, 3), batch_size=2)) for rank in range(3)]
     assert whole.shape == (NETWORKS, 2 * len(SPLITS))
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-12)
+
+
+def test_a_sample_of_several_labels_counts_by_their_mean() -> None:
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(6, 1, 1, 5, generator=generator, dtype=torch.float64)
+    labels = torch.arange(6) % CLASSES
+    one = measure(Linear(), dict.fromkeys(SPLITS, (inputs, labels)), SingleCommunicator(), batch_size=6)
+    pairs = (inputs.view(3, 2, 1, 1, 5), labels.view(3, 2))
+    several = measure(Linear(), dict.fromkeys(SPLITS, pairs), SingleCommunicator(), batch_size=2)
+    assert len(several[0]) == len(COLUMNS)
+    np.testing.assert_allclose(several, one, rtol=1e-12)

@@ -36,7 +36,7 @@ def points_of(config: StudyConfig, batch_size: int) -> Points:
     return draw_points(space, config.trials, config.seed, batch_size)
 
 
-def train(shop: Workshop, first: int, last: int, engine: str = "fused", points: Points | None = None) -> list[Trial]:
+def train(shop: Workshop, first: int, last: int, engine: str = "dense", points: Points | None = None) -> list[Trial]:
     """Trials of batch size 4 as a group."""
     plan = SizePlan(4, shop.config.stop.budget(4, 80), engine, last - first)
     found = points_of(shop.config, 4) if points is None else points
@@ -73,7 +73,7 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
     return losses
 
 
-@pytest.mark.parametrize("engine", ["fused", "loop"])
+@pytest.mark.parametrize("engine", ["dense", "fused", "loop"])
 def test_a_trial_is_the_ordinary_run_of_its_metaparameters(shop: Callable[..., Workshop], engine: str) -> None:
     parts = shop(dtype="float64")
     column = COLUMNS.index("val/cross_entropy_error")
@@ -85,7 +85,7 @@ def test_a_trial_is_the_ordinary_run_of_its_metaparameters(shop: Callable[..., W
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize("engine", ["fused", "loop"])
+@pytest.mark.parametrize("engine", ["dense", "fused", "loop"])
 def test_together_or_one_after_another(
     shop: Callable[..., Workshop], engine: str, dtype: str, tolerance: float
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(shop: Callable[..., Works
 def test_a_stop_gives_the_group_up(shop: Callable[..., Workshop]) -> None:
     parts, looks = shop(), []
     with pytest.raises(Interrupted):
-        plan = SizePlan(4, 40, "fused", 2)
+        plan = SizePlan(4, 40, "dense", 2)
         train_group(parts, plan, Group(4, 0, 0, 2), points_of(parts.config, 4)[:2],
                     lambda: looks.append(0) or len(looks) == 3)  # type: ignore[func-returns-value]  # fmt: skip
     assert len(looks) == 3

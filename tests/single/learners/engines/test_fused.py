@@ -180,7 +180,7 @@ class Sees(nn.Module):
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Flatten(), part)
+        self.inner = nn.Sequential(nn.Flatten(), part, nn.Linear(4, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         result: Tensor = self.inner(images)
