@@ -26,7 +26,7 @@ from hpcsgd.data.store import as_tensor
 from hpcsgd.data.together import open_together
 from hpcsgd.data.trees import Tree, map_tree
 from hpcsgd.errors import JointError, RanksLostError
-from hpcsgd.learners.dropout import stream_seed
+from hpcsgd.learners.dropout import seed_rank, stream_seed
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
@@ -142,6 +142,7 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     check_first_batches(loader, comm)
     if imported or given is not NOTHING:
         agree(comm, lambda: try_task(config, task, loader, device))
+        seed_rank(config.seed, comm.rank)
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
     optimizer = make_optimizer(config, learners.rows, given.optimizer)

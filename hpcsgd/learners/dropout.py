@@ -11,6 +11,9 @@ from torch import Tensor, nn
 _STREAM = 3
 """First word of the seeds; those of the permutations and the augmentation begin with others."""
 
+_RANK_STREAM = 9
+"""Likewise, for what networks draw from torch's global generators."""
+
 
 class StreamDropout(nn.Module):
     """``nn.Dropout`` that draws from ``generator`` in place of torch's global one."""
@@ -47,6 +50,14 @@ def give_streams(modules: Sequence[nn.Module], seeds: Sequence[int], device: tor
                     generator.set_state(child.generator.get_state())
                     child.generator = generator
     return generators
+
+
+def seed_rank(seed: int, rank: int) -> None:
+    """Seed torch's global generators for a network of a user's that draws from them, as attention does for its dropout.
+
+    The ranks differ, and what the process drew before does not count.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([_RANK_STREAM, seed, rank]).generate_state(1)[0]))
 
 
 def stream_seed(seed: int, learner: int) -> int:

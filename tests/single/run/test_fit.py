@@ -15,6 +15,7 @@ from hpcsgd.config import DataConfig
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.shards import epoch_permutation
 from hpcsgd.errors import UsageError
+from hpcsgd.learners.dropout import seed_rank
 from tests.single.tasks.own_task import Net, Precision, entropy
 
 DATA = {"name": "synthetic", "synthetic_shape": (1, 4, 4), "synthetic_classes": 3, "synthetic_train_samples": 40,
@@ -119,3 +120,29 @@ def test_names_are_looked_up_when_they_are_used() -> None:
     assert hpcsgd.HierarchicalLocalSGD(2, 3).block_sync_period == 3
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = hpcsgd.fitt
+
+
+class Drops(Net):
+    """Draws from torch's global generator, as attention does for its dropout."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.dropout(images, 0.5, self.training))
+
+
+def test_what_a_network_draws_follows_from_the_seed_alone(tmp_path: Path) -> None:
+    losses = []
+    for place, seed in enumerate((1, 1, 2)):
+        torch.rand(place)
+        where = tmp_path / str(place)
+        hpcsgd.fit(model=Drops, loss=entropy, max_steps=3, seed=seed, run_dir=str(where), **SETTINGS)
+        losses.append(hpcsgd.load_run(where).iterations["loss"].tolist())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_ranks_draw_apart() -> None:
+    drawn = []
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        with torch.random.fork_rng(devices=[]):
+            seed_rank(seed, rank)
+            drawn.append(float(torch.rand(())))
+    assert len(set(drawn)) == 3
