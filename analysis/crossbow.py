@@ -16,7 +16,7 @@ from functools import partial
 
 from chapters import crossbow
 from draw import script
-from hpcsgd import streams
+from hpcsgd.run import streams
 
 PROGRAM = crossbow.CHAPTER.script
 

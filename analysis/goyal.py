@@ -14,7 +14,7 @@ from functools import partial
 
 from chapters import goyal
 from draw import script
-from hpcsgd import streams
+from hpcsgd.run import streams
 
 PROGRAM = goyal.CHAPTER.script
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from chapters import learning
 from draw import script
-from hpcsgd import streams
+from hpcsgd.run import streams
 
 PROGRAM = learning.CHAPTER.script
 

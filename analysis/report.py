@@ -24,12 +24,11 @@ import pandas as pd
 
 from chapters.every import CHAPTERS
 from chapters.figure import Chapter
-from hpcsgd import streams
+from hpcsgd.config.paths import argument
 from hpcsgd.errors import UsageError
-from hpcsgd.files import write_whole
-from hpcsgd.find import Finder
-from hpcsgd.paths import argument
+from hpcsgd.files import Finder, write_whole
 from hpcsgd.record.reader import FILE_NAME
+from hpcsgd.run import streams
 from runs import logs as run_logs
 from runs import workloads
 from runs.logs import Entry

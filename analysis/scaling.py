@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chapters import scaling
 from draw import script
-from hpcsgd import streams
+from hpcsgd.run import streams
 
 PROGRAM = scaling.CHAPTER.script
 DEFAULT_OUTPUT = "figures, in the first DIR"

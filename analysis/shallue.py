@@ -16,8 +16,8 @@ from functools import partial
 
 from chapters import shallue
 from draw import script
-from hpcsgd import streams
-from hpcsgd.paths import argument
+from hpcsgd.config.paths import argument
+from hpcsgd.run import streams
 from runs.workloads import METRIC, load
 
 PROGRAM = shallue.CHAPTER.script

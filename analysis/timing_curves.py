@@ -14,7 +14,7 @@ from functools import partial
 
 from chapters import timing
 from draw import script
-from hpcsgd import streams
+from hpcsgd.run import streams
 
 PROGRAM = timing.CHAPTER.script
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcsgd import __version__, paths, streams
-from hpcsgd.config import RunConfig
+from hpcsgd import __version__
+from hpcsgd.config import RunConfig, paths
 from hpcsgd.errors import JointError, LaunchError, LoneError, UsageError
+from hpcsgd.run import streams
 
 if TYPE_CHECKING:
     from hpcsgd.comm.communicator import Communicator
@@ -113,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def train(words: list[str]) -> int:
     """``hpcsgd train [RECIPE] [--print_config] [--key value ...]``."""
-    from hpcsgd.recipe import load_config, print_help, to_yaml
+    from hpcsgd.config.recipe import load_config, print_help, to_yaml
 
     if "-h" in words or "--help" in words:
         print_help()
@@ -141,13 +142,13 @@ def _recipe_of(words: list[str]) -> tuple[str | None, list[str]]:
 
 def check(words: list[str]) -> int:
     """``hpcsgd check RECIPE [--key value ...]``."""
-    from hpcsgd.recipe import load_config
+    from hpcsgd.config.recipe import load_config
 
     if not words or "-h" in words or "--help" in words:
         print("usage: hpcsgd check RECIPE [--KEY VALUE ...]\n\nImport, build and try what a recipe names.")
         return 0 if words else 2
     config = load_config(*_recipe_of(words))
-    from hpcsgd.run.check import check as check_run
+    from hpcsgd.api.check import check as check_run
 
     print(check_run(config))
     return 0
@@ -155,7 +156,7 @@ def check(words: list[str]) -> int:
 
 def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str], name: str | None) -> int:
     """Train on all ranks; ``name`` is that of a run without a directory."""
-    from hpcsgd.start import work_together
+    from hpcsgd.run.start import work_together
 
     def work(config: RunConfig, comm: Communicator, signals: StopSignals) -> int:
         from hpcsgd.train import run

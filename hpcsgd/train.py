@@ -14,10 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hpcsgd import run_dir, streams
 from hpcsgd.algorithms.batch_norm import recompute_statistics_
-from hpcsgd.build import Parts, build
-from hpcsgd.claims import Claim
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
@@ -25,22 +22,26 @@ from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
 from hpcsgd.config import RunConfig
 from hpcsgd.config.check import is_import_path
-from hpcsgd.course import is_complete, look_ahead
+from hpcsgd.config.recipe import check_paths, dotted, to_dict
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
-from hpcsgd.evaluate import Metrics, evaluate
-from hpcsgd.keeper import Keeper, Memory
 from hpcsgd.learners.fitness import describe
-from hpcsgd.open_log import open_log
-from hpcsgd.passes import choose, forward_backward
-from hpcsgd.progress import Progress
-from hpcsgd.recipe import check_paths, dotted, to_dict
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.summary import metric_text
-from hpcsgd.resume import Start, find_start
-from hpcsgd.survive import check_can_shrink, go_on_without
+from hpcsgd.run import directory as run_dir
+from hpcsgd.run import streams
+from hpcsgd.run.claims import Claim
+from hpcsgd.run.course import is_complete, look_ahead
+from hpcsgd.run.evaluate import Metrics, evaluate
+from hpcsgd.run.keeper import Keeper, Memory
+from hpcsgd.run.log import open_log
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.passes import choose, forward_backward
+from hpcsgd.run.progress import Progress
+from hpcsgd.run.resume import Start, find_start
+from hpcsgd.run.survive import check_can_shrink, go_on_without
+from hpcsgd.run.tuning import tune
 from hpcsgd.tasks.given import NOTHING, Given
-from hpcsgd.tuning import tune
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pandas as pd
 
+from hpcsgd.config.paths import argument
 from hpcsgd.errors import UsageError
-from hpcsgd.paths import argument
 from runs import logs as run_logs
 from runs.logs import Entry
 from tables.write import write_table

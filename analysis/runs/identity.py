@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder
 from hpcsgd.record.reader import FILE_NAME, Run
 from hpcsgd.record.schema import TRAINING_SPANS
 from hpcsgd.record.study_file import find_studies

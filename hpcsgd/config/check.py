@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
-from hpcsgd.paths import expand
+from hpcsgd.config.paths import expand
 
 PATH = "path"
 """Key of a field's metadata: true for a path, which may be written with ``~`` and variables of the environment."""

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hpcsgd import plain_yaml
+from hpcsgd.config import plain_yaml
 from hpcsgd.config.check import FREE, is_import_path
 
 PATH_KEY = "class_path"

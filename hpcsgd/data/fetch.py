@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcsgd.config.paths import resolved
 from hpcsgd.data.download import Opener, from_debian_archive, from_web, open_url
 from hpcsgd.data.idx import read_bytes
 from hpcsgd.data.places import cache_dir, describe_lack, existing_file, file_names, find_layout
 from hpcsgd.data.sets import find_published
 from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
-from hpcsgd.paths import resolved
 
 _Attempt = tuple[str, Callable[[Path], Path]]
 

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from hpcsgd.config import DataConfig
+from hpcsgd.config.paths import resolved
 from hpcsgd.data.published import Layout, Published
 from hpcsgd.errors import UsageError
-from hpcsgd.paths import resolved
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcsgd import paths
+from hpcsgd.config import paths
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.options import (
     add_site_options,

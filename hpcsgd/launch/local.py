@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpcsgd.claims import LOCK, Claim
 from hpcsgd.errors import Preempted, UsageError
 from hpcsgd.launch import slurm
 from hpcsgd.launch.planned import PlannedRun
@@ -22,6 +21,7 @@ from hpcsgd.launch.study import is_finished, undone_on_failure
 from hpcsgd.record.reader import read_status
 from hpcsgd.record.study_file import FILE_NAME, Study
 from hpcsgd.record.summary import counted
+from hpcsgd.run.claims import LOCK, Claim
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpcsgd.config import RunConfig
+from hpcsgd.config.recipe import known_keys
 from hpcsgd.launch.script import job_name
-from hpcsgd.recipe import known_keys
 
 LONGEST_VALUE = 40
 LONGEST_NAME = 160

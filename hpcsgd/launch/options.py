@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypedDict, get_args
 
-from hpcsgd import paths
+from hpcsgd.config import paths
+from hpcsgd.config.recipe import load_config
 from hpcsgd.data.places import describe_lack, find_layout
 from hpcsgd.data.sets import SETS
 from hpcsgd.data.sets.files import FileSet
@@ -16,7 +17,6 @@ from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
 from hpcsgd.launch.site import OPTIONS, Launcher, SiteProfile, load_site
-from hpcsgd.recipe import load_config
 
 
 class Parser(argparse.ArgumentParser):

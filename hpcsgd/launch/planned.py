@@ -11,12 +11,12 @@ from typing import Literal
 
 from hpcsgd.comm.topology import arrange
 from hpcsgd.config import RunConfig
+from hpcsgd.config.recipe import load_config
 from hpcsgd.data.dataset import num_train_samples
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.naming import point_name
 from hpcsgd.launch.site import SiteProfile
-from hpcsgd.plan import batch_sizes, make_plan
-from hpcsgd.recipe import load_config
+from hpcsgd.run.plan import batch_sizes, make_plan
 
 Mode = Literal["strong", "weak"]
 STUDY_KEYS = ("run_dir", "resume", "overwrite")

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import hpcsgd
 from hpcsgd.config.check import require
+from hpcsgd.config.paths import resolved
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.slurm import time_seconds
-from hpcsgd.paths import resolved
 
 Launcher = Literal["srun", "mpirun", "ibrun"]
 Option = Literal["account", "partition", "qos", "constraint", "reservation"]

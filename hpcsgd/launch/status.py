@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsgd.errors import UsageError
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder
 from hpcsgd.launch import slurm
 from hpcsgd.launch.slurm import QueuedJob
 from hpcsgd.record import Run, load_run

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcsgd.config import RunConfig
+from hpcsgd.config.recipe import dotted, to_dict
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
-from hpcsgd.recipe import dotted, to_dict
 from hpcsgd.record import load_run
 from hpcsgd.record.reader import FILE_NAME as LOG_NAME
 from hpcsgd.record.study_file import load_study

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig
+from hpcsgd.config.imports import call, check_arguments, find_object, in_words
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import call, check_arguments, find_object, in_words
 
 ELEMENT_WISE = frozenset(
     getattr(torch.optim, name)

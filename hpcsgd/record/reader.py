@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpcsgd.errors import UsageError, reason
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder
 from hpcsgd.record.older import columns_of, read_rows
 from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
 from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import UsageError
-from hpcsgd.files import write_whole
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder, write_whole
 
 FILE_NAME = "jobs.json"
 VERSION = 1

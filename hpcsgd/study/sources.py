@@ -12,8 +12,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from hpcsgd.errors import UsageError, told_as
-from hpcsgd.files import write_whole
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder, write_whole
 
 PACKED = (".tar.xz", ".tar.gz", ".zip")
 """Endings that :func:`pack` writes."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hpcsgd.config.imports import in_words
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, map_tree
 from hpcsgd.errors import UsageError, is_out_of_memory
-from hpcsgd.imports import in_words
 from hpcsgd.tasks.task import Task
 
 MOST_SAMPLES = 2

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from hpcsgd.config import LossConfig, ModelConfig
 from hpcsgd.config.check import is_import_path
+from hpcsgd.config.imports import build, check_arguments, find_object
 from hpcsgd.config.workload import LANGUAGE_MODELS
 from hpcsgd.data.make import Data
 from hpcsgd.data.trees import Tree, leaves
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import build, check_arguments, find_object
 from hpcsgd.models import build_model
 from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.losses import CrossEntropy, Figure, cross_entropy, right, squared_error

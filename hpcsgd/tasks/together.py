@@ -7,10 +7,10 @@ import torch
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.same import check_same
 from hpcsgd.config import RunConfig
+from hpcsgd.config.imports import look_in, sources
 from hpcsgd.config.own import import_paths
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.batches import Loader
-from hpcsgd.imports import look_in, sources
 from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.task import Task
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcsgd import paths
-from hpcsgd.config import DataConfig
+from hpcsgd.config import DataConfig, paths
+from hpcsgd.config.recipe import load, print_help, to_yaml
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import load, print_help, to_yaml
 
 if TYPE_CHECKING:
     from hpcsgd.comm.communicator import Communicator
@@ -74,7 +73,7 @@ def run_study(words: list[str]) -> int:
 
 def _run_together(config: StudyConfig, mistake: UsageError | None, argv: list[str]) -> int:
     """Run the study on all ranks."""
-    from hpcsgd.start import work_together
+    from hpcsgd.run.start import work_together
 
     def work(config: StudyConfig, comm: Communicator, signals: StopSignals) -> int:
         from hpcsgd.trials.job import run

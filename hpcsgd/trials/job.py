@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hpcsgd import streams
-from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.same import check_programs, check_same
 from hpcsgd.comm.stop import StopSignals, listening
+from hpcsgd.config.recipe import check_paths, dotted, to_dict
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import Preempted, UsageError
-from hpcsgd.recipe import check_paths, dotted, to_dict
 from hpcsgd.record import provenance
+from hpcsgd.run import streams
+from hpcsgd.run.claims import Claim
 from hpcsgd.study.space import draw_points
 from hpcsgd.trials.directory import AGAIN, PLAN, Claims, StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan, make_groups

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpcsgd.claims import Changes, Claim
 from hpcsgd.config.study import StudyConfig
-from hpcsgd.leftovers import STUDY
-from hpcsgd.run_dir import check_same, decide
+from hpcsgd.run.claims import Changes, Claim
+from hpcsgd.run.directory import check_same, decide
+from hpcsgd.run.leftovers import STUDY
 
 FREE_TO_CHANGE = (
     "resume",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hpcsgd.progress import SECONDS_BETWEEN_LINES, is_terminal
+from hpcsgd.run.progress import SECONDS_BETWEEN_LINES, is_terminal
 from hpcsgd.trials.pace import in_words
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcsgd.config.recipe import read_recipe
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import read_recipe
 from hpcsgd.study.archive import Study, read_archive
 from hpcsgd.study.regimes import Regimes, Spread, bootstrap, limits
 from hpcsgd.study.result import Result, edge_warnings, first_step, steps_to_result

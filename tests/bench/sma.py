@@ -9,7 +9,6 @@ from learners import Steps
 from torch import Tensor
 
 from hpcsgd.algorithms.central import CentralModel
-from hpcsgd.build import build
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import (
     AlgorithmConfig,
@@ -23,6 +22,7 @@ from hpcsgd.config import (
 )
 from hpcsgd.optim.rows import Rows
 from hpcsgd.optim.sgd import RowSGD
+from hpcsgd.run.parts import build
 
 RATE = 0.01
 BATCH = 8

@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from interleave import Gate, Lane
 from torch import Tensor, nn
 
-from hpcsgd.build import Parts, build
-from hpcsgd.claims import Claim
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.stop import StopSignals
 from hpcsgd.config import (
@@ -30,11 +28,13 @@ from hpcsgd.config import (
 from hpcsgd.data.batches import Batch, Loader
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.shards import epoch_permutation, learner_batch
-from hpcsgd.keeper import Keeper
 from hpcsgd.models import build_model
-from hpcsgd.open_log import open_log
 from hpcsgd.record.collector import Collector
-from hpcsgd.resume import Start
+from hpcsgd.run.claims import Claim
+from hpcsgd.run.keeper import Keeper
+from hpcsgd.run.log import open_log
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.resume import Start
 from hpcsgd.train import train
 
 Allreduce = Literal["auto", "horovod", "mpi", "torch"]

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from run import RANKS, RESULTS, ROOT, mpirun
 
-from hpcsgd.build import Parts, build
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import CommConfig, LogConfig
+from hpcsgd.config.recipe import load_config
 from hpcsgd.learners.tuner import chosen
-from hpcsgd.recipe import load_config
-from hpcsgd.tuning import Candidate, Windows, tune
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.tuning import Candidate, Windows, tune
 
 RECIPE = ROOT / "jobs" / "crossbow" / "fashion_mnist_sma.yaml"
 WINDOWS = 3

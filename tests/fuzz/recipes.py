@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from hpcsgd.config import RunConfig
+from hpcsgd.config.recipe import known_keys
 from hpcsgd.config.study import StudyConfig
-from hpcsgd.recipe import known_keys
 from tests.fuzz.case import ROOT, SYNTHETIC, TINY, Case, Command, options, run_makes
 from tests.fuzz.sound import STUDY
 from tests.fuzz.text import encoded, lines_moved

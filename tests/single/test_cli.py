@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from hpcsgd.cli import main
-from hpcsgd.progress import Progress, is_terminal
 from hpcsgd.record.collector import LastIteration
+from hpcsgd.run.progress import Progress, is_terminal
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "jobs" / "demo_local_sgd.yaml")

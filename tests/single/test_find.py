@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpcsgd.find import Finder
+from hpcsgd.files import Finder
 
 
 def touch(path: Path) -> Path:

@@ -22,10 +22,10 @@ from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
 from hpcsgd.data.shards import epoch_permutation
 from hpcsgd.errors import DivergedError
-from hpcsgd.evaluate import evaluate
 from hpcsgd.models import build_model
 from hpcsgd.record import load_run
 from hpcsgd.record.frames import by_metric
+from hpcsgd.run.evaluate import evaluate
 from hpcsgd.tasks.build import make_task
 from hpcsgd.train import run
 

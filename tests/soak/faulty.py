@@ -104,8 +104,8 @@ class Injector:
 
 def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     """The function that begins each phase: its owner and its name."""
-    import hpcsgd.connect
-    import hpcsgd.open_log
+    import hpcsgd.run.log
+    import hpcsgd.run.wiring
     import hpcsgd.train
     from hpcsgd.comm import torch_gradients
     from hpcsgd.comm.hashing import Comparisons
@@ -114,10 +114,10 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     from hpcsgd.comm.reduce import FlatReducer
     from hpcsgd.comm.torch_gradients import TorchGradients
     from hpcsgd.data.loader import DeviceLoader
-    from hpcsgd.keeper import Keeper
     from hpcsgd.optim.sgd import RowSGD
-    from hpcsgd.record.checkpoint import CheckpointWriter
     from hpcsgd.record.collector import Collector
+    from hpcsgd.run.checkpoint import CheckpointWriter
+    from hpcsgd.run.keeper import Keeper
 
     local = algorithm == "local_sgd"
     # Where mpi4py's allreduce blocks, others are in it already when it is launched.
@@ -129,7 +129,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     joined = (torch_gradients, "start_process_group") if allreduce == "torch" else (HorovodGradients, "__init__")
     return {
         "start of the gradients": joined,
-        "start": (hpcsgd.connect, "make_reducer" if local else "make_gradient_allreduce"),
+        "start": (hpcsgd.run.wiring, "make_reducer" if local else "make_gradient_allreduce"),
         "data": (DeviceLoader, "batch"),
         "forward": (hpcsgd.train, "forward_backward"),
         "backward": (torch.Tensor, "backward"),
@@ -142,7 +142,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "background write": (CheckpointWriter, "_write_rank"),
         "evaluation": (hpcsgd.train, "evaluate_consensus"),
         "end": (hpcsgd.train, "_save"),
-        "last word": (hpcsgd.open_log, "_close"),
+        "last word": (hpcsgd.run.log, "_close"),
         "end of the gradients": (HorovodGradients, "shut_down"),
     }
 
@@ -156,7 +156,7 @@ def injected(injector: Injector, allreduce: str, algorithm: str) -> Iterator[Non
     phase = injector.fault.phase
     if phase == "end" and injector.fault.kind in ("NaN", "flipped bit"):
         # Before the last look at the state: what happens to it afterwards, nobody can see.
-        from hpcsgd.progress import Progress
+        from hpcsgd.run.progress import Progress
 
         owner, name = Progress, "close"
     else:

@@ -25,10 +25,10 @@ import torch
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import MpiCommunicator, connect
 from hpcsgd.config import CommConfig, RunConfig
+from hpcsgd.config.recipe import load_config
 from hpcsgd.errors import JointError
-from hpcsgd.recipe import load_config
 from hpcsgd.record import load_run
-from hpcsgd.record.checkpoint import find_checkpoints
+from hpcsgd.run.checkpoint import find_checkpoints
 from hpcsgd.train import run
 from tests.parallel.laws.resuming import assert_same_run, stop_and_go_on
 from tests.soak.cells import Fault

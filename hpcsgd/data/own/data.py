@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hpcsgd.config import DataConfig
+from hpcsgd.config.imports import build, call, in_words
 from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.dataset import hold_out, share_of
 from hpcsgd.data.identity import Identity, checksum, known_classes
@@ -19,7 +20,6 @@ from hpcsgd.data.own.kinds import MapSplit, OwnSplit, Stream, as_split
 from hpcsgd.data.store import as_tensor
 from hpcsgd.data.trees import Tree, leaves, map_tree, stretch
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import build, call, in_words
 
 SPLITS = ("train", "test", "val")
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hpcsgd.config import DataConfig
+from hpcsgd.config.imports import find_object, in_words
 from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.order import Order
 from hpcsgd.data.own.items import Collate, Collated, Items, Request, SampleError, kept_generators
@@ -24,7 +25,6 @@ from hpcsgd.data.own.workers import begin_worker, worker_context
 from hpcsgd.data.store import brought, in_memory_order
 from hpcsgd.data.trees import Tree, map_tree, stretch
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import find_object, in_words
 
 MOST_WORKERS = 4
 """Of a rank, where the recipe does not say how many."""

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.algorithms.base import Synchronisation
-from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import (
     AlgorithmConfig,
@@ -28,7 +27,8 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.passes import forward_backward
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.passes import forward_backward
 from hpcsgd.tasks.given import NOTHING, Given
 
 ALLREDUCES = ["horovod", "mpi", "torch"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
+from hpcsgd.run.parts import Parts
 from hpcsgd.train import evaluate_consensus
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
-from hpcsgd.evaluate import evaluate
+from hpcsgd.run.evaluate import evaluate
 from hpcsgd.train import evaluate_consensus, run
 from tests.parallel.laws.common import (
     ALGORITHMS,

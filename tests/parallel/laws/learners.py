@@ -16,10 +16,10 @@ from hpcsgd.config import AlgorithmConfig, RunConfig
 from hpcsgd.data.shards import steps_per_epoch
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.choose import ON_CPU
-from hpcsgd.passes import choose
 from hpcsgd.record import load_run
-from hpcsgd.record.checkpoint import find_checkpoints
-from hpcsgd.resume import capture, put_back
+from hpcsgd.run.checkpoint import find_checkpoints
+from hpcsgd.run.passes import choose
+from hpcsgd.run.resume import capture, put_back
 from hpcsgd.train import consensus_model, run
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from hpcsgd.algorithms.schedule import Action
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
+from hpcsgd.run.parts import Parts
 from tests.parallel.laws.common import (
     ALGORITHMS,
     ALLREDUCES,

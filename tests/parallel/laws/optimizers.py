@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpcsgd.algorithms.schedule import Action
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
-from hpcsgd.imports import find_object
+from hpcsgd.config.imports import find_object
+from hpcsgd.run.parts import Parts
 from tests.parallel.laws.common import assert_close, built, make_config, training, vector
 from tests.parallel.laws.registry import law
 from tests.parallel.laws.simulation import Simulation

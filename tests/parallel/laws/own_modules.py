@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.resume import capture, put_back
+from hpcsgd.run.resume import capture, put_back
 from tests.parallel.laws.common import algorithm_named, assert_bits, assert_close, built, make_config, stack, training
 from tests.parallel.laws.registry import law
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
+from hpcsgd.run.parts import Parts
 from tests.parallel.laws.common import algorithm_named, assert_close, block_size, built, make_config
 from tests.parallel.laws.registry import law
 

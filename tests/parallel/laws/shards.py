@@ -6,10 +6,10 @@ import hashlib
 
 import torch
 
-from hpcsgd.build import build
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
+from hpcsgd.run.parts import build
 from hpcsgd.tasks.given import Given
 from tests.parallel.laws.common import assert_bits, built, make_config
 from tests.parallel.laws.registry import law

@@ -11,12 +11,12 @@ from torch.nn.utils import vector_to_parameters
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.algorithms.sma import SMA
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
 from hpcsgd.data.shards import Tail, steps_per_epoch
 from hpcsgd.errors import ReplicasDifferError
 from hpcsgd.learners.engines.choose import ON_CPU
+from hpcsgd.run.parts import Parts
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
     assert_bits,

@@ -124,7 +124,7 @@ def an_uneven_tail_counts_every_sample_once(comm: Communicator, allreduce: str, 
 
 @law(allreduce=ALLREDUCES)
 def the_loss_is_that_of_all_samples(comm: Communicator, allreduce: str) -> None:
-    from hpcsgd.passes import forward_backward
+    from hpcsgd.run.passes import forward_backward
 
     config = make_config(accumulation_steps=3, comm={"allreduce": allreduce})
     reference = Simulation(config, comm.size, lambda step: 0.0)

@@ -13,8 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hpcsgd import tuning
-from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import AlgorithmConfig, RunConfig, TunerConfig
 from hpcsgd.data.batches import Batch
@@ -23,10 +21,12 @@ from hpcsgd.learners.engines import choose
 from hpcsgd.learners.engines.base import Lap, no_lap
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.tuner import chosen
-from hpcsgd.passes import forward_backward
 from hpcsgd.record import load_run
+from hpcsgd.run import tuning
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.passes import forward_backward
+from hpcsgd.run.tuning import tune
 from hpcsgd.train import run
-from hpcsgd.tuning import tune
 from tests.parallel.laws.common import assert_bits, stack
 from tests.parallel.laws.learners import section_of
 from tests.parallel.laws.registry import law

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from hpcsgd.algorithms.schedule import Action
-from hpcsgd.build import Parts, build
 from hpcsgd.config import (
     AlgorithmConfig,
     CommConfig,
@@ -20,7 +19,8 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.passes import forward_backward
+from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.passes import forward_backward
 from hpcsgd.tasks.given import NOTHING, Given
 from tests.single.comm.counting import Call, CountingCommunicator
 

@@ -10,8 +10,8 @@ import pytest
 
 from hpcsgd.config import AlgorithmConfig, DataConfig, LearningRateConfig, ModelConfig, OptimizerConfig, RunConfig
 from hpcsgd.config.check import FREE, USED_WITH, used_with_keys
+from hpcsgd.config.recipe import known_keys, load_config
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import known_keys, load_config
 
 ALWAYS: dict[type, set[str]] = {
     ModelConfig: {"name", "zero_gamma", "channels_last"},

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from hpcsgd.config import CommConfig, DataConfig, FaultConfig, ModelConfig, OptimizerConfig
+from hpcsgd.config.recipe import load, to_yaml
 from hpcsgd.config.study import USED, RangeConfig, SpaceConfig, SpacingConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import load, to_yaml
 
 STUDIES = sorted((Path(__file__).parents[3] / "jobs" / "studies").glob("*.yaml"))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcsgd.recipe import load_config, to_dict
+from hpcsgd.config.recipe import load_config, to_dict
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, RANK_TABLE, TABLES, Column
 from hpcsgd.record.writer import RunLogWriter
 

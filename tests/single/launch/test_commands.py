@@ -15,7 +15,7 @@ from hpcsgd.cli import LAUNCH, main
 from hpcsgd.launch import commands
 from hpcsgd.launch.local import mpirun_options
 from hpcsgd.record.study_file import Entry, Study
-from hpcsgd.run_dir import Claim
+from hpcsgd.run.directory import Claim
 from tests.single.launch.fake_runs import make_run
 from tests.single.launch.fakes import Fakes
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig, RunConfig
+from hpcsgd.config.imports import find_object
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import find_object
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.any_torch import TorchRows

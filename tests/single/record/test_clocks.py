@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcsgd.open_log import summarise_ranks
 from hpcsgd.record.clocks import INDEX, Clocks, Evaluation, SharedRow
 from hpcsgd.record.schema import RANK_COLUMNS
+from hpcsgd.run.log import summarise_ranks
 
 
 def row(step: int, epoch: int, sync_bytes: int = 10, num_global: int = 3) -> SharedRow:

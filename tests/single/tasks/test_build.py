@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from hpcsgd.config import LossConfig, ModelConfig
+from hpcsgd.config.recipe import load_config
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import load_config
 from hpcsgd.record import load_run
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import Given

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from hpcsgd.comm.communicator import SingleCommunicator
+from hpcsgd.config.recipe import load
 from hpcsgd.config.study import StudyConfig
-from hpcsgd.recipe import load
 from hpcsgd.trials.workshop import Workshop, open_workshop
 
 RECIPE = {

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from hpcsgd.comm.communicator import SingleCommunicator
+from hpcsgd.config.recipe import load
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import load
 from hpcsgd.trials.job import run
 from tests.single.trials.conftest import RECIPE
 

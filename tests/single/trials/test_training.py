@@ -14,11 +14,11 @@ from hpcsgd.config import LearningRateConfig, OptimizerConfig
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_loader, make_split
-from hpcsgd.evaluate import evaluate
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.schedule import LearningRate
 from hpcsgd.optim.sgd import RowSGD
+from hpcsgd.run.evaluate import evaluate
 from hpcsgd.study.space import draw_points
 from hpcsgd.tasks.build import make_task
 from hpcsgd.trials.batches import trial_seed

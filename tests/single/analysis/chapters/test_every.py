@@ -9,7 +9,7 @@ import pytest
 from chapters.every import CHAPTERS, document
 from chapters.figure import Figure
 from draw.script import Output
-from hpcsgd.recipe import load_config
+from hpcsgd.config.recipe import load_config
 from runs import logs as run_logs
 from tests.single.analysis.fake_runs import FakeRun, constant
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcsgd.config.recipe import read_recipe
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import read_recipe
 
 _SHOWN = 3
 

@@ -23,10 +23,11 @@ from hpcsgd.config import (
     ModelConfig,
     RunConfig,
 )
+from hpcsgd.config.recipe import read_recipe
 from hpcsgd.errors import CheckpointError, UsageError
-from hpcsgd.recipe import read_recipe
-from hpcsgd.record import checkpoint, load_run
-from hpcsgd.record.checkpoint import find_checkpoints
+from hpcsgd.record import load_run
+from hpcsgd.run import checkpoint
+from hpcsgd.run.checkpoint import find_checkpoints
 from hpcsgd.train import run
 
 

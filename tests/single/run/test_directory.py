@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcsgd import run_dir
 from hpcsgd.config import OptimizerConfig, RunConfig
 from hpcsgd.errors import UsageError
+from hpcsgd.run import directory as run_dir
 
 CONFIG = RunConfig(local_batch_size=4)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hpcsgd.build import Parts
 from hpcsgd.data.batches import Batch
 from hpcsgd.learners.engines.choose import choose_engine
+from hpcsgd.run.parts import Parts
 
 
 def choose(parts: Parts) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.algorithms.schedule import Action
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.comm.guard import is_sound
 from hpcsgd.comm.stop import StopRequest, StopSignals
 from hpcsgd.errors import CheckpointError, Preempted
-from hpcsgd.record.checkpoint import CheckpointWriter
 from hpcsgd.record.collector import Collector
-from hpcsgd.resume import capture
+from hpcsgd.run.checkpoint import CheckpointWriter
+from hpcsgd.run.parts import Parts
+from hpcsgd.run.resume import capture
 
 
 @dataclass

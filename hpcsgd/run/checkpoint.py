@@ -25,8 +25,8 @@ import torch
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError, reason
 from hpcsgd.files import fsync, sync
-from hpcsgd.leftovers import CHECKPOINT, make_way, remove_checkpoint
 from hpcsgd.record.manifest import FORMAT, MANIFEST, read_manifest
+from hpcsgd.run.leftovers import CHECKPOINT, make_way, remove_checkpoint
 
 FOLDER = "checkpoints"
 POLL_SECONDS = 0.01

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import UsageError, reason
-from hpcsgd.leftovers import Kind
+from hpcsgd.run.leftovers import Kind
 
 LOCK = ".lock"
 

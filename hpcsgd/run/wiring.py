@@ -22,8 +22,8 @@ from hpcsgd.comm.topology import Topology
 from hpcsgd.config import RunConfig
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
-from hpcsgd.plan import Plan
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.plan import Plan
 
 
 def connect(

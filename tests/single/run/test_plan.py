@@ -9,7 +9,7 @@ import pytest
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.config import AlgorithmConfig, DataConfig, LearningRateConfig, OptimizerConfig, RunConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.plan import make_plan
+from hpcsgd.run.plan import make_plan
 
 
 def test_sizes_from_the_global_batch() -> None:

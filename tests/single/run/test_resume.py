@@ -22,8 +22,8 @@ from hpcsgd.config import (
 )
 from hpcsgd.errors import DivergedError, UsageError
 from hpcsgd.record import load_run
-from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints
 from hpcsgd.record.writer import RunLogWriter
+from hpcsgd.run.checkpoint import Checkpoint, find_checkpoints
 from hpcsgd.train import run
 
 STEPS = 8

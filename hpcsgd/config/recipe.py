@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hpcsgd import plain_yaml
-from hpcsgd.config import RunConfig
+from hpcsgd.config import RunConfig, plain_yaml
 from hpcsgd.config.check import PATH, is_among, used_with_keys
 from hpcsgd.config.explain import explain
 from hpcsgd.config.own import (
@@ -25,9 +24,9 @@ from hpcsgd.config.own import (
     take_free,
     with_free,
 )
+from hpcsgd.config.paths import resolved
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.paths import resolved
 
 C = TypeVar("C")
 

@@ -13,23 +13,23 @@ from torch import nn
 
 from hpcsgd.algorithms.base import Algorithm, Synchronisation
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
-from hpcsgd.build import Labels, Parts, start_clock
+from hpcsgd.api.borrowed import BorrowedModel, BorrowedOptimizer
 from hpcsgd.comm.backends import make_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, NoAllreduce
 from hpcsgd.comm.topology import discover
 from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from hpcsgd.config.own import GIVEN
-from hpcsgd.connect import connect
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.open_log import open_log
-from hpcsgd.plan import make_plan
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.timer import StepTimer
-from hpcsgd.resume import Start
-from hpcsgd.run.borrowed import BorrowedModel, BorrowedOptimizer
+from hpcsgd.run.log import open_log
+from hpcsgd.run.parts import Labels, Parts, start_clock
+from hpcsgd.run.plan import make_plan
+from hpcsgd.run.resume import Start
+from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.given import NOTHING
 from hpcsgd.tasks.task import Task
 from hpcsgd.train import claim_path, run_path, settle_path
@@ -128,7 +128,7 @@ def make_parts(
     """Build the parts. Collective.
 
     Args:
-        model, optimizer, algorithm: see :func:`hpcsgd.run.session.session`.
+        model, optimizer, algorithm: see :func:`hpcsgd.api.session.session`.
         comm: all ranks.
         settings: keys of a recipe; None is left out.
 

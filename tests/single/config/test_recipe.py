@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.config import AlgorithmConfig, LearningRateConfig, RunConfig, parse_local_start
+from hpcsgd.config.recipe import dotted, known_keys, load_config, to_dict, to_yaml
 from hpcsgd.errors import UsageError
-from hpcsgd.recipe import dotted, known_keys, load_config, to_dict, to_yaml
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcsgd.config.imports import build, check_arguments, find_object, look_in, sources
 from hpcsgd.errors import UsageError
-from hpcsgd.imports import build, check_arguments, find_object, look_in, sources
 
 NETS = """
 class Net:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hpcsgd.build import Parts, rebuild
-from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import JointError, RanksLostError, UsageError, name_ranks
-from hpcsgd.keeper import Memory
-from hpcsgd.record.checkpoint import remove_later
-from hpcsgd.resume import Start, put_back, same_place
+from hpcsgd.run.checkpoint import remove_later
+from hpcsgd.run.claims import Claim
+from hpcsgd.run.keeper import Memory
+from hpcsgd.run.parts import Parts, rebuild
+from hpcsgd.run.resume import Start, put_back, same_place
 
 
 def check_can_shrink(config: RunConfig, comm: Communicator) -> None:

@@ -17,7 +17,6 @@ from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
-from hpcsgd.connect import connect
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.identity import Identity
 from hpcsgd.data.make import open_data, staged
@@ -34,8 +33,9 @@ from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.optim.choose import make_optimizer, states_of
 from hpcsgd.optim.probe import Factory
-from hpcsgd.plan import Plan, make_plan
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.plan import Plan, make_plan
+from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.task import Task
@@ -79,7 +79,7 @@ class Parts:
     task: Task
     given: Given
     imported: dict[str, dict[str, str]]
-    """Where what the recipe imports comes from; see :func:`hpcsgd.imports.sources`."""
+    """Where what the recipe imports comes from; see :func:`hpcsgd.config.imports.sources`."""
     example: Tree | None
     """The inputs of a sample, [1, ...], on the CPU, of which the form counts; None: it is not known."""
     engine_tables: list[Table] | None = None

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from hpcsgd.build import Labels, Parts, fix_learners
 from hpcsgd.comm.communicator import agree
-from hpcsgd.course import check_course
 from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.learners.engines.choose import make_engine, possible_engines
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.optim.rows import PARAMETERS, Rows
 from hpcsgd.optim.sgd import MOMENTUM
-from hpcsgd.record.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 from hpcsgd.record.clocks import Clocks
+from hpcsgd.run.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
+from hpcsgd.run.course import check_course
+from hpcsgd.run.parts import Labels, Parts, fix_learners
 
 
 @dataclass(frozen=True)

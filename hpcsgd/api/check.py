@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hpcsgd.build import Parts, build
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, CommConfig, RunConfig
+from hpcsgd.config.recipe import check_paths
 from hpcsgd.learners.fitness import describe
-from hpcsgd.recipe import check_paths
+from hpcsgd.run.parts import Parts, build
 from hpcsgd.tasks.attempt import MOST_SAMPLES, Attempt
 from hpcsgd.tasks.together import try_task
 

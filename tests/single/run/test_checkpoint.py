@@ -16,7 +16,7 @@ import torch
 
 from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.errors import CheckpointError, UsageError
-from hpcsgd.record.checkpoint import FOLDER, CheckpointWriter, find_checkpoints, read_checkpoint
+from hpcsgd.run.checkpoint import FOLDER, CheckpointWriter, find_checkpoints, read_checkpoint
 
 
 def make_writer(path: Path, rank: int, world_size: int, token: str = "t", **changes: bool | int) -> CheckpointWriter:
@@ -203,7 +203,7 @@ def test_what_cannot_be_written_is_said_and_leaves_the_one_before(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hpcsgd.record.checkpoint._write_through", full)
+    monkeypatch.setattr("hpcsgd.run.checkpoint._write_through", full)
     writer.write(6, {"step": 6})
     with pytest.raises(CheckpointError, match="No space left"):
         writer.finish()
@@ -215,7 +215,7 @@ def test_what_cannot_be_written_is_said_and_leaves_the_one_before(
 
 
 def test_one_rank_that_cannot_write_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import hpcsgd.record.checkpoint as module
+    import hpcsgd.run.checkpoint as module
 
     sound = module._write_through
 

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcsgd.claims import Changes, Claim
 from hpcsgd.config import RunConfig
+from hpcsgd.config.recipe import dotted, read_recipe, to_dict, to_yaml
 from hpcsgd.errors import UsageError
 from hpcsgd.files import write_whole
-from hpcsgd.leftovers import RUN, Kind, check_ours, check_removable, present, remove
-from hpcsgd.recipe import dotted, read_recipe, to_dict, to_yaml
+from hpcsgd.run.claims import Changes, Claim
+from hpcsgd.run.leftovers import RUN, Kind, check_ours, check_removable, present, remove
 
 FREE_TO_CHANGE = (
     "resume",
@@ -45,7 +45,7 @@ FREE_TO_CHANGE = (
     "faults",
 )
 """Keys, or sections, that a resumed run may have other values of. How far it goes (``epochs``, ``max_steps``) as well,
-where that leaves the steps already done as they were: see :mod:`hpcsgd.course`."""
+where that leaves the steps already done as they were: see :mod:`hpcsgd.run.course`."""
 
 ROUNDS_OTHERWISE = ("threads", "device", "comm")
 """Those of them with which sums may be taken in another order: the run is then not the one that never stopped."""

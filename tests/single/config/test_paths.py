@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.config import DataConfig, RunConfig, TunerConfig
+from hpcsgd.config.paths import argument, argument_elsewhere, expand, resolved
+from hpcsgd.config.recipe import check_paths, known_keys
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.places import cache_dir, search_dirs
 from hpcsgd.data.sets.mnist import MNIST
 from hpcsgd.errors import UsageError
-from hpcsgd.paths import argument, argument_elsewhere, expand, resolved
-from hpcsgd.recipe import check_paths, known_keys
 
 
 @pytest.fixture(autouse=True)

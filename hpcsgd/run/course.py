@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from hpcsgd.build import Parts
 from hpcsgd.comm.communicator import agree
 from hpcsgd.data.identity import check_same_data
 from hpcsgd.errors import UsageError
-from hpcsgd.plan import Plan, make_plan
-from hpcsgd.record.checkpoint import find_checkpoints
 from hpcsgd.record.reader import read_outcome
+from hpcsgd.run.checkpoint import find_checkpoints
+from hpcsgd.run.parts import Parts
+from hpcsgd.run.plan import Plan, make_plan
 
 
 def is_complete(parts: Parts, path: Path | None, before: Mapping[str, Any] | None) -> bool:

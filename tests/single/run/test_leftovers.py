@@ -7,10 +7,20 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.config import DataConfig, RunConfig
+from hpcsgd.config.recipe import to_yaml
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
-from hpcsgd.leftovers import RUN, STUDY, Kind, check_ours, check_removable, is_ours, present, remove, remove_checkpoint
-from hpcsgd.recipe import to_yaml
+from hpcsgd.run.leftovers import (
+    RUN,
+    STUDY,
+    Kind,
+    check_ours,
+    check_removable,
+    is_ours,
+    present,
+    remove,
+    remove_checkpoint,
+)
 
 RUN_RECIPE = to_yaml(RunConfig(local_batch_size=4))
 STUDY_RECIPE = to_yaml(

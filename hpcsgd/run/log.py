@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcsgd.build import Labels, Parts
-from hpcsgd.claims import Claim
 from hpcsgd.comm.communicator import agree
+from hpcsgd.config.recipe import to_dict
 from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, reason, told_as
-from hpcsgd.recipe import to_dict
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import RANK_NAMES, Collector
 from hpcsgd.record.cut import continue_log
@@ -27,7 +25,9 @@ from hpcsgd.record.provenance import collect
 from hpcsgd.record.schema import STATISTICS
 from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
-from hpcsgd.resume import Start
+from hpcsgd.run.claims import Claim
+from hpcsgd.run.parts import Labels, Parts
+from hpcsgd.run.resume import Start
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 NUM_SAMPLES = RANK_NAMES.index("num_samples")

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 
-from hpcsgd.build import Parts, fix_learners, for_timing, join, set_learners, share
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.errors import UsageError, is_out_of_memory
 from hpcsgd.learners.engines.choose import wait_for
 from hpcsgd.learners.tuner import Measured, Search, Trial, chosen
-from hpcsgd.passes import choose, forward_backward
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.parts import Parts, fix_learners, for_timing, join, set_learners, share
+from hpcsgd.run.passes import choose, forward_backward
 
 RATE = 1e-6
 """Learning rate of the steps that are timed: the work is the same, and nothing can diverge."""

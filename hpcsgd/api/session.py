@@ -17,6 +17,7 @@ from torch.utils.data import DistributedSampler
 
 from hpcsgd.algorithms.base import Synchronisation
 from hpcsgd.algorithms.schedule import Action
+from hpcsgd.api.loop_parts import SessionParts, make_parts
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import connect
@@ -24,7 +25,6 @@ from hpcsgd.config import AlgorithmConfig, CommConfig
 from hpcsgd.data.trees import leaves
 from hpcsgd.errors import UsageError
 from hpcsgd.record.clocks import Evaluation, SharedRow
-from hpcsgd.run.loop_parts import SessionParts, make_parts
 
 T = TypeVar("T")
 _END = object()
