@@ -14,7 +14,8 @@ from hpcsgd.cli import main
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.record.timer import StepTimer
 
-RANK = os.environ["OMPI_COMM_WORLD_RANK"]
+# Worker processes, which are no ranks, begin with this file too.
+RANK = os.environ.get("OMPI_COMM_WORLD_RANK")
 DEATHS = {
     (int(step), where) for rank, step, where in (d.split(":") for d in os.environ["DEATHS"].split(",")) if rank == RANK
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.cli import main
-from tests.single.run.own_recipes import RECIPES, small_words, write_data
+from tests.single.api.own_recipes import RECIPES, small_words, write_data
 from tests.single.tasks.test_build import OWN, RECIPE
 
 
