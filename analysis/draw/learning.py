@@ -80,7 +80,7 @@ def draw_curve(
 def metric_label(metric: str, entries: Sequence[Entry]) -> str:
     """The label of a metric's axis; a metric of a user's own is called as its log calls it."""
     if metric == "loss":
-        losses = {item.run.config.get("loss") or CROSS_ENTROPY for item in entries}
+        losses = {item.run.config.get("loss", {}).get("name", CROSS_ENTROPY) for item in entries}
         return "Loss (cross-entropy, nats)" if losses == {CROSS_ENTROPY} else "Loss"
     return "Accuracy (%)" if metric == ACCURACY else metric
 

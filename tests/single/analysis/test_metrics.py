@@ -31,7 +31,7 @@ def run_of(directory: Path, metric: str, **options: object) -> Path:
 
 
 def test_learning_curves_have_a_panel_for_each_metric_that_the_runs_have(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "own", "iou", config={"loss": "mynets.losses.dice"})
+    run = run_of(tmp_path / "own", "iou", config={"loss": {"name": "mynets.losses.dice"}})
     assert learning_curves.main([str(run), "-o", str(tmp_path)]) == 0
     text = (tmp_path / "learning_epoch.svg").read_text()
     assert "iou<" in text and "Loss<" in text

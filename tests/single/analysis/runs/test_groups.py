@@ -47,7 +47,7 @@ def test_a_setting_leaves_out_the_seed_and_the_conduct_alone(tmp_path: Path) -> 
         goyal_entry(tmp_path / "a", seed=1, config={"threads": 2}, test=[9.0]),
         goyal_entry(tmp_path / "b", seed=2, test=[9.0]),
         goyal_entry(tmp_path / "parts", config={"accumulation_steps": 2}, test=[9.0]),
-        goyal_entry(tmp_path / "loss", config={"loss": "mynets.dice"}, test=[9.0]),
+        goyal_entry(tmp_path / "loss", config={"loss": {"name": "mynets.dice"}}, test=[9.0]),
     ]
     assert [[item.name for item in same] for same in by_seed(runs, same_setting)] == [["a", "b"], ["parts"], ["loss"]]
 
