@@ -130,7 +130,7 @@ def evaluation_does_not_depend_on_the_memory_order(comm: Communicator, channels_
         metrics = evaluate_consensus(parts, 0)["test"]
         model = copy.deepcopy(parts.replica.module).to(memory_format=torch.contiguous_format)
     split = make_split(dataset, dataset.test, device=torch.device("cpu"), dtype=torch.float64, channels_last=False)
-    alone = evaluate(model, split, SingleCommunicator(), 100)
+    alone = evaluate(parts.task, model, split, SingleCommunicator(), 100)
     assert metrics.values["accuracy"] == alone.values["accuracy"]
     assert abs(metrics.values["loss"] - alone.values["loss"]) < 1e-12
     assert set(comm.allgather_object(digest(vector(model)))) == {digest(vector(model))}

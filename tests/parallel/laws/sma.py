@@ -15,7 +15,6 @@ from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
 from hpcsgd.data.shards import Tail, steps_per_epoch
 from hpcsgd.errors import ReplicasDifferError
-from hpcsgd.learners.engines.choose import ON_CPU
 from hpcsgd.run.parts import Parts
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
@@ -32,18 +31,18 @@ from tests.parallel.laws.common import (
     vector,
 )
 from tests.parallel.laws.consensus import everything, four_more_steps, resume, save
-from tests.parallel.laws.learners import ENOUGH, convolutional, flat
+from tests.parallel.laws.learners import ANY_NET, ENOUGH, convolutional, flat
 from tests.parallel.laws.local_sgd import in_order
 from tests.parallel.laws.registry import WORLD_SIZES, Law, law
 from tests.parallel.laws.simulation import Simulation
 
 
 def on_every_split(**values: list[Any]) -> Callable[[Law], Law]:
-    """Register a law of SMA for ranks x learners a rank, among them 1x1, 1x4, 2x2, 4x1 and 3x2, on every engine."""
+    """Register a law of SMA for ranks x learners a rank, among them 1x1, 1x4, 2x2, 4x1 and 3x2, on every engine that takes convolutions."""
 
     def register(function: Law) -> Law:
         for learners, sizes in ((1, WORLD_SIZES), (2, (2, 3)), (4, (1,))):
-            law(sizes=sizes, learners=[learners], engine=list(ON_CPU), **values)(function)
+            law(sizes=sizes, learners=[learners], engine=ANY_NET, **values)(function)
         return function
 
     return register
@@ -194,7 +193,7 @@ def learners_of_every_split_equal_the_same_simulation(comm: Communicator, learne
     assert check_against_simulation(config, comm, convolutional) == {"none", "global"}
 
 
-@law(sizes=(1,), period=[1, 2], engine=list(ON_CPU))
+@law(sizes=(1,), period=[1, 2], engine=ANY_NET)
 def alone_and_without_a_correction_it_is_plain_sgd(comm: Communicator, period: int, engine: str) -> None:
     results = []
     alone = {"name": "ea_sgd", "alpha": 0.0, "sync_period": period}
