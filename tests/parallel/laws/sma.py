@@ -38,7 +38,7 @@ from tests.parallel.laws.simulation import Simulation
 
 
 def on_every_split(**values: list[Any]) -> Callable[[Law], Law]:
-    """Register a law of SMA for ranks x learners a rank, among them 1x1, 1x4, 2x2, 4x1 and 3x2, on every engine that takes convolutions."""
+    """Register a law of SMA for ranks x learners a rank, among them 1x1, 1x4, 2x2, 4x1 and 3x2, on many engines."""
 
     def register(function: Law) -> Law:
         for learners, sizes in ((1, WORLD_SIZES), (2, (2, 3)), (4, (1,))):
