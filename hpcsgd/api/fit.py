@@ -23,7 +23,7 @@ from hpcsgd.train import RunResult, run
 def fit(
     *,
     model: Callable[[], nn.Module] | str | Mapping[str, Any],
-    data: Any = "fashion_mnist",
+    data: Any,
     data_options: Mapping[str, Any] | None = None,
     loss: Figure | str | Mapping[str, Any] | None = None,
     metrics: Mapping[str, Figure | Metric] | None = None,

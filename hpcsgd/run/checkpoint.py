@@ -126,8 +126,10 @@ class CheckpointWriter:
             self._thread = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
+            # Another's failure is told with its rank already.
+            where = "" if isinstance(failure, OtherFailedError) or self.world_size == 1 else f" on rank {self.rank}"
             raise CheckpointError(
-                f"cannot write a checkpoint in {self.folder}: {reason(failure)}; those before it are whole"
+                f"cannot write a checkpoint in {self.folder}: {reason(failure)}{where}; those before it are whole"
             ) from failure
 
     def _write_safely(self, step: int, state: dict[str, Any]) -> None:

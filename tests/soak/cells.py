@@ -136,6 +136,7 @@ MESSAGES = {
     "SIGSTOP": r"has waited [\d.]+ s in .*did not come: \[{rank}\]",
     "exception": r"rank {rank} of 3 failed; the job ends(?=[\s\S]*ValueError: deliberate fault)",
 }
+WRITING = r"cannot write a checkpoint in .* on rank {rank};"
 
 
 def step_of(method: Method, phase: str) -> int:
@@ -166,7 +167,9 @@ def process_cells() -> list[Cell]:
     for kind, message in MESSAGES.items():
         for method, phase, rank in itertools.product((SYNC, LOCAL), PHASES, range(3)):
             fault = Fault(kind, phase, step_of(method, phase), rank)
-            cells.append(Cell("process", method, fault, message.replace("{rank}", str(rank))))
+            # What fails a thread that writes is told as what it writes, whatever it is.
+            told = WRITING if (kind, phase) == ("exception", "background write") else message
+            cells.append(Cell("process", method, fault, told.replace("{rank}", str(rank))))
         # The step at which post-local SGD ends Horovod.
         fault = Fault(kind, "end of the gradients", 2, 1)
         cells.append(Cell("process", Method("post_local_sgd", "horovod", 3), fault, message.replace("{rank}", "1")))
