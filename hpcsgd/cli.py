@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ EXAMPLES = """examples:
   hpcsgd submit jobs/demo_local_sgd.yaml --site perlmutter --nodes 2 --account PROJECT -- --epochs 10
   hpcsgd scale jobs/demo_sync_sgd.yaml --gpus 1,2 --launcher mpirun
 """
+
+LAST_WORD_SECONDS = 5
 
 LAUNCH = {
     "submit": "make the sbatch script of a run: print it, check it, send it",
@@ -73,7 +76,10 @@ def call(argv: Sequence[str]) -> int:
         arguments = make_parser().parse_args(words)
         return {"data": bring, "info": info}[arguments.command](arguments)
     except (JointError, LoneError) as error:
-        if not isinstance(error, LaunchError) or error.tells:
+        if isinstance(error, LaunchError) and not error.tells:
+            # Some launchers end all processes where one has ended: the one that says why is to be first.
+            time.sleep(LAST_WORD_SECONDS)
+        else:
             print(f"hpcsgd: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
