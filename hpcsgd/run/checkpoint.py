@@ -200,7 +200,8 @@ class CheckpointWriter:
         """Let the other ranks know, by a name: on a full disk it needs the room of what could not be written."""
         with contextlib.suppress(OSError):
             (partial / _rank_file(self.rank)).unlink(missing_ok=True)
-            (partial / f"failed-{self.rank}-{error.errno or errno.EIO}").mkdir()
+            # This rank may be the first to come by here.
+            (partial / f"failed-{self.rank}-{error.errno or errno.EIO}").mkdir(parents=True)
 
 
 class OtherFailedError(Exception):

@@ -234,6 +234,20 @@ def test_one_rank_that_cannot_write_stops_the_others(tmp_path: Path, monkeypatch
     assert find_checkpoints(tmp_path)[0] == []
 
 
+def test_a_rank_that_fails_before_any_other_has_begun_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = [make_writer(tmp_path, rank, 2) for rank in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "_write_rank", lambda *_: int("no number"))
+        writers[1].write(4, {"step": 4})
+        with pytest.raises(CheckpointError, match="invalid literal.* on rank 1;"):
+            writers[1].finish()
+    writers[0].write(4, {"step": 4})
+    with pytest.raises(CheckpointError, match="Input/output error on rank 1;"):
+        writers[0].finish()
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_checkpoint_renamed_amid_a_look_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
     """Another rank finds no manifest yet; then the directory gets its last name, before or while it is listed."""
