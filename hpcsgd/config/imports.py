@@ -21,7 +21,7 @@ from typing import Any
 from hpcsgd.config.own import GIVEN
 from hpcsgd.errors import UsageError
 
-_NOT_OWN = (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+_NOT_OWN = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 """Where files are that are none of a user's."""
 
 

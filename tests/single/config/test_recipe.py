@@ -10,7 +10,7 @@ from hpcsgd.config import AlgorithmConfig, LearningRateConfig, RunConfig, parse_
 from hpcsgd.config.recipe import dotted, known_keys, load_config, to_dict, to_yaml
 from hpcsgd.errors import UsageError
 
-JOBS = Path(__file__).parents[2] / "jobs"
+JOBS = Path(__file__).parents[3] / "jobs"
 
 
 STUDIES = sorted(JOBS.glob("studies/*.yaml"))
