@@ -127,6 +127,7 @@ class GatedLoader:
         """Pass ``loader`` on."""
         self._loader = loader
         self._gate = gate
+        self.may_end = loader.may_end
 
     def batch(self, step: int) -> Batch:
         """The loader's batch."""
