@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-START = "import sys, os\nfrom hpcsgd import streams\n"
+START = "import sys, os\nfrom hpcsgd.run import streams\n"
 
 
 def call(body: str, redirections: str = "", **variables: str) -> subprocess.CompletedProcess[bytes]:
