@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import zlib
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
@@ -22,6 +21,7 @@ from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import AlgorithmConfig, CommConfig
+from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import leaves
 from hpcsgd.errors import UsageError
 from hpcsgd.record.clocks import Evaluation, SharedRow
@@ -245,10 +245,7 @@ class Session:
 
     def _check_first(self, batch: Any) -> None:
         """Refuse the same first batch on two ranks."""
-        own = 0
-        for tensor in leaves(batch):
-            own = zlib.crc32(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), own)
-        sums = self._parts.comm.allgather_object(own)
+        sums = self._parts.comm.allgather_object(checksum(batch))
         for rank, found in enumerate(sums):
             if found in sums[:rank]:
                 raise UsageError(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 import itertools
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.data.batches import Batch
+from hpcsgd.data.batches import Batch, checksum
 from hpcsgd.data.own.items import Collated, SampleError, form, kept_generators, seed_generators
 from hpcsgd.data.own.kinds import Stream
 from hpcsgd.data.own.reading import Reader
-from hpcsgd.data.trees import leaves
 from hpcsgd.errors import UsageError, name_ranks
 
 
@@ -193,7 +191,8 @@ def check_first_batches(loader: Any, comm: Communicator) -> None:
     """
     if not loader.may_end:
         return
-    found = comm.allgather_object(_marks(loader.batch(0)) if loader.has(0) else None)
+    own = loader.batch(0).learners() if loader.has(0) else None
+    found = comm.allgather_object(None if own is None else [checksum((part.inputs, part.targets)) for part in own])
     empty = [rank for rank, marks in enumerate(found) if marks is None]
     if empty:
         raise UsageError(f"the split train of the data ends before the first batch on {name_ranks(empty)}")
@@ -207,14 +206,3 @@ def check_first_batches(loader: Any, comm: Communicator) -> None:
                     "split train a method shard(index, count), which gives the part of one learner"
                 )
             seen[mark] = rank
-
-
-def _marks(batch: Batch) -> list[int]:
-    """A checksum of the batch of each learner."""
-    found = []
-    for own in batch.learners():
-        mark = 0
-        for leaf in leaves((own.inputs, own.targets)):
-            mark = zlib.crc32(leaf.cpu().contiguous().numpy().data, mark)
-        found.append(mark)
-    return found
