@@ -153,7 +153,8 @@ def make_parts(
     else:
         gradients, world, joined = connect(config, comm, places[comm.rank], plan, learners, timer, own)
     labels = Labels(list(range(comm.size)), comm.size, list(range(comm.size)))
-    task, nobody = Task(lambda seed: model, _no_loss, {}), _nothing()
+    task = Task(lambda seed: model, _no_loss, {})
+    nobody: Any = None
     parts = Parts(
         config=config,
         comm=comm,
@@ -225,11 +226,6 @@ class _OwnPasses(LoopEngine):
     name = "own loop"
 
 
-def _nothing() -> Any:
-    """In the place of a loader."""
-    return None
-
-
 def _no_loss(outputs: Any, targets: Any) -> torch.Tensor:
     raise AssertionError("the loss of a session is in the user's loop")
 
@@ -246,9 +242,8 @@ class TimedOnly:
 
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """The optimizer's step."""
-        self._timer.skip()
-        self.optimizer.step(1, rate)
-        self._timer.lap("update")
+        with self._timer.span("update"):
+            self.optimizer.step(1, rate)
         return Synchronisation(Action.NONE)
 
     def consensus(self) -> AbstractContextManager[nn.Module]:

@@ -91,7 +91,6 @@ class Session:
         self._stack = stack
         self.rank, self.world_size = parts.comm.rank, parts.comm.size
         self.num_steps = 0
-        self._epoch = 0
         self._loss: Tensor | None = None
         self._num_samples = 0
         self._num_global = 0
@@ -119,19 +118,24 @@ class Session:
             self._flush()
             yield batch  # type: ignore[misc]
         self._complete()
-        self._epoch += 1
 
     def sampler(self, data: Sized, *, shuffle: bool = False, seed: int = 0) -> DistributedSampler[Any]:
         """Gives a loader of torch this rank's part of ``data``; call its ``set_epoch`` where it is to shuffle."""
         return DistributedSampler(data, self.world_size, self.rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
 
-    def span(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
         """The time inside is that of ``name``: ``forward``, or another span of the log."""
-        return self._marked(name)
+        timer = self._parts.timer
+        if timer.current_step is not None:
+            timer.skip()
+        yield
+        if timer.current_step is not None:
+            timer.lap(name)
 
     def forward(self) -> AbstractContextManager[None]:
         """The time inside is that of the forward pass."""
-        return self._marked("forward")
+        return self.span("forward")
 
     def backward(self, loss: Tensor, num_samples: int | None = None) -> None:
         """The backward pass of ``loss``, the mean over this rank's samples; more than one a step add up.
@@ -143,7 +147,7 @@ class Session:
         """
         self._begin_unless_begun()
         count = num_samples if num_samples is not None else max(self._num_samples, 1)
-        with self._marked("backward"):
+        with self.span("backward"):
             loss.backward()
         mean = loss.detach().double() * count
         self._loss = mean if self._loss is None else self._loss + mean
@@ -176,9 +180,12 @@ class Session:
         self.num_steps += 1
         self._loss = None
 
-    def consensus(self) -> AbstractContextManager[nn.Module]:
+    @contextmanager
+    def consensus(self) -> Iterator[nn.Module]:
         """Inside, the model is the consensus of all ranks, to evaluate or save; its time is that of evaluations."""
-        return self._consensus()
+        self._complete()
+        with self.span("evaluation"), self._parts.algorithm.consensus() as module:
+            yield module
 
     def evaluated(self, split: str, num_samples: int, **metrics: float) -> None:
         """Keep what an evaluation of the consensus gave, the same on all ranks, in the log."""
@@ -188,21 +195,6 @@ class Session:
                 Evaluation(self.num_steps, fraction, split, name, float(value), num_samples)
                 for name, value in metrics.items()
             ]
-
-    @contextmanager
-    def _marked(self, name: str) -> Iterator[None]:
-        timer = self._parts.timer
-        if timer.current_step is not None:
-            timer.skip()
-        yield
-        if timer.current_step is not None:
-            timer.lap(name)
-
-    @contextmanager
-    def _consensus(self) -> Iterator[nn.Module]:
-        self._complete()
-        with self._marked("evaluation"), self._parts.algorithm.consensus() as module:
-            yield module
 
     def _begin_unless_begun(self) -> None:
         """A loop that does not take its batches from :meth:`batches` begins here."""

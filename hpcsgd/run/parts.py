@@ -120,7 +120,6 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     Raises:
         UsageError: on all ranks alike, whichever of them saw the mistake.
     """
-    config = given.applied(config)
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
     place = places[comm.rank]
     imported = import_together(config, comm)

@@ -120,24 +120,28 @@ def test_a_loop_is_left_early_or_by_an_exception_and_the_model_is_whole(tmp_path
         assert hpcsgd.load_run(tmp_path / ends).status == ("completed" if ends == "break" else "failed")
 
 
-def refused(said: str, model: nn.Module | None = None, **changes: Any) -> None:
-    model = model or network()
-    optimizer = changes.pop("optimizer", None) or torch.optim.SGD(model.parameters(), lr=0.1)
-    given = {"algorithm": hpcsgd.SyncSGD(), "log": None} | changes
+def mixed() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
+
+
+@pytest.mark.parametrize(
+    ("said", "changes"),
+    [
+        ("its state stays as it is", {"algorithm": hpcsgd.LocalSGD(2, momentum_policy="average")}),
+        ("restart must be none", {"algorithm": hpcsgd.SMA()}),
+        ("in a session it must be step:N", {"algorithm": hpcsgd.PostLocalSGD(2, "epoch:1")}),
+        ("needs hpcsgd's own data", {"algorithm": hpcsgd.LocalSGD(2, batch_norm_policy="recompute")}),
+        ("takes no epochs", {"epochs": 3}),
+        ("all alike", {"model": mixed()}),
+        ("not of the model: make it from model.parameters", {"parameters": list(network().parameters())}),
+    ],
+)
+def test_what_cannot_be_is_refused(said: str, changes: dict[str, Any]) -> None:
+    given = {"algorithm": hpcsgd.SyncSGD(), "log": None, "model": network()} | changes
+    parameters = given.pop("parameters", None) or list(given["model"].parameters())
+    model, optimizer = given.pop("model"), torch.optim.SGD(parameters, lr=0.1)
     with pytest.raises(UsageError, match=said), hpcsgd.session(model, optimizer, **given):
         pass
-
-
-def test_what_cannot_be_is_refused() -> None:
-    other = torch.optim.SGD(network().parameters(), lr=0.1)
-    refused("not of the model: make it from model.parameters", optimizer=other)
-    refused("its state stays as it is", algorithm=hpcsgd.LocalSGD(2, momentum_policy="average"))
-    refused("restart must be none", algorithm=hpcsgd.SMA())
-    refused("in a session it must be step:N", algorithm=hpcsgd.PostLocalSGD(2, "epoch:1"))
-    refused("needs hpcsgd's own data", algorithm=hpcsgd.LocalSGD(2, batch_norm_policy="recompute"))
-    refused("takes no epochs", epochs=3)
-    mixed = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
-    refused("all alike", mixed)
 
 
 def test_a_step_without_a_backward_pass_is_refused(tmp_path: Path) -> None:
