@@ -167,15 +167,24 @@ def time_ranks(name: str, seconds: float) -> int:
 
 def mpirun(ranks: int, script: str, *arguments: str) -> int:
     """Run a script of this directory on so many ranks of one thread each; the exit code."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = command(ranks, str(Path(__file__).with_name(script)), *arguments)
+    return subprocess.run(words, env=environment(), cwd=ROOT).returncode
+
+
+def environment() -> dict[str, str]:
+    """Variables of a job with one thread a rank."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if os.geteuid() == 0:
-        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    version = subprocess.run(["mpirun", "--version"], env=environment, capture_output=True, text=True, check=True)
+        variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return variables
+
+
+def command(ranks: int, *words: str) -> list[str]:
+    """The command that starts Python with ``words`` on so many ranks."""
+    version = subprocess.run(["mpirun", "--version"], env=environment(), capture_output=True, text=True, check=True)
     open_mpi = "Open MPI" in version.stdout
     binding = ["--oversubscribe", "--bind-to", "none"] if open_mpi else ["-bind-to", "none"]
-    path = Path(__file__).with_name(script)
-    command = ["mpirun", *binding, "-n", str(ranks), sys.executable, str(path), *arguments]
-    return subprocess.run(command, env=environment, cwd=ROOT).returncode
+    return ["mpirun", *binding, "-n", str(ranks), sys.executable, *words]
 
 
 def table_rows(name: str) -> list[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import struct
 from pathlib import Path
 
 import numpy as np
+import torch
 
 FOLDER = Path(__file__).resolve().parents[3] / "jobs" / "own"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 
 SYNTHETIC = ("--data.init_args.train=40", "--data.init_args.test=8")
 SMALL = {
@@ -20,15 +20,29 @@ SMALL = {
     "text": ("--data.dir={folder}/text.txt", "--data.sequence_length=16", "--model.init_args.width=8"),
     "resnet18": ("--data.init_args.root={folder}", "--data.workers=1"),
 }
-WITHOUT_TORCHVISION = ("--model.name=resnet8", "--model.init_args={}")
-"""The rest of the recipe, where its model is not to be had."""
+OPERATORS = "nms", "qnms"
+"""Those of torchvision that its import asks for."""
+LIBRARIES: list[torch.library.Library] = []
+"""What must stay alive for them."""
+
+
+def import_torchvision() -> None:
+    """Import torchvision, also that of the package index beside a torch for CPUs.
+
+    That one is built for CUDA: its operators, which no classifier uses, are not there then, and their names are given.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        LIBRARIES.append(torch.library.Library("torchvision", "DEF"))
+        for name in OPERATORS:
+            LIBRARIES[0].define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        importlib.import_module("torchvision")
 
 
 def small_words(recipe: str, folder: Path) -> list[str]:
     """The recipe and words that make it small; its data are in ``folder``, where :func:`write_data` was."""
     words = [word.format(folder=folder) for word in SMALL[recipe]]
-    if recipe == "resnet18" and not HAS_TORCHVISION:
-        words += WITHOUT_TORCHVISION
     return [str(FOLDER / f"{recipe}.yaml"), "--epochs=2", "--global_batch_size=8", *words]
 
 

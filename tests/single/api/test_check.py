@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.cli import main
-from tests.single.api.own_recipes import RECIPES, small_words, write_data
+from tests.single.api.own_recipes import RECIPES, import_torchvision, small_words, write_data
 from tests.single.tasks.test_build import OWN, RECIPE
 
 
@@ -53,6 +53,7 @@ def test_without_a_recipe_it_says_how_it_is_called(capsys: pytest.CaptureFixture
 def test_the_recipes_of_ones_own_models_are_sound(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import_torchvision()
     write_data(tmp_path)
     assert main(["check", *small_words(recipe, tmp_path)]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
