@@ -88,6 +88,11 @@ FAULTS = (
     Comparison(("unwatched again",), ("unwatched",)),
 )
 ADAMW = (Comparison(("rows",), ("parameters, fused",), 1.0),)
+OWN = (
+    Comparison(("import path",), ("built in",), 1.01),
+    Comparison(("built in again",), ("built in",)),
+)
+TIMER = (Comparison(("timed",), ("plain",), 1.01), Comparison(("plain again",), ("plain",)))
 BENCHMARKS = {
     "averaging_1mb": averaging("averaging 1.1 MB", 20, 1.1),
     "averaging_102mb": averaging("averaging 102 MB", 60, 0.8),
@@ -116,6 +121,9 @@ BENCHMARKS = {
     ),
     "adamw_small": Benchmark("AdamW, 784-256-256-10", 10, ADAMW, ranks=1),
     "adamw_resnet": Benchmark("AdamW, ResNet-20", 10, ADAMW, ranks=1),
+    "own_small": Benchmark("a network by import path, 784-256-256-10", 60, OWN, ranks=1),
+    "own_large": Benchmark("a network by import path, 784-1024-1024-10", 60, OWN, ranks=1),
+    "timer": Benchmark("a loop of one's own in a session, algorithm=None", 60, TIMER, ranks=1),
     "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
 }
 QUICK = 0.15

@@ -12,6 +12,7 @@ from interleave import Variant, interleave
 from learners import Shape as ImageShape
 from learners import variants as learner_variants
 from optimizer import variants as optimizer_variants
+from own import add_loops
 from sma import variants as sma_variants
 from training import Bench, recipe
 
@@ -47,6 +48,13 @@ OPTIMIZERS: dict[str, tuple[ModelConfig, ImageShape, int]] = {
 }
 """Model, images, steps of a repetition."""
 LOGGING = {"logging_small": (SMALL, 100)}
+OWN = {
+    "own_small": (SMALL, ModelConfig(name="own.network", init_args={"widths": [256, 256]}), 100),
+    "own_large": (LARGE, ModelConfig(name="own.network", init_args={"widths": [1024, 1024]}), 20),
+}
+"""A network of the package, the same by import path, steps of a repetition."""
+TIMER = {"timer": ((640, 640), 40)}
+"""Widths that make a step of some 5 ms, steps of a repetition."""
 LANES = 4
 """Loops of one variant: where its memory happens to lie makes a loop up to 3 % faster or slower for good."""
 
@@ -79,6 +87,19 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
         model, block = FAULTS[name]
         bench = Bench(comm, directory, model, block)
         return [variant for _ in range(LANES) for variant in bench.switched(recipe(model, allreduce="mpi"))]
+    elif name in OWN:
+        model, own, block = OWN[name]
+        bench = Bench(comm, directory, model, block)
+        for _ in range(LANES):
+            bench.ours("import path", recipe(own, allreduce="mpi"))
+            bench.ours("built in", recipe(model, allreduce="mpi"))
+            bench.ours("built in again", recipe(model, allreduce="mpi"))
+        bench.check_equal()
+    elif name in TIMER:
+        widths, block = TIMER[name]
+        bench = Bench(comm, directory, SMALL, block)
+        for _ in range(LANES):
+            add_loops(bench, widths)
     else:
         model, block = LOGGING[name]
         bench = Bench(comm, directory, model, block)
