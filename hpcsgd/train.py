@@ -24,7 +24,7 @@ from hpcsgd.config import RunConfig
 from hpcsgd.config.check import is_import_path
 from hpcsgd.config.recipe import check_paths, dotted, to_dict
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
-from hpcsgd.learners.fitness import describe
+from hpcsgd.learners.describe import describe
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.summary import metric_text

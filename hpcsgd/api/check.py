@@ -8,7 +8,7 @@ from dataclasses import replace
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, CommConfig, RunConfig
 from hpcsgd.config.recipe import check_paths
-from hpcsgd.learners.fitness import describe
+from hpcsgd.learners.describe import describe
 from hpcsgd.run.parts import Parts, build
 from hpcsgd.tasks.attempt import MOST_SAMPLES, Attempt
 from hpcsgd.tasks.together import try_task

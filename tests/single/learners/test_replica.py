@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.errors import UsageError
-from hpcsgd.learners.fitness import describe
+from hpcsgd.learners.describe import describe
 from hpcsgd.learners.replica import Replica
 from hpcsgd.optim.sgd import decayed_parameters
 
