@@ -14,7 +14,6 @@ from hpcsgd.algorithms.buffers import broadcast_
 from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
 
@@ -26,13 +25,12 @@ class Spans(Protocol):
         """The time since the span before, and that inside, belong to the span ``name``."""
 
     def synchronising(
-        self, what: str = "", watchdog: Watchdog | None = None, *, queued: bool = False
+        self, watch: AbstractContextManager[None] | None = None, *, queued: bool = False
     ) -> AbstractContextManager[None]:
         """Inside, this rank is in a blocking synchronisation.
 
         Args:
-            what: what the watchdog calls it.
-            watchdog: looks on; None: what is inside has one of its own.
+            watch: a watchdog's look at it; None: what is inside has one of its own.
             queued: on a GPU its own queue waits, of which the host's clock says nothing.
         """
 

@@ -151,7 +151,7 @@ class LocalSGD:
         gradients, watchdog = self.learners.gradients, self.reducers[Action.GLOBAL].comm.watchdog
         with self.spans.span("gradient_allreduce"):
             sum_own_(gradients)
-            with self.spans.synchronising("gradient allreduce", watchdog, queued=True):
+            with self.spans.synchronising(watchdog.watch("gradient allreduce"), queued=True):
                 num_bytes = self.gradients.finish()
             spread_first_(gradients)
         return num_bytes

@@ -220,8 +220,8 @@ class SMA:
             return
         assert self.thread is not None
         self._late = False
-        what, watchdog = "sum in the background", self.world.comm.watchdog
-        with self.spans.synchronising(what, watchdog) if exposed else watchdog.watch(what):
+        watch = self.world.comm.watchdog.watch("sum in the background")
+        with self.spans.synchronising(watch) if exposed else watch:
             self.thread.wait()
         self.world.look_after(self._corrections, "what was to be summed is")
         self.central.move(self._corrections)

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcsgd.comm.communicator import Communicator
-from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
@@ -66,7 +64,7 @@ class Collector:
     def __init__(
         self,
         config: LogConfig,
-        comm: Communicator,
+        gather: Callable[[NDArray[np.float64]], NDArray[np.float64] | None],
         timer: StepTimer,
         device: torch.device,
         writer: RunLogWriter | None,
@@ -75,11 +73,12 @@ class Collector:
         select: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         sampler: Sampler,
         most_waiting: int = 0,
+        check_losses: Callable[[range, NDArray[np.float64]], None] | None = None,
     ) -> None:
         """
         Args:
             config: the recipe's section.
-            comm: all ranks.
+            gather: stacks the arrays of all ranks, of one shape, on rank 0; gives None elsewhere. Collective.
             timer: this rank's clock.
             device: where it trains.
             writer: the run log, on rank 0.
@@ -88,9 +87,10 @@ class Collector:
             select: from that to what the log keeps along the second axis.
             sampler: knows how busy the device is.
             most_waiting: iterations by which a gather may be late.
+            check_losses: looks at this rank's losses of some steps, 0 where it had no samples, and raises
+                ``DivergedError`` on all ranks where one is not finite. Collective. None: nobody looks.
         """
         self.config = config
-        self.comm = comm
         self.timer = timer
         self.writer = writer
         self.clocks = clocks
@@ -99,7 +99,8 @@ class Collector:
         self.sampler = sampler
         self.last: LastIteration | None = None
         self.segment = 0
-        self.guard: FiniteGuard | None = None
+        self.check_losses = check_losses
+        self._gather = gather
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
         self._losses = Scalars(device, capacity)
@@ -137,13 +138,13 @@ class Collector:
         shared = [self._shared.popleft() for _ in range(count)]
         own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
-        if self.guard is not None:
+        if self.check_losses is not None:
             losses = np.where(own[:, RANK_NAMES.index("num_samples")] > 0, own[:, RANK_NAMES.index("loss")], 0.0)
-            self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses)
+            self.check_losses(range(shared[0].step, shared[-1].step + 1), losses)
         if not self.config.enabled:
             self.clocks.pending.clear()
             return
-        gathered = self.comm.gather(own)
+        gathered = self._gather(own)
         if gathered is None:
             return
         everyone = self.spread(np.ascontiguousarray(gathered.swapaxes(0, 1)))
@@ -177,7 +178,7 @@ class Collector:
         Raises:
             DiskError: the log cannot be written.
         """
-        if self.comm.rank != 0 or self.writer is None:
+        if self.writer is None:
             return None, {}
         with told_as(self.writer.path):
             self.writer.sync()

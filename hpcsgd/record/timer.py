@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from hpcsgd.comm.watchdog import Watchdog
 from hpcsgd.record.schema import SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -141,15 +140,15 @@ class StepTimer:
         """The time since the last lap, and that inside, belong to the span ``name``."""
         return Span(self, name)
 
-    def synchronising(self, what: str = "", watchdog: Watchdog | None = None, *, queued: bool = False) -> Synchronising:
+    def synchronising(
+        self, watch: AbstractContextManager[None] | None = None, *, queued: bool = False
+    ) -> Synchronising:
         """Inside, this rank is in a blocking synchronisation.
 
         Args:
-            what: what the watchdog calls it.
-            watchdog: looks on; None: what is inside has one of its own.
+            watch: a watchdog's look at it; None: what is inside has one of its own.
             queued: on a GPU its own queue waits, of which the host's clock says nothing: nothing is stamped there.
         """
-        watch = watchdog.watch(what) if watchdog is not None else None
         return Synchronising(self, watch, stamps=not (queued and isinstance(self.clock, CudaClock)))
 
     def enter_sync(self) -> None:

@@ -49,9 +49,10 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
     device = parts.learners.device
     sampler = Sampler(config.log.utilisation_seconds, device, torch.get_num_threads())
+    guard = parts.world.guard
     collector = Collector(
         config.log,
-        comm,
+        comm.gather,
         parts.timer,
         device,
         writer,
@@ -61,9 +62,9 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
         sampler,
         # A run that survives lost ranks gathers after global averagings only.
         most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
+        check_losses=guard.check_losses if guard is not None else None,
     )
     collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
-    collector.guard = parts.world.guard
     status = "failed"
     try:
         yield collector
