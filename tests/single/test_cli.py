@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcsgd.cli import main
+from hpcsgd.cli import COMMANDS, main
 from hpcsgd.record.collector import LastIteration
 from hpcsgd.run.progress import Progress, is_terminal
 
@@ -23,7 +24,16 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("train", "data", "info", "mpirun"))
+    assert all(f"    {name} " in shown for name in COMMANDS) and "mpirun" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_table_is_a_function_of_its_words(name: str) -> None:
+    """The table is of strings, which no type checker reads."""
+    module, _, function = COMMANDS[name].place.partition(":")
+    found = COMMANDS[name].function()
+    assert (found.__module__, found.__name__) == (module, function) and function == name
+    assert list(inspect.signature(found).parameters) == ["words"]
 
 
 def test_train_help_lists_every_key_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,10 +83,18 @@ def test_a_run_and_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "completed" in shown and "local_sgd" in shown and "8 of 8 steps" in shown
 
 
-def test_help_starts_neither_torch_nor_mpi() -> None:
-    code = "import sys; from hpcsgd.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    check = "assert not {'torch', 'mpi4py', 'h5py', 'horovod', 'pandas'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=False)
+def test_help_is_light() -> None:
+    """In one process, for all commands: what one loads is there after the next too."""
+    helps = [[], *([name] for name in COMMANDS), ["data", "fetch"], ["data", "pack"], ["study", "run"]]
+    code = (
+        "import sys; from hpcsgd.cli import main\n"
+        f"for words in {helps!r}:\n"
+        "    try: main([*words, '--help'])\n"
+        "    except SystemExit as stop: assert stop.code in (None, 0)\n"
+        "    found = {'torch', 'mpi4py', 'horovod', 'h5py', 'jinja2', 'pandas'} & set(sys.modules)\n"
+        "    assert not found, (words, found)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcsgd.cli import LAUNCH, main
-from hpcsgd.launch import commands
+from hpcsgd.cli import main
 from hpcsgd.launch.local import mpirun_options
 from hpcsgd.record.study_file import Entry, Study
 from hpcsgd.run.directory import Claim
@@ -27,22 +26,6 @@ ROOT = Path(__file__).resolve().parents[3]
 def files(directory: str = ".") -> list[str]:
     """All files below a directory."""
     return sorted(str(path) for path in Path(directory).rglob("*") if path.is_file() and path.name != "tiny.yaml")
-
-
-def test_every_command_of_the_table_is_there() -> None:
-    assert all(callable(getattr(commands, name)) for name in LAUNCH)
-
-
-@pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in LAUNCH)])
-def test_help_is_light(words: tuple[str, ...]) -> None:
-    code = (
-        "import sys; from hpcsgd.cli import main\n"
-        f"try: main({list(words)!r})\nexcept SystemExit as stop: assert stop.code in (None, 0)\n"
-        "print(sorted({'torch', 'mpi4py', 'jinja2', 'h5py', 'pandas'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_submit_prints_and_writes_nothing(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
