@@ -95,11 +95,24 @@ def told_as(path: Path) -> Iterator[None]:
         raise DiskError(f"cannot write {path}: {reason(error)}; what was kept before is whole") from error
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host had not enough memory: torch says so in words, numpy by ``MemoryError``."""
-    text = str(error)
-    said = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return isinstance(error, MemoryError) or any(words in text for words in said)
+NO_MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "HIPBLAS_STATUS_ALLOC_FAILED"),
+)
+NO_MEMORY_PERHAPS = (
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "HIPBLAS_STATUS_NOT_INITIALIZED", "unable to find an engine"),
+    *("Unable to find a valid cuDNN algorithm", "unhandled cuda error"),
+)
+"""What the libraries of a GPU say when they find no memory for themselves, but for other reasons too."""
+
+
+def is_out_of_memory(error: BaseException, *, tried: bool = False) -> bool:
+    """Whether the device or the host had not enough memory: torch says so in words, numpy by ``MemoryError``.
+
+    ``tried``: of what is tried near the limit of memory, also where libraries of a GPU say no more than that they fail.
+    """
+    said = NO_MEMORY + NO_MEMORY_PERHAPS if tried else NO_MEMORY
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def reason(error: BaseException) -> str:

@@ -110,6 +110,10 @@ class GradientAllreduce(ABC):
         self._launched = 0
         self._armed = True
 
+    def hold(self) -> None:
+        """Launch nothing before :meth:`finish`: the coming backward passes say not when a gradient is there."""
+        self._armed = False
+
     def finish(self) -> int:
         """Reduce what is not yet reduced and wait for all.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hpcsgd.data.batches import Batch
@@ -24,11 +25,16 @@ def choose(parts: Parts) -> None:
         gather=parts.comm.allgather_object,
     )
     parts.engine, parts.engine_tables = choice.engine, choice.tables
+    if parts.learners.device.type == "cuda":
+        # Streams and graphs of the engines that were not taken hold memory that torch keeps.
+        torch.cuda.empty_cache()
 
 
 def forward_backward(parts: Parts, step: int, batch: Batch) -> Tensor:
     """Add the gradients of each learner's samples to its own, part by part; the sum of all losses."""
     num_global = parts.plan.num_global(step)
+    if not parts.engine.calls_hooks:
+        parts.gradients.hold()
     normalisers = [parts.algorithm.normaliser(step, size, num_global) for size in batch.sizes]
     return parts.engine.passes(batch, normalisers, part_size(parts), parts.timer.lap).sum()
 

@@ -117,7 +117,7 @@ class Candidate:
             try:
                 forward_backward(parts, self.step % full, batch)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error, tried=True):
                     raise
                 # The others are on their way to the averaging: this rank goes there too.
                 self.failed = True
@@ -197,7 +197,7 @@ def possible(comm: Communicator, make: Callable[[], Candidate]) -> tuple[Candida
     except UsageError as error:
         reason = str(error)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error, tried=True):
             raise
         reason = "out of memory"
     for rank, why in enumerate(comm.allgather_object(reason)):

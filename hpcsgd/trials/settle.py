@@ -83,7 +83,7 @@ def make_ways(shop: Workshop, batch_size: int, engine: str, numbers: Sequence[in
         try:
             ways.append(Way(shop, batch_size, engine, number))
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error, tried=True):
                 raise
             break
     return ways

@@ -33,9 +33,15 @@ class NotPossibleError(UsageError):
 
 
 class Engine(Protocol):
-    """Takes the passes of all learners of one stack. It follows the stack when learners are dropped."""
+    """Takes the passes of all learners of one stack. It follows the stack when learners are dropped.
+
+    Attributes:
+        name: of the engine.
+        calls_hooks: whether its passes call the hooks of a parameter when that one's gradient is there, and only then.
+    """
 
     name: str
+    calls_hooks: bool
 
     def passes(
         self, batch: Batch, normalisers: Sequence[float], size: int, lap: Lap = no_lap, *, fresh: bool = False

@@ -84,6 +84,8 @@ def choose_engine(
 ) -> Choice:
     """Time all engines and take the fastest. Collective if ``gather`` is. The stack is left as it was, to the bit.
 
+    An engine that fails is not possible: where one is only tried, that must not end the run.
+
     Ranks of one machine share its cores and its memory: all of them time the same engine at the same time.
 
     Args:
@@ -115,9 +117,11 @@ def choose_engine(
                     engines[name] = factory(stack, task)
                 seconds = _time(engines[name], batch, size)
             except (RuntimeError, NotPossibleError) as error:
-                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                without_memory = is_out_of_memory(error, tried=True)
+                if name == "loop" and not (without_memory or isinstance(error, NotPossibleError)):
+                    # The loop takes any model: this is the model's own.
                     raise
-                reasons[name] = str(error).splitlines()[0] if isinstance(error, NotPossibleError) else "out of memory"
+                reasons[name] = "out of memory" if without_memory else _in_a_line(error)
                 engines.pop(name, None)
                 continue
             if round_:
@@ -149,6 +153,11 @@ def fastest(tables: Sequence[Table]) -> str:
         why = "; ".join(f"{name}: {value}" for name, value in tables[0].items())
         raise NotPossibleError(f"no engine is possible on all ranks: {why}")
     return min(times, key=lambda name: times[name])
+
+
+def _in_a_line(error: Exception) -> str:
+    """What went wrong, without the stack that torch may add."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _time(engine: Engine, batch: Batch, size: int) -> float:

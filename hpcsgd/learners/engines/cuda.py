@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -46,19 +47,33 @@ class StreamsEngine(LoopEngine):
         here = torch.cuda.current_stream(self.stack.device)
         losses = torch.zeros(len(self.stack), dtype=self.stack.dtype, device=self.stack.device)
         branches = self._streams[: len(self.stack)]
-        for j, (branch, own) in enumerate(zip(branches, batch.learners(), strict=True)):
-            branch.wait_stream(here)
-            with torch.cuda.stream(branch):
-                losses[j].copy_(self.one(j, own, normalisers[j], size))
-        for branch in branches:
-            here.wait_stream(branch)
+        parted = []
+        try:
+            for j, (branch, own) in enumerate(zip(branches, batch.learners(), strict=True)):
+                branch.wait_stream(here)
+                parted.append(branch)
+                with torch.cuda.stream(branch):
+                    losses[j].copy_(self.one(j, own, normalisers[j], size))
+        except BaseException:
+            # A capture cannot end while a branch of it is apart; where it is broken already, none can come back.
+            with suppress(RuntimeError):
+                _come_back(here, parted)
+            raise
+        _come_back(here, parted)
         return losses
+
+
+def _come_back(here: torch.cuda.Stream, branches: Sequence[torch.cuda.Stream]) -> None:
+    """Let ``here`` go on when the branches are done."""
+    for branch in branches:
+        here.wait_stream(branch)
 
 
 class GraphEngine(StreamsEngine):
     """The passes of all streams captured once for each shape, and replayed; a short last batch is another shape."""
 
     name = "graph"
+    calls_hooks = False
 
     def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Make the streams; capturing comes with the first batch.
@@ -82,7 +97,7 @@ class GraphEngine(StreamsEngine):
         captured = self._captured[key]
         for own, tensor in zip(leaves((captured.batch.inputs, captured.batch.targets)), tensors, strict=True):
             own.copy_(tensor)
-        captured.normalisers.copy_(torch.tensor(normalisers, dtype=captured.normalisers.dtype))
+        captured.set_normalisers(normalisers)
         if fresh:
             self.stack.zero_gradients()
         captured.graph.replay()
@@ -90,7 +105,10 @@ class GraphEngine(StreamsEngine):
         return captured.losses.clone()
 
     def _capture(self, batch: Batch, size: int) -> _Captured:
-        """Warm up on a stream apart, put back what that changed, and capture."""
+        """Warm up on a stream apart, put back what that changed, and capture.
+
+        Hooks of the parameters are called here, and never by a replay.
+        """
         stack = self.stack
         start_training(stack)
         captured = _Captured(batch, torch.ones(len(stack), dtype=stack.dtype, device=stack.device))
@@ -105,9 +123,34 @@ class GraphEngine(StreamsEngine):
         here.wait_stream(apart)
         for buffer, old in zip(buffers, saved, strict=True):
             buffer.copy_(old)
-        with torch.cuda.graph(captured.graph):
+        with capture(captured.graph, here):
             captured.losses = self._branches(captured.batch, captured.normalisers.unbind(), size)
         return captured
+
+
+@contextmanager
+def capture(graph: torch.cuda.CUDAGraph, here: torch.cuda.Stream) -> Iterator[None]:
+    """Inside, what is queued goes into ``graph``; afterwards, whatever comes, ``here`` is the present stream again.
+
+    Other threads may call CUDA meanwhile: the reader of the data pins memory, and sums go on in the background.
+
+    Raises:
+        Exception: what the body raised, also where the broken capture then fails to end for that reason.
+    """
+    failure: BaseException | None = None
+    try:
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                raise
+    except BaseException:
+        # torch leaves the thread on its own stream where a capture does not end as it should.
+        torch.cuda.set_stream(here)
+        if failure is not None:
+            raise failure from None
+        raise
 
 
 class _Captured:
@@ -119,3 +162,11 @@ class _Captured:
         self.normalisers = normalisers
         self.graph = torch.cuda.CUDAGraph()
         self.losses = normalisers
+        self._numbers = [1.0] * len(normalisers)
+
+    def set_normalisers(self, numbers: Sequence[float]) -> None:
+        """Let the next replay divide by ``numbers``, [m]; the host waits for nothing, as it would to copy them."""
+        for j, number in enumerate(numbers):
+            if number != self._numbers[j]:
+                self.normalisers[j].fill_(number)
+                self._numbers[j] = number

@@ -27,6 +27,7 @@ class DenseEngine:
     """
 
     name = "dense"
+    calls_hooks = False
 
     def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Find the layers of ``stack``.

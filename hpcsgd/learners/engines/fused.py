@@ -21,6 +21,7 @@ class FusedEngine:
     """Grouped convolutions and batched products; see :class:`~hpcsgd.learners.engines.base.Engine`."""
 
     name = "fused"
+    calls_hooks = False
 
     def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Convert the model of ``stack``.

@@ -19,6 +19,7 @@ class LoopEngine:
     """One learner after another; see :class:`~hpcsgd.learners.engines.base.Engine`. It takes any task."""
 
     name = "loop"
+    calls_hooks = True
 
     def __init__(self, stack: ReplicaStack, task: Task) -> None:
         """Take the passes of ``stack``, which learns ``task``."""

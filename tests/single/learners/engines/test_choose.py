@@ -70,8 +70,14 @@ def test_an_engine_without_memory_is_not_possible() -> None:
     assert choice.name == "loop" and choice.tables[0]["hungry"] == "out of memory"
     with pytest.raises(NotPossibleError, match="hungry: out of memory"):
         choose_engine(stack, classify(), batch(0, 2, 4, SHAPE), 4, factories={"hungry": Hungry})
+
+
+def test_an_engine_that_is_only_tried_ends_no_run_and_the_loop_does() -> None:
+    stack, given = make(with_dropout, 2), batch(0, 2, 4, SHAPE)
+    choice = choose_engine(stack, classify(), given, 4, factories={"loop": LoopEngine, "broken": Broken})
+    assert choice.name == "loop" and choice.tables[0]["broken"] == "shapes cannot be multiplied"
     with pytest.raises(RuntimeError, match="multiplied"):
-        choose_engine(stack, classify(), batch(0, 2, 4, SHAPE), 4, factories={"loop": LoopEngine, "broken": Broken})
+        choose_engine(stack, classify(), given, 4, factories={"loop": Broken, "fused": LoopEngine})
 
 
 def test_ranks_meet_before_every_timing_even_of_what_is_not_possible_on_one() -> None:
