@@ -114,6 +114,12 @@ class LocalSGD:
 
     def close(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self._close_gradients()
+        for reducer in self.reducers.values():
+            reducer.close()
+
+    def _close_gradients(self) -> None:
+        """Gradients are summed no more."""
         with self.reducers[Action.GLOBAL].comm.watchdog.watch("end of the gradient allreduce"):
             self.gradients.close()
 
@@ -144,7 +150,7 @@ class LocalSGD:
         if self.schedule(step) is Action.GRADIENT:
             self.gradients.arm(self.accumulation_steps)
         else:
-            self.close()
+            self._close_gradients()
 
     def _sum_gradients(self) -> int:
         """Give every learner the sum of all learners' gradients; return the bytes reduced."""
@@ -172,9 +178,10 @@ class LocalSGD:
         learners, reducer = self.learners, self.reducers[action]
         self._averagings += 1
         with self.spans.span("averaging"):
-            # Else the time of entry would be before the compute that came first.
-            wait_until_computed(learners.parameters)
-            with self.spans.synchronising():
+            if not reducer.queued:
+                # Else the time of entry would be before the compute that came first.
+                wait_until_computed(learners.parameters)
+            with self.spans.synchronising(queued=reducer.queued):
                 names = (PARAMETERS, *averaged(self.policies, self._averagings))
                 num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
                 if self.config.batch_norm_policy == "average":

@@ -32,7 +32,7 @@ from hpcsgd.algorithms.central import CentralModel
 from hpcsgd.algorithms.rows import sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.update import Update
-from hpcsgd.comm.background import ReducerThread
+from hpcsgd.comm.background import Background
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
@@ -54,7 +54,7 @@ class SMA:
         block: FlatReducer,
         spans: Spans,
         hash_every: int = 0,
-        thread: ReducerThread | None = None,
+        thread: Background | None = None,
     ) -> None:
         """
         Args:
@@ -136,6 +136,8 @@ class SMA:
         if self.thread is not None:
             self.thread.close()
             self.thread = None
+        for reducer in (self.block, self.world):
+            reducer.close()
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -175,8 +177,10 @@ class SMA:
             if self.thread is not None:
                 self._start_late()
                 return self._corrections.numel() * self._corrections.element_size()
-            wait_until_computed(self._corrections)
-            with self.spans.synchronising():
+            queued = self.world.queued
+            if not queued:
+                wait_until_computed(self._corrections)
+            with self.spans.synchronising(queued=queued):
                 num_bytes = self._sum(action)
                 if self.config.batch_norm_policy == "average":
                     reducer = self.world if action is Action.GLOBAL else self.block
@@ -220,8 +224,8 @@ class SMA:
             return
         assert self.thread is not None
         self._late = False
-        watch = self.world.comm.watchdog.watch("sum in the background")
-        with self.spans.synchronising(watch) if exposed else watch:
+        watch, queued = self.world.comm.watchdog.watch("sum in the background"), self.world.queued
+        with self.spans.synchronising(watch, queued=queued) if exposed else watch:
             self.thread.wait()
         self.world.look_after(self._corrections, "what was to be summed is")
         self.central.move(self._corrections)

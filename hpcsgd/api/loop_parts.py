@@ -14,7 +14,7 @@ from torch import nn
 from hpcsgd.algorithms.base import Algorithm, Synchronisation
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.api.borrowed import BorrowedModel, BorrowedOptimizer
-from hpcsgd.comm.backends import make_reducer
+from hpcsgd.comm.backends import make_mpi_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, NoAllreduce
 from hpcsgd.comm.topology import discover
@@ -147,7 +147,7 @@ def make_parts(
     timer, rows = start_clock(comm, places[comm.rank], device, str(device), torch.get_num_threads())
     if algorithm is None:
         gradients: Any = NoAllreduce(Buckets(lent.replica.gradients, lent.replica.trainable, lent.replica.slots, 1))
-        world = make_reducer(config.comm, comm, learners.device)
+        world = make_mpi_reducer(config.comm, comm, learners.device)
         joined: Any = TimedOnly(own, model, timer)
         lent.replica.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     else:

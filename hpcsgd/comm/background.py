@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hpcsgd.comm.device import use_device
 from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 
@@ -19,16 +21,31 @@ Event = torch.cuda.Event | None
 Task = tuple[Tensor, Event, FiniteGuard | None]
 
 
+class Background(Protocol):
+    """Sums of flat tensors over the ranks that go on while this one computes, in the order of their starts."""
+
+    def start(self, part: Tensor, guard: FiniteGuard | None = None) -> None:
+        """Begin to replace ``part`` by its sum; it is left alone until :meth:`wait`."""
+
+    def wait(self) -> None:
+        """Wait for all that was started."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class ReducerThread:
     """Sums flat tensors over the ranks, one after another."""
 
-    def __init__(self, reducer: FlatReducer, name: str) -> None:
+    def __init__(self, reducer: FlatReducer, name: str, device: torch.device) -> None:
         """
         Args:
             reducer: sums over the ranks; its communicator is used by no other thread.
             name: of the thread.
+            device: where the tensors are.
         """
         self._reducer = reducer
+        self._device = device
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Tensor, Event] | BaseException] = queue.SimpleQueue()
         self._pending = 0
@@ -61,6 +78,7 @@ class ReducerThread:
 
     def _serve(self) -> None:
         """The thread: sum in the order of the starts."""
+        use_device(self._device)
         while (task := self._tasks.get()) is not None:
             part, ready, guard = task
             try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -31,6 +33,9 @@ def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bo
         UsageError: on all ranks: ``cuda`` where some rank sees no GPU, ``auto`` where some do and some do not, or two
             ranks on one GPU unasked.
     """
+    if kind != "cpu":
+        # Read at the first CUDA call: streams of more than 8 learners would wait for each other in fewer queues.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     count = torch.cuda.device_count() if kind != "cpu" else 0
     blind = [rank for rank, number in enumerate(comm.allgather_object(count)) if not number]
     if kind == "cuda" and blind or kind == "auto" and 0 < len(blind) < comm.size:
@@ -40,8 +45,7 @@ def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bo
     if count:
         index = place.local_rank % count
         torch.cuda.set_device(index)
-        properties = torch.cuda.get_device_properties(index)
-        device, name = torch.device("cuda", index), f"{properties.name} {getattr(properties, 'uuid', index)}"
+        device, name = torch.device("cuda", index), gpu_name(index)
     else:
         device, name = torch.device("cpu"), "cpu"
     check_not_shared(comm.allgather_object((place.node, name)), share_gpu=share_gpu)
@@ -58,12 +62,53 @@ def check_not_shared(devices: list[tuple[str, str]], *, share_gpu: bool) -> None
     Raises:
         UsageError: names the GPU and its ranks.
     """
-    for (node, name), ranks in Counter(devices).items():
-        if name != "cpu" and ranks > 1 and not share_gpu:
-            shared = [rank for rank, device in enumerate(devices) if device == (node, name)]
-            raise UsageError(
-                f"ranks {shared} would share one GPU ({name} on {node}): start one rank a GPU, or set share_gpu: true"
-            )
+    shared = None if share_gpu else first_shared(devices)
+    if shared is not None:
+        node, name = devices[shared[0]]
+        raise UsageError(
+            f"ranks {shared} would share one GPU ({name} on {node}): start one rank a GPU, give each rank its own "
+            "CUDA_VISIBLE_DEVICES where it names slices of a GPU (a process sees the first one only), or set "
+            "share_gpu: true"
+        )
+
+
+def first_shared(devices: Sequence[tuple[str, str]]) -> list[int] | None:
+    """The ranks of the first GPU that several have; None: none has.
+
+    Args:
+        devices: node and device name of every rank, in rank order.
+    """
+    for device, ranks in Counter(devices).items():
+        if device[1] != "cpu" and ranks > 1:
+            return [rank for rank, other in enumerate(devices) if other == device]
+    return None
+
+
+def gpu_name(index: int) -> str:
+    """The name of a GPU that this process sees, which no other one on its node has: with its UUID where torch tells it
+    (ROCm before 6 and some virtual GPUs have none), else with its place on the bus, else with its number."""
+    properties = torch.cuda.get_device_properties(index)
+    return f"{properties.name} {getattr(properties, 'uuid', None) or _bus_address(properties) or index}"
+
+
+def card_name(device: torch.device) -> str:
+    """The card that a device is, or is a slice of; ``cpu`` for no GPU."""
+    if device.type == "cpu":
+        return "cpu"
+    return _bus_address(torch.cuda.get_device_properties(device)) or gpu_name(device.index)
+
+
+def _bus_address(properties: Any) -> str:
+    """A GPU's place on the PCI bus, as ``0000:3b:00``; empty where torch does not tell it."""
+    if not hasattr(properties, "pci_bus_id"):
+        return ""
+    return f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}"
+
+
+def use_device(device: torch.device) -> None:
+    """Let this thread use ``device``: a new one has GPU 0, and would take memory there by its first CUDA call."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def set_threads(wanted: int | None, comm: Communicator, place: Topology) -> int:

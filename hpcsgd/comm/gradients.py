@@ -135,10 +135,10 @@ class GradientAllreduce(ABC):
         """The elements that tell, after the reduction, of something not finite before it."""
         return [part[0] for part in self.buckets.parts]
 
-    def look(self, part: Tensor) -> None:
-        """Look at a bucket for what is not finite, before it is launched."""
+    def look(self, part: Tensor, *, more: bool) -> None:
+        """Look at a bucket for what is not finite, before it is launched; ``more`` are to come."""
         if self.guard is not None:
-            self.guard.before(part)
+            self.guard.before(part, more=more)
 
     def close(self) -> None:
         """End it: no more hooks, threads or process groups. Collective; closing twice does nothing."""
@@ -176,7 +176,7 @@ class GradientAllreduce(ABC):
     def _launch_next(self) -> None:
         index = self._order[self._launched]
         part = self.buckets.parts[index]
-        self.look(part)
+        self.look(part, more=self._launched + 1 < len(self.buckets.parts))
         self.launch(index, part)
         self._launched += 1
 

@@ -6,6 +6,10 @@ was bad. Then, and only then, the ranks ask each other whose. A reduction over a
 cannot end the run: its ranks keep it in mind, and all learn of it, with the rank that it came from, at the next
 reduction over all.
 
+On a GPU nobody waits for an answer: a rank notes there whether a part of its own was bad so far, and sends that note to
+the host with the loss of each step. Where the log is gathered, the first step and the ranks that were bad then are
+known.
+
 A sum whose square overflows is taken for not finite: no training gets there, but a flipped bit in an exponent does.
 """
 
@@ -29,20 +33,36 @@ class FiniteGuard:
     def __init__(self, comm: Communicator) -> None:
         """``comm`` are all ranks; they talk only when something is wrong."""
         self.comm = comm
-        self._own_bad: bool | Tensor = False
+        self.own_bad: bool | Tensor = False
+        """Whether a part of this rank's own was bad so far; on a GPU, 0-d, as its queue has it."""
         self._infected = False
+        self._totals: list[Tensor] = []
 
-    def before(self, part: Tensor) -> None:
-        """Look at the 1-d ``part`` before it is reduced; nothing waits for a GPU."""
+    def before(self, part: Tensor, *, more: bool = False) -> None:
+        """Look at the 1-d ``part`` before it is reduced; nothing waits for a GPU.
+
+        Args:
+            part: of a buffer.
+            more: others are to follow, the last of which tells of all of them on a GPU: each but that one costs a
+                single kernel there.
+        """
         total = part.sum()
         if part.device.type != "cpu":
-            bad = ~(total.abs() < _limit(part.dtype))
-            part[:1] = torch.where(bad, torch.nan, part[:1])
-            if not self._infected:
-                self._own_bad = bad | self._own_bad
+            self._totals.append(total)
+            if not more:
+                self._look_at_totals(part)
         elif not abs(total.item()) < _limit(part.dtype):
             part[0] = math.nan
-            self._own_bad = self._own_bad or not self._infected
+            self.own_bad = self.own_bad or not self._infected
+
+    def _look_at_totals(self, part: Tensor) -> None:
+        """Make the first element of ``part``, the last one, NaN where a total is not finite; on a GPU."""
+        totals = torch.stack(self._totals) if len(self._totals) > 1 else self._totals[0]
+        self._totals.clear()
+        bad = ~(totals.abs() < _limit(part.dtype)).all()
+        part[:1] = torch.where(bad, torch.nan, part[:1])
+        if not self._infected:
+            self.own_bad = bad | self.own_bad
 
     def after(self, head: Tensor, what: str, *, among_all: bool = True) -> None:
         """Look at the first element of a reduced part; waits for a GPU.
@@ -58,7 +78,7 @@ class FiniteGuard:
         if not math.isnan(head.item()):
             return
         if among_all:
-            raise DivergedError(f"{what} not finite on {_named(self.comm.allgather_object(bool(self._own_bad)))}")
+            raise DivergedError(f"{what} not finite on {_named(self.comm.allgather_object(bool(self.own_bad)))}")
         self._infected = True
 
     def check(self, what: str, finite: bool) -> None:
@@ -73,27 +93,39 @@ class FiniteGuard:
 
     def bad_ranks(self, finite: bool) -> list[bool]:
         """For each rank, whether something of its own is not finite. Collective."""
-        return self.comm.allgather_object(bool(self._own_bad) or not (finite or self._infected))
+        return self.comm.allgather_object(bool(self.own_bad) or not (finite or self._infected))
 
-    def check_losses(self, steps: range, losses: NDArray[np.float64]) -> None:
+    def check_losses(self, steps: range, losses: NDArray[np.float64], notes: NDArray[np.bool_] | None = None) -> None:
         """Agree on whether the losses of some iterations are finite on every rank. Collective.
 
         Args:
             steps: of the iterations.
             losses: this rank's, one a step; 0 where it had no samples.
+            notes: ``own_bad`` at the end of each; None on a CPU, where whatever else is bad is told at once.
 
         Raises:
             DivergedError: on all ranks, names the first step with one that is not, and the ranks where it is not.
         """
         wrong = ~np.isfinite(losses)
-        bad = self.bad_ranks(not wrong.any())
+        if notes is None:
+            bad = self.bad_ranks(not wrong.any())
+        else:
+            bad = self.comm.allgather_object(bool(notes.any() or wrong.any()))
         if not any(bad):
             return
-        first = self.comm.allgather_object(steps[int(wrong.argmax())] if wrong.any() else None)
-        known = [step for step, is_bad in zip(first, bad, strict=True) if is_bad and step is not None]
+        own = None
+        # What was reduced comes first: a loss of the same step is not finite for the same reason.
+        for what, flags in (("what was to be reduced", notes), ("the loss", wrong)):
+            if flags is not None and flags.any():
+                step = steps[int(flags.argmax())]
+                own = (step, what) if own is None or step < own[0] else own
+        first = self.comm.allgather_object(own)
+        known = [found for found, is_bad in zip(first, bad, strict=True) if is_bad and found is not None]
         if not known:
             raise DivergedError(f"before step {steps[-1] + 1}: the loss is not finite on {_named(bad)}")
-        raise DivergedError(f"step {min(known)}: the loss is not finite on {_named([s == min(known) for s in first])}")
+        step, what = min(known, key=lambda found: found[0])
+        ranks = _named([found is not None and found[0] == step for found in first])
+        raise DivergedError(f"step {step}: {what} is not finite on {ranks}")
 
 
 def is_sound(*parts: Tensor) -> bool:

@@ -47,19 +47,28 @@ def check_settings(environment: Mapping[str, str] = os.environ) -> None:
             raise UsageError(f"{name} is {value}: Horovod over MPI wants {' or '.join(valid)}, or leave it unset")
 
 
-def prepare_horovod() -> None:
+def prepare_horovod(*, on_gpu: bool) -> None:
     """Import Horovod, and look for what would end the process where it starts.
+
+    Args:
+        on_gpu: it is to sum tensors that are on a GPU.
 
     Raises:
         UsageError: it cannot be imported, or would not start.
     """
     try:
-        import horovod.torch  # noqa: F401
+        import horovod.torch as hvd
     except (ImportError, OSError) as error:
         text = " ".join(str(error).split())
         raise UsageError(
             f"Horovod cannot be imported ({text}): build it again for this torch, or set comm.allreduce: mpi"
         ) from error
+    if on_gpu and not hvd.nccl_built():
+        # It would copy to the host before the GPU is done, and then end the process.
+        raise UsageError(
+            "comm.allreduce is horovod, which was built without NCCL and cannot sum on GPUs: build it again with "
+            "HOROVOD_GPU_OPERATIONS=NCCL (see the README), or choose torch or mpi"
+        )
     check_same_mpi()
     check_settings()
 
@@ -81,6 +90,10 @@ class HorovodGradients(GradientAllreduce):
             overlap: launch buckets during the backward pass.
         """
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
+        if buckets.flat.device.type == "cuda":
+            # The queue waits for a sum in place of the host, and a bucket for less than a millisecond.
+            os.environ.setdefault("HOROVOD_ENABLE_ASYNC_COMPLETION", "1")
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.1")
         import horovod.torch as hvd
 
         with told_as_start("Horovod", "HOROVOD_*"):

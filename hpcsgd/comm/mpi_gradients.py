@@ -23,7 +23,7 @@ class MpiGradients(GradientAllreduce):
         """
         self._reducer = reducer
         super().__init__(buckets, overlap=overlap)
-        self._thread = ReducerThread(reducer, "gradient-allreduce") if overlap else None
+        self._thread = ReducerThread(reducer, "gradient-allreduce", buckets.flat.device) if overlap else None
 
     def launch(self, index: int, bucket: Tensor) -> None:
         """Hand the bucket to the thread, or sum it now."""
@@ -41,7 +41,7 @@ class MpiGradients(GradientAllreduce):
         """The first elements of all chunks."""
         return [chunk[0] for part in self.buckets.parts for chunk in self._reducer.cut(part)]
 
-    def look(self, part: Tensor) -> None:
+    def look(self, part: Tensor, *, more: bool) -> None:
         """The reducer looks, chunk by chunk."""
 
     def shut_down(self) -> None:

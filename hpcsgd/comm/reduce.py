@@ -15,7 +15,15 @@ from hpcsgd.comm.guard import FiniteGuard
 
 
 class FlatReducer:
-    """Sums and averages flat tensors over the ranks of a communicator: the same bits on all of them."""
+    """Sums and averages flat tensors over the ranks of a communicator: the same bits on all of them.
+
+    Attributes:
+        comm: the ranks.
+        queued: a sum is put in the GPU's queue, and the host does not wait for it.
+    """
+
+    name = "mpi"
+    queued = False
 
     def __init__(self, comm: Communicator, chunk_bytes: int, *, staged: bool, cuda_aware: bool = False) -> None:
         """
@@ -54,7 +62,8 @@ class FlatReducer:
         Raises:
             DivergedError: on all ranks, it was not.
         """
-        if self.guard is not None:
+        if self.guard is not None and not self.queued:
+            # In a queue, the losses and the guard's own notes tell, when they are read.
             heads = flat[:: self._chunk_numel(flat)]
             self.guard.after(heads.sum(), what, among_all=self.comm.size == self.guard.comm.size)
 
@@ -75,17 +84,16 @@ class FlatReducer:
         chunks = self.cut(flat.detach())
         if self.staged:
             return self._reduce_staged(chunks, scale, ready, guard)
-        if ready is not None:
-            ready.synchronize()
+        if self.cuda_aware:
+            return self._reduce_on_gpu(flat, chunks, scale, ready, guard)
         for chunk in chunks:
             if guard is not None:
                 guard.before(chunk)
-            if self.cuda_aware:
-                self.comm.sum_(chunk)  # type: ignore[arg-type]
-                chunk.mul_(scale)
-            else:
-                self._sum_on_host(chunk.numpy(), scale)
+            self._sum_on_host(chunk.numpy(), scale)
         return None
+
+    def close(self) -> None:
+        """End what sums: nothing here."""
 
     def cut(self, flat: Tensor) -> tuple[Tensor, ...]:
         """The chunks of the 1-d ``flat``, as views of it."""
@@ -101,6 +109,27 @@ class FlatReducer:
         self.comm.sum_(values)
         if scale != 1:
             values *= scale
+
+    def _reduce_on_gpu(
+        self,
+        flat: Tensor,
+        chunks: tuple[Tensor, ...],
+        scale: float,
+        ready: torch.cuda.Event | None,
+        guard: FiniteGuard | None,
+    ) -> torch.cuda.Event | None:
+        """Let MPI sum where the chunks are. It asks no stream: all that is queued for them must be done before."""
+        finish_on_stream(flat, ready)
+        if guard is not None:
+            for chunk in chunks:
+                guard.before(chunk)
+        wait_until_computed(flat)
+        for chunk in chunks:
+            self.comm.sum_(chunk)  # type: ignore[arg-type]
+        if scale == 1:
+            return None
+        flat.detach().mul_(scale)
+        return mark(flat)
 
     def _reduce_staged(
         self, chunks: tuple[Tensor, ...], scale: float, ready: torch.cuda.Event | None, guard: FiniteGuard | None
@@ -163,16 +192,3 @@ def _copy_out(chunk: Tensor, stage: Tensor) -> torch.cuda.Event | None:
     """Copy a chunk to its host buffer; return what to wait for."""
     stage[: chunk.numel()].copy_(chunk, non_blocking=True)
     return mark(chunk)
-
-
-def probe_cuda_aware(comm: Communicator, device: torch.device) -> bool:
-    """Whether MPI really sums GPU buffers: a round trip with known values, agreed by all ranks. Collective."""
-    values = torch.full((1024,), float(comm.rank + 1), device=device)
-    expected = comm.size * (comm.size + 1) / 2
-    try:
-        torch.cuda.current_stream(device).synchronize()
-        comm.sum_(values)  # type: ignore[arg-type]
-        right = bool((values == expected).all())
-    except (RuntimeError, TypeError, ValueError, BufferError):
-        right = False
-    return all(comm.allgather_object(right))

@@ -65,5 +65,9 @@ def arrange(nodes: list[str], block_size: int | None = None) -> list[Topology]:
 
 def discover(comm: Communicator, block_size: int | None = None) -> list[Topology]:
     """The places of all ranks; this rank's is at its own index. Collective."""
-    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    return arrange(comm.allgather_object(node), block_size)
+    return arrange(comm.allgather_object(node_name()), block_size)
+
+
+def node_name() -> str:
+    """The name of this rank's node."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -145,6 +145,11 @@ class RunConfig:
                 "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "
                 "or hierarchical_local_sgd without local_start, or on_failure: abort"
             )
+        if self.on_failure == "shrink" and self.comm.averaging == "nccl":
+            raise ValueError(
+                "on_failure is 'shrink', but comm.averaging is 'nccl', whose groups end with the first rank that is "
+                "lost: choose comm.averaging: mpi, or leave it unset"
+            )
         if self.learners_per_rank != 1:
             self._check_learners(averages_gradients)
         if self.algorithm.local_start == "first_lr_drop" and self.learning_rate.decay != "step":

@@ -23,7 +23,7 @@ USED = {
         *("synthetic_shape", "synthetic_classes", "synthetic_train_samples", "synthetic_test_samples"),
     ),
     "optimizer": ("name", "init_args", "momentum", "nesterov", "weight_decay", "momentum_form"),
-    "comm": ("chunk_bytes", "cuda_aware", "allreduce_algorithm"),
+    "comm": ("averaging", "chunk_bytes", "cuda_aware", "allreduce_algorithm"),
     "faults": ("collective_timeout_seconds",),
 }
 """The keys of the sections that runs have too which count in a study. Others are refused: a new one until it counts."""

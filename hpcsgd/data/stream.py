@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hpcsgd.comm.device import use_device
 from hpcsgd.config import DataConfig
 from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.dataset import ArraySplit, Dataset
@@ -63,7 +64,7 @@ class StreamLoader(OfSteps):
         self._shape = dataset.shape
         self._memory = torch.channels_last if channels_last else torch.contiguous_format
         self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader", initializer=use_device, initargs=(device,))
         self._ahead: dict[int, Future[Tensor]] = {}
         # Of two epochs: a batch that is read ahead may be of the next.
         self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, len(dataset.train)))

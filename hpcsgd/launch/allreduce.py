@@ -38,7 +38,9 @@ class Sample:
 def time_allreduce(comm: Communicator, device: torch.device, max_bytes: int) -> list[Sample]:
     """Sum buffers of rising sizes over all ranks, as local SGD does: from the device, in chunks. Collective."""
     reducer = make_reducer(CommConfig(), comm, device)
-    return [_measure(comm, reducer, device, size) for size in SIZES if size <= max_bytes]
+    samples = [_measure(comm, reducer, device, size) for size in SIZES if size <= max_bytes]
+    reducer.close()
+    return samples
 
 
 def _measure(comm: Communicator, reducer: FlatReducer, device: torch.device, num_bytes: int) -> Sample:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import importlib.util
@@ -18,11 +17,12 @@ import torch
 
 import hpcsgd
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
+from hpcsgd.comm.cuda_aware import probe, said_by_mpi
 from hpcsgd.comm.device import bind_device, core_list
 from hpcsgd.comm.horovod_gradients import check_same_mpi, check_settings
 from hpcsgd.comm.mpi import MpiCommunicator
-from hpcsgd.comm.reduce import probe_cuda_aware
 from hpcsgd.comm.topology import Topology
+from hpcsgd.config import CommConfig
 from hpcsgd.errors import UsageError
 
 LOCKS: dict[str, Callable[[IO[bytes], int], None]] = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
@@ -102,20 +102,11 @@ def thread_level() -> str:
 
 def mpi_cuda_support(comm: Communicator, device: torch.device) -> str:
     """Whether MPI takes GPU buffers: its own word and, where that is yes and there are GPUs, a trial. Collective."""
-    said = cuda_support_by_symbol()
+    said = said_by_mpi()
     if all(comm.allgather_object(said and device.type == "cuda")):
-        return "yes, tried" if probe_cuda_aware(comm, device) else "it says yes, but did not sum a GPU buffer"
+        tried = probe(comm, device, CommConfig().chunk_bytes)
+        return "yes, tried" if tried else "it says yes, but did not sum a GPU buffer"
     return {True: "yes, by its own word", False: "no", None: "it does not say"}[said]
-
-
-def cuda_support_by_symbol() -> bool | None:
-    """The MPI library's own word, by the function that Open MPI and MPICH have for it; None where there is none."""
-    from mpi4py import MPI
-
-    try:
-        return bool(ctypes.CDLL(MPI.__file__).MPIX_Query_cuda_support())
-    except (OSError, AttributeError):
-        return None
 
 
 def horovod_build(comm: Communicator) -> str:

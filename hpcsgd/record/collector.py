@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,28 @@ class LastIteration:
     loss: float
     samples_per_second: float
     exposed_fraction: float
+
+
+class Guard(Protocol):
+    """Looks for what is not finite, as ``hpcsgd.comm.guard`` does.
+
+    Attributes:
+        own_bad: a boolean, a scalar on a GPU: something of this rank's own was not finite.
+    """
+
+    own_bad: Tensor | bool
+
+    def check_losses(self, steps: range, losses: NDArray[np.float64], notes: NDArray[np.bool_] | None = None) -> None:
+        """Look at this rank's losses of some steps, 0 where it had no samples. Collective.
+
+        Args:
+            steps: of the losses.
+            losses: one a step.
+            notes: ``own_bad`` at the end of each; None on a CPU.
+
+        Raises:
+            DivergedError: on all ranks, one is not finite.
+        """
 
 
 class Scalars:
@@ -73,7 +96,8 @@ class Collector:
         select: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         sampler: Sampler,
         most_waiting: int = 0,
-        check_losses: Callable[[range, NDArray[np.float64]], None] | None = None,
+        guard: Guard | None = None,
+        watch: Callable[[str], AbstractContextManager[None]] = lambda what: nullcontext(),
     ) -> None:
         """
         Args:
@@ -87,8 +111,8 @@ class Collector:
             select: from that to what the log keeps along the second axis.
             sampler: knows how busy the device is.
             most_waiting: iterations by which a gather may be late.
-            check_losses: looks at this rank's losses of some steps, 0 where it had no samples, and raises
-                ``DivergedError`` on all ranks where one is not finite. Collective. None: nobody looks.
+            guard: looks for what is not finite; None: nobody looks.
+            watch: inside, a watchdog looks at what is named.
         """
         self.config = config
         self.timer = timer
@@ -99,12 +123,15 @@ class Collector:
         self.sampler = sampler
         self.last: LastIteration | None = None
         self.segment = 0
-        self.check_losses = check_losses
+        self.guard = guard
         self._gather = gather
+        self._watch = watch
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
         self._losses = Scalars(device, capacity)
         self._norms = Scalars(device, capacity)
+        # On a CPU the guard tells at once.
+        self._notes = Scalars(device, capacity) if device.type != "cpu" else None
         self._shared: deque[SharedRow] = deque()
         self._utilisation: deque[float] = deque()
         self._epoch_ended = False
@@ -113,6 +140,8 @@ class Collector:
         """Keep what the step did; ``loss`` is the sum over this rank's samples."""
         self._losses.put(row.step, loss)
         self._norms.put(row.step, gradient_norm)
+        if self._notes is not None and self.guard is not None:
+            self._notes.put(row.step, self.guard.own_bad)
         self._shared.append(row)
         self._utilisation.append(self.sampler.latest)
         self._epoch_ended |= ends_epoch
@@ -136,11 +165,14 @@ class Collector:
         if not count:
             return
         shared = [self._shared.popleft() for _ in range(count)]
-        own = np.array([self._resolve(row) for row in shared], np.float64)
+        # On a GPU the first stamp is where this rank waits for what NCCL cannot bring to an end.
+        with self._watch("the queue of the GPU"):
+            own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
-        if self.check_losses is not None:
+        if self.guard is not None:
             losses = np.where(own[:, RANK_NAMES.index("num_samples")] > 0, own[:, RANK_NAMES.index("loss")], 0.0)
-            self.check_losses(range(shared[0].step, shared[-1].step + 1), losses)
+            notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
+            self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses, notes)
         if not self.config.enabled:
             self.clocks.pending.clear()
             return

@@ -44,8 +44,9 @@ class Sampler:
         while not self._ended.wait(self._seconds):
             try:
                 self.latest = self._measure()
-            except (ModuleNotFoundError, RuntimeError) as error:
-                print(f"hpcsgd: utilisation is not sampled: {error}", file=sys.stderr, flush=True)
+            except Exception as error:  # NVML and AMD's library have errors of their own, and no figure is worth a run
+                said = str(error) or type(error).__name__
+                print(f"hpcsgd: utilisation is not sampled: {said}", file=sys.stderr, flush=True)
                 self.latest = float("nan")
                 return
 

@@ -49,7 +49,6 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
     device = parts.learners.device
     sampler = Sampler(config.log.utilisation_seconds, device, torch.get_num_threads())
-    guard = parts.world.guard
     collector = Collector(
         config.log,
         comm.gather,
@@ -62,7 +61,8 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
         sampler,
         # A run that survives lost ranks gathers after global averagings only.
         most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
-        check_losses=guard.check_losses if guard is not None else None,
+        guard=parts.world.guard,
+        watch=comm.watchdog.watch,
     )
     collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
     status = "failed"

@@ -12,8 +12,8 @@ from hpcsgd.algorithms.local_sgd import LocalSGD
 from hpcsgd.algorithms.sma import SMA
 from hpcsgd.algorithms.stability import check_blocks
 from hpcsgd.algorithms.update import Update
-from hpcsgd.comm.backends import make_gradient_allreduce, make_reducer
-from hpcsgd.comm.background import ReducerThread
+from hpcsgd.comm.backends import make_gradient_allreduce, make_mpi_reducer, make_reducer
+from hpcsgd.comm.background import Background, ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.guard import FiniteGuard
@@ -79,20 +79,27 @@ def _make_algorithm(
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
     drops = plan.learning_rate.drops
-    thread = _averaging_thread(config, comm, learners.device)
+    thread = _averaging_thread(config, comm, learners.device, world)
     return SMA(method, plan.schedule, plan.alpha, drops, learners, update, world, block, timer, hash_every, thread)
 
 
-def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device) -> ReducerThread | None:
+def _averaging_thread(
+    config: RunConfig, comm: Communicator, device: torch.device, world: FlatReducer
+) -> Background | None:
     """Sums the corrections of SMA in the background, where that is asked for. Collective."""
     if not config.comm.overlap or comm.size == 1:
         return None
+    if world.name != "mpi":
+        from hpcsgd.comm.torch_reducer import QueuedSums, TorchReducer
+
+        assert isinstance(world, TorchReducer)
+        return QueuedSums(world)
     own = comm.duplicate()
-    return ReducerThread(agree(comm, lambda: make_reducer(config.comm, own, device)), "averaging")
+    return ReducerThread(agree(comm, lambda: make_mpi_reducer(config.comm, own, device)), "averaging", device)
 
 
 def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
     """The reducer over this rank's block, where the algorithm has blocks."""
     if not config.algorithm.has_blocks:
         return None
-    return make_reducer(config.comm, comm.split(place.block), device)
+    return make_reducer(config.comm, comm.split(place.block), device, comm)

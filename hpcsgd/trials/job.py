@@ -64,6 +64,7 @@ def run(config: StudyConfig, comm: Communicator, argv: Sequence[str] = (), signa
                 lookout.wait_for_all()
             comm.barrier()
             lookout.close()
+            shop.reducer.close()
             left = comm.broadcast_object(len(groups) - len(directory.finished()))
             if comm.rank == 0:
                 claims.close()

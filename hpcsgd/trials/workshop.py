@@ -140,7 +140,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         agree(comm, lambda: RowSGD.states if own.name == "sgd" else probe(own, device, dtype).states),
         Pictures(dataset, dataset.train, device, dtype, channels_last, config.data, prepared=True),
         splits,
-        agree(comm, lambda: make_reducer(config.comm, team, device)),
+        agree(comm, lambda: make_reducer(config.comm, team, device, comm)),
     )
     if imported:
         agree(comm, lambda: _try(shop))

@@ -13,7 +13,7 @@ from hpcsgd.comm.backends import make_reducer
 from hpcsgd.comm.flat import layout
 from hpcsgd.comm.hashing import check_equal
 from hpcsgd.comm.mpi import MpiCommunicator
-from hpcsgd.comm.torch_gradients import start_process_group
+from hpcsgd.comm.torch_group import start_process_group
 from hpcsgd.config import CommConfig
 
 Shape = tuple[int, ...]
@@ -137,7 +137,7 @@ def _periodic_averager(comm: MpiCommunicator, parameters: list[nn.Parameter], ow
     """torch's ``PeriodicModelAverager`` over Gloo on copies of ``parameters``, whose values are all ``own``."""
     from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 
-    start_process_group(comm, torch.device("cpu"), one_node=True)
+    start_process_group(comm, torch.device("cpu"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # period 1: every call is to average
         averager = PeriodicModelAverager(period=1)

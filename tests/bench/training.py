@@ -72,9 +72,7 @@ class Watch:
 
     def __init__(self, parts: Parts, collector: Collector, keeper: Keeper) -> None:
         """Take note of it as it is."""
-        self._guarded = (parts.gradients, parts.world)
-        self._collector = collector
-        self._check_losses = collector.check_losses
+        self._guarded = (parts.gradients, parts.world, collector)
         self._guard = parts.world.guard
         self._watchdog = parts.comm.watchdog
         self._stop = keeper.stop
@@ -84,7 +82,6 @@ class Watch:
         """Switch all of it on or off."""
         for part in self._guarded:
             part.guard = self._guard if on else None
-        self._collector.check_losses = self._check_losses if on else None
         self._stop.every_steps = self._every_steps if on else 10**9
         if on:
             vars(self._watchdog).pop("watch", None)

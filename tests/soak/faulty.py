@@ -107,7 +107,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
     import hpcsgd.run.log
     import hpcsgd.run.wiring
     import hpcsgd.train
-    from hpcsgd.comm import torch_gradients
+    from hpcsgd.comm import torch_group
     from hpcsgd.comm.hashing import Comparisons
     from hpcsgd.comm.horovod_gradients import HorovodGradients
     from hpcsgd.comm.mpi_gradients import MpiGradients
@@ -126,7 +126,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
         "torch": (TorchGradients, "wait"),
         "mpi": (MpiGradients, "launch"),
     }
-    joined = (torch_gradients, "start_process_group") if allreduce == "torch" else (HorovodGradients, "__init__")
+    joined = (torch_group, "start_process_group") if allreduce == "torch" else (HorovodGradients, "__init__")
     return {
         "start of the gradients": joined,
         "start": (hpcsgd.run.wiring, "make_reducer" if local else "make_gradient_allreduce"),

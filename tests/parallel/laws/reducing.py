@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+import torch.distributed as dist
 
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.torch_reducer import QueuedSums, TorchReducer
+from hpcsgd.errors import DivergedError
 from tests.parallel.laws.common import assert_bits, assert_close, num_versions, stack
 from tests.parallel.laws.registry import law
 
@@ -28,6 +33,35 @@ def chunks_of_any_size_average_rightly(comm: Communicator, chunk_bytes: int, dty
         reducer.average_(flat)
         assert num_versions(comm, flat) == 1
         assert_close(flat.double(), mean, 1e-6 if dtype == "float32" else 1e-14)
+
+
+@law(sizes=(2, 4))
+def torch_reduces_as_mpi_does(comm: Communicator) -> None:
+    """Gloo stands in for NCCL: all ranks and halves of them, twice at the same time, sums in the background too."""
+    half = comm.split(comm.rank % 2)
+    made = [TorchReducer(part, comm, torch.device("cpu")) for part in (comm, half, comm)]
+    for length in LENGTHS:
+        flat = random_flat(comm, length, "float64")
+        for reducer in made:
+            by_mpi, by_torch = flat.clone(), flat.clone()
+            FlatReducer(reducer.comm, 64, staged=False).average_(by_mpi)
+            reducer.average_(by_torch)
+            assert num_versions(reducer.comm, by_torch) == 1
+            assert_close(by_torch, by_mpi, 1e-14)
+        late = QueuedSums(made[0])
+        parts = [flat.clone(), 2 * flat]
+        for part in parts:
+            late.start(part)
+        late.wait()
+        assert_close(parts[1], 2 * parts[0], 1e-14)
+        assert_close(parts[0], by_mpi * comm.size, 1e-14)
+    made[0].guard = FiniteGuard(comm)
+    flat[0] = torch.nan if comm.rank == comm.size - 1 else 1.0
+    with pytest.raises(DivergedError, match=f"what was to be averaged is not finite on rank {comm.size - 1}$"):
+        made[0].average_(flat)
+    for reducer in (*made, *made):
+        reducer.close()
+    assert not dist.is_initialized()
 
 
 @law(chunk_bytes=[1, 24, 100, 4096], dtype=["float32", "float64"])

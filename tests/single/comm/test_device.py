@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from hpcsgd.comm.device import bind_device, check_not_shared, core_list, set_threads
+from hpcsgd.comm.background import ReducerThread
+from hpcsgd.comm.device import bind_device, card_name, check_not_shared, core_list, gpu_name, set_threads
+from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import arrange
 from hpcsgd.errors import UsageError
 from tests.single.comm.counting import CountingCommunicator
@@ -73,6 +78,58 @@ def test_a_rank_without_a_gpu_is_told_on_all_ranks(
         bind_device(kind, comm, PLACE, share_gpu=False)
     assert f"device is {kind}, but rank {blind} sees no GPU" in str(caught.value)
     assert len(comm.take()) == 1, "every rank has taken part in the same collectives"
+
+
+@pytest.mark.parametrize(
+    ("properties", "name", "card"),
+    [
+        ({"uuid": "u-1", "pci_domain_id": 0, "pci_bus_id": 59, "pci_device_id": 0}, "H100 u-1", "0000:3b:00"),
+        # Two slices of one card.
+        ({"uuid": "mig-2", "pci_domain_id": 0, "pci_bus_id": 59, "pci_device_id": 0}, "H100 mig-2", "0000:3b:00"),
+        ({"pci_domain_id": 1, "pci_bus_id": 200, "pci_device_id": 3}, "H100 0001:c8:03", "0001:c8:03"),
+        ({"uuid": "u-1"}, "H100 u-1", "H100 u-1"),
+        ({}, "H100 2", "H100 2"),
+    ],
+)
+def test_what_a_gpu_is_called(
+    monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any], name: str, card: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: SimpleNamespace(name="H100", **properties))
+    assert (gpu_name(2), card_name(torch.device("cuda", 2))) == (name, card)
+    assert card_name(torch.device("cpu")) == "cpu"
+
+
+def test_gpus_without_a_uuid_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one visible GPU a rank its number is 0 on all of them."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
+    monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS", raising=False)
+
+    class Nodes(CountingCommunicator):
+        def allgather_object(self, value: Any) -> list[Any]:
+            return [value, ("a", "MI250X 0000:c9:00")] if isinstance(value, tuple) else [value] * 2
+
+    own = SimpleNamespace(name="MI250X", pci_domain_id=0, pci_bus_id=200, pci_device_id=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: own)
+    device, name = bind_device("auto", Nodes(2), PLACE, share_gpu=False)
+    assert (device, name) == (torch.device("cuda", 0), "MI250X 0000:c8:00")
+    assert os.environ.pop("CUDA_DEVICE_MAX_CONNECTIONS") == "32"
+    own.pci_bus_id = 201
+    with pytest.raises(UsageError, match="give each rank its own CUDA_VISIBLE_DEVICES"):
+        bind_device("auto", Nodes(2), PLACE, share_gpu=False)
+    os.environ.pop("CUDA_DEVICE_MAX_CONNECTIONS")
+
+
+def test_a_thread_that_sums_uses_its_ranks_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[str, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: used.append((threading.current_thread().name, device)))
+    reducer = FlatReducer(CountingCommunicator(2), 1024, staged=False)
+    for device in (torch.device("cuda", 3), torch.device("cpu")):
+        thread = ReducerThread(reducer, "averaging", device)
+        thread.start(torch.ones(3))
+        thread.wait()
+        thread.close()
+    assert used == [("averaging", torch.device("cuda", 3))]
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,28 @@ def test_flat_gradients_of_a_net_with_odd_sizes_are_summed_where_they_are() -> N
         torch.testing.assert_close(parameter.grad, 5 * gradient)
 
 
+def test_held_passes_launch_nothing_before_the_end() -> None:
+    net, buckets = make_buckets()
+    recorder = Recorder(buckets)
+    recorder.arm(1)
+    recorder.hold()
+    net.backward(0, 1, 2, 3)
+    assert recorder.launched == []
+    recorder.finish()
+    assert recorder.launched == [0, 1, 2, 3]
+
+
+def test_the_last_bucket_is_said_to_be_the_last() -> None:
+    _, buckets = make_buckets()
+    looks: list[bool] = []
+    recorder = Recorder(buckets)
+    recorder.look = lambda part, *, more: looks.append(more)  # type: ignore[method-assign]
+    for _ in range(2):
+        recorder.arm(1)
+        recorder.finish()
+    assert looks == [True, True, True, False] * 2
+
+
 def test_closing_twice_ends_it_once() -> None:
     net, buckets = make_buckets()
     recorder = Recorder(buckets)

@@ -79,14 +79,61 @@ def test_the_first_step_with_a_bad_loss_is_named_and_whose_it_was() -> None:
     bad = np.array([1.0, 2.0, math.nan, math.inf])
     for others, said in (
         (([False, False], [None, None]), "^step 12: the loss is not finite on rank 0$"),
-        (([True, False], [11, None]), "^step 11: the loss is not finite on rank 1$"),
-        (([True, True], [12, 13]), "^step 12: the loss is not finite on ranks 0, 1$"),
+        (([True, False], [(11, "the loss"), None]), "^step 11: the loss is not finite on rank 1$"),
+        (([True, True], [(12, "the loss"), (13, "the loss")]), "^step 12: the loss is not finite on ranks 0, 1$"),
     ):
         with pytest.raises(DivergedError, match=said):
             FiniteGuard(Ranks(*others)).check_losses(range(10, 14), bad)
     # Something else of rank 2 was bad, no loss yet.
     with pytest.raises(DivergedError, match="^before step 14: the loss is not finite on rank 2$"):
         FiniteGuard(Ranks([False, True], [None, None])).check_losses(range(10, 14), np.ones(4))
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    device = torch.device("cuda", 0)  # type: ignore[assignment]
+
+
+def of_gpu(*values: float) -> torch.Tensor:
+    return torch.tensor(values).as_subclass(OnGpu)  # type: ignore[no-untyped-call,no-any-return]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 3e38])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_on_a_gpu_the_last_part_tells_of_all_and_a_note_is_taken(bad: float, place: int) -> None:
+    guard = FiniteGuard(SingleCommunicator())
+    parts = [of_gpu(1.0, 2.0) for _ in range(3)]
+    for step in range(2):
+        if step:
+            parts[place][1] = bad
+        for part in parts:
+            guard.before(part, more=part is not parts[-1])
+        assert bool(guard.own_bad) == bool(step)
+    assert math.isnan(parts[-1][0])
+
+
+def test_an_own_part_once_bad_stays_noted() -> None:
+    guard = FiniteGuard(SingleCommunicator())
+    for value in (math.nan, 1.0):
+        guard.before(of_gpu(value))
+    assert guard.own_bad
+
+
+def test_by_the_notes_of_a_gpu_the_first_step_and_its_rank_are_named() -> None:
+    """By the time that the log is gathered, what was averaged has made all ranks bad."""
+    losses, steps = np.ones(6), range(20, 26)
+    losses[4:] = math.nan
+    notes = np.arange(6) >= 3
+    reduced, loss = "what was to be reduced", "the loss"
+    for others, said in (
+        (([True, True], [(24, reduced), (24, reduced)]), f"^step 23: {reduced} is not finite on rank 0$"),
+        (([True, True], [(23, reduced), (22, loss)]), f"^step 22: {loss} is not finite on rank 2$"),
+        (([True, False], [(23, reduced), None]), f"^step 23: {reduced} is not finite on ranks 0, 1$"),
+    ):
+        with pytest.raises(DivergedError, match=said):
+            FiniteGuard(Ranks(*others)).check_losses(steps, losses, notes)
+    FiniteGuard(Ranks([False, False])).check_losses(steps, np.ones(6), np.zeros(6, bool))
 
 
 def test_where_no_bits_have_a_majority_nobody_is_blamed() -> None:

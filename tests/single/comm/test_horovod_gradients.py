@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from hpcsgd.comm.horovod_gradients import check_same_mpi, check_settings
-from hpcsgd.comm.torch_gradients import check_interfaces
+from hpcsgd.comm.horovod_gradients import check_same_mpi, check_settings, prepare_horovod
+from hpcsgd.comm.torch_group import check_interfaces
 from hpcsgd.errors import UsageError
+
+
+@pytest.mark.parametrize("version", [0, 22005])
+def test_a_horovod_without_nccl_is_refused_on_gpus(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    stub = types.ModuleType("horovod.torch")
+    stub.nccl_built = lambda: version  # type: ignore[attr-defined]
+    package = types.ModuleType("horovod")
+    package.torch = stub  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "horovod", package)
+    monkeypatch.setitem(sys.modules, "horovod.torch", stub)
+    prepare_horovod(on_gpu=False)
+    if version:
+        prepare_horovod(on_gpu=True)
+    else:
+        with pytest.raises(UsageError, match="built without NCCL .* choose torch or mpi"):
+            prepare_horovod(on_gpu=True)
+
 
 LINE = "7f0-7f1 r-xp 00000000 00:1 5    /usr/lib/{}\n"
 

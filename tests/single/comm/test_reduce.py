@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hpcsgd.comm.reduce import FlatReducer, mark
 from tests.single.comm.counting import Call, CountingCommunicator
@@ -63,6 +67,40 @@ def test_parameters_that_need_gradients_are_reduced_in_place() -> None:
     FlatReducer(CountingCommunicator(size=2), 8, staged=False).reduce_(flat, 1.0, None)
     assert flat.tolist() == [2.0] * 4
     assert mark(flat) is None
+
+
+class Order:
+    """Notes what is asked of the GPU's queue, of the guard and of MPI, in turn."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def mark(self, _tensor: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(synchronize=lambda: self.done.append("the host waits"))
+
+    def before(self, part: Tensor) -> None:
+        self.done.append("look")
+
+    def sum_(self, part: Tensor) -> None:
+        self.done.append("sum")
+        part.mul_(3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_mpi_that_takes_gpu_buffers_gets_them_when_all_looks_are_done(
+    monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    order: Any = Order()
+    monkeypatch.setattr("hpcsgd.comm.reduce.mark", order.mark)
+    monkeypatch.setattr(
+        "hpcsgd.comm.reduce.finish_on_stream", lambda tensor, ready: order.done.append("the queue waits")
+    )
+    flat = torch.ones(6)
+    done = FlatReducer(order, 8, staged=False, cuda_aware=True).reduce_(flat, scale, order.mark(flat), order)
+    assert order.done == ["the queue waits", *["look"] * 3, "the host waits", *["sum"] * 3]
+    assert (flat == 3 * scale).all()
+    # What is queued after MPI has to be waited for.
+    assert (done is None) == (scale == 1.0)
 
 
 @pytest.mark.gpu

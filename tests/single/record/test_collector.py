@@ -6,15 +6,64 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from hpcsgd.comm.communicator import SingleCommunicator
+from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.config import LogConfig
+from hpcsgd.errors import DivergedError
 from hpcsgd.record import load_run
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.collector import Collector
-from hpcsgd.record.timer import StepTimer
+from hpcsgd.record.timer import HostClock, StepTimer
 from hpcsgd.record.utilisation import Sampler
 from tests.single.record import log_samples
+
+
+def make_collector(timer: StepTimer, device: torch.device, comm: SingleCommunicator) -> Collector:
+    """One that keeps no log."""
+    sampler = Sampler(0.0, torch.device("cpu"), 1)
+    config = LogConfig(enabled=False)
+    clocks, watch = Clocks(1, 10), comm.watchdog.watch
+    return Collector(config, comm.gather, timer, device, None, clocks, np.array, np.array, sampler, watch=watch)
+
+
+def test_a_wait_for_the_gpu_at_a_gather_is_watched() -> None:
+    comm = SingleCommunicator()
+    seen: list[str] = []
+
+    class Clock(HostClock):
+        def seconds(self, start: float, end: float) -> float:
+            seen.extend(name for name, _ in comm.watchdog._present.values())
+            return 0.0
+
+    device = torch.device("cpu")
+    timer = StepTimer(device, 0.0)
+    timer.clock = Clock()
+    collector = make_collector(timer, device, comm)
+    timer.begin(0)
+    collector.add(SharedRow(0, 0, 0.1, 1, 8, 0, 4, 4), torch.tensor(8.0), math.nan, ends_epoch=False)
+    timer.stop()
+    collector.gather()
+    assert set(seen) == {"the queue of the GPU"} and not comm.watchdog._present
+
+
+def test_on_a_gpu_the_note_of_each_step_is_kept_and_the_first_is_named() -> None:
+    """The gradient of step 2 was bad; its loss and those of the steps after it are not seen before the gather."""
+    timer = StepTimer(torch.device("cpu"), 0.0)
+    # Any device but a CPU.
+    collector = make_collector(timer, torch.device("meta"), SingleCommunicator())
+    collector.guard = FiniteGuard(SingleCommunicator())
+    for step in range(5):
+        timer.begin(step)
+        if step == 2:
+            collector.guard.own_bad = torch.tensor(True)
+        loss = torch.tensor(8.0 if step < 4 else math.nan)
+        collector.add(SharedRow(step, 0, 0.1, 1, 8, 0, 4, 4), loss, math.nan, ends_epoch=False)
+    timer.stop()
+    with pytest.raises(DivergedError, match="^step 2: what was to be reduced is not finite on rank 0$"):
+        collector.gather()
 
 
 def test_the_gradient_norm_is_that_of_its_step_and_not_a_number_where_it_was_not_taken(tmp_path: Path) -> None:

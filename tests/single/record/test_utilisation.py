@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 
+from hpcsgd.comm.abort import abort_on_failure
+from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.record import utilisation
 from hpcsgd.record.utilisation import Sampler, cpu_share
 
@@ -51,18 +53,35 @@ def test_none_is_taken_where_none_is_asked_for() -> None:
     assert math.isnan(sampler.latest)
 
 
+class NVMLError(Exception):
+    """As NVML's own: nothing but an exception."""
+
+
+class Aborts(SingleCommunicator):
+    """One of two ranks, which notes that it ended the job."""
+
+    size = 2
+    ended = False
+
+    def abort(self, code: int) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml is not installed"), NVMLError("Not Supported")])
 def test_a_sample_that_cannot_be_taken_is_said_and_ends_no_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     def measure() -> float:
-        raise ModuleNotFoundError("pynvml is not installed")
+        raise error
 
     monkeypatch.setattr(utilisation, "cpu_share", lambda _threads: measure)
-    sampler = Sampler(0.01, CPU, 1)
-    sampler._thread.join(60)
-    sampler.close()
-    assert math.isnan(sampler.latest)
-    assert "utilisation is not sampled: pynvml is not installed" in capsys.readouterr().err
+    comm = Aborts()
+    with abort_on_failure(comm):
+        sampler = Sampler(0.01, CPU, 1)
+        sampler._thread.join(60)
+        sampler.close()
+    assert not comm.ended and math.isnan(sampler.latest)
+    assert f"utilisation is not sampled: {error}" in capsys.readouterr().err
 
 
 @pytest.mark.gpu
