@@ -66,6 +66,10 @@ class Algorithm(Protocol):
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
         """What the sum of the losses of a learner's ``num_local`` samples is divided by, for ``num_global`` in all."""
 
+    def weigh(self, weights: Tensor) -> None:
+        """Divide each learner's gradient by its weight as well, [m], in the coming step; by the sum of all where
+        gradients are summed. What no sample weighs in stays zero."""
+
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """After the backward passes of this rank's ``num_samples`` samples: update and synchronise."""
 

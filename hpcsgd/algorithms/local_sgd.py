@@ -86,6 +86,10 @@ class LocalSGD:
         """
         return num_global if self.schedule(step) is Action.GRADIENT else max(num_local, 1)
 
+    def weigh(self, weights: Tensor) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self.update.weights = weights
+
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         action = self.schedule(step)
@@ -159,8 +163,17 @@ class LocalSGD:
             sum_own_(gradients)
             with self.spans.synchronising(watchdog.watch("gradient allreduce"), queued=True):
                 num_bytes = self.gradients.finish()
+                if self.update.weights is not None:
+                    num_bytes += self._sum_weights(self.update.weights)
             spread_first_(gradients)
         return num_bytes
+
+    def _sum_weights(self, weights: Tensor) -> int:
+        """Give every learner's gradient, which is that of all, the weight of all; return the bytes reduced."""
+        total = weights.sum(dtype=torch.float64).cpu().numpy().reshape(1)
+        self.reducers[Action.GLOBAL].comm.sum_(total)
+        weights.fill_(total[0])
+        return total.nbytes
 
     def _update(self, action: Action, rate: float, num_samples: int) -> Tensor | float:
         """Update by the mean gradient of all, or by the own ones; a learner without samples keeps its parameters."""

@@ -103,6 +103,10 @@ class SMA:
         """A learner takes the mean over its own batch."""
         return max(num_local, 1)
 
+    def weigh(self, weights: Tensor) -> None:
+        """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        self.update.weights = weights
+
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         action, num_bytes = self.schedule(step), 0

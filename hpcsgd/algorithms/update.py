@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from hpcsgd.algorithms.base import Spans
@@ -13,7 +14,11 @@ from hpcsgd.optim.clip import clip_
 
 
 class Update:
-    """Steps learners by the gradients that are there, which are used up."""
+    """Steps learners by the gradients that are there, which are used up.
+
+    Attributes:
+        weights: what the gradients of the coming step are divided by, [m]; None: they are means already.
+    """
 
     def __init__(
         self, learners: ReplicaStack, optimizer: RowOptimizer, spans: Spans, clip_norm: float | None = None
@@ -29,6 +34,7 @@ class Update:
         self.optimizer = optimizer
         self.spans = spans
         self.clip_norm = clip_norm
+        self.weights: Tensor | None = None
 
     def __call__(self, count: int, rate: float, *, alike: bool = False) -> Tensor | float:
         """Update the first ``count`` learners with learning rate ``rate``; the others stay as they are.
@@ -45,8 +51,15 @@ class Update:
         with self.spans.span("update"):
             if count:
                 self.learners.check_trainable()
+                if self.weights is not None:
+                    self.learners.gradients[:count].div_(self._divisors(self.weights[:count]))
                 if self.clip_norm is not None:
                     norm = clip_(self.learners.gradients[:count], self.clip_norm, alike=alike)
                 self.optimizer.step(count, rate)
             self.learners.zero_gradients()
+            self.weights = None
         return norm
+
+    def _divisors(self, weights: Tensor) -> Tensor:
+        """``weights`` as a column; where nothing weighs, the gradient is zero, and stays so."""
+        return torch.where(weights == 0, torch.ones_like(weights), weights).unsqueeze(1)

@@ -49,7 +49,10 @@ def _lines(config: RunConfig, parts: Parts, done: Attempt) -> Iterator[tuple[str
     samples = ", ".join(f"{name} {count:,}" for name, count in parts.data["samples"].items())
     yield "data", f"{config.data.name}: samples of {samples}"
     yield "batch", f"inputs {done.inputs}, outputs {done.outputs}, targets {done.targets}"
-    yield "loss", f"{config.loss.name}: {done.loss:.6g} over {done.num_samples} samples"
+    yield (
+        "loss",
+        f"{config.loss.name}: {done.loss:.6g} over {'what is in ' * done.is_weighted}{done.num_samples} samples",
+    )
     for name, value in done.metrics.items():
         if name != "loss":
             yield "metric", f"{name}: {value:.6g}"

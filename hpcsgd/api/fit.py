@@ -42,7 +42,7 @@ def fit(
         data: the splits by name, each a pair (inputs, targets) of arrays or tensors, or a Dataset of torch's; or a
             function that makes them (see :mod:`hpcsgd.data.own`); or what a recipe names, as ``{"name": "mnist"}``.
         data_options: further keys of the recipe's section, as ``{"tail": "keep", "workers": 2}``.
-        loss: of outputs and targets, one number a sample, [n].
+        loss: of outputs and targets, one number a sample, [n], or a sum and its weight.
         metrics: by name: figures of the same form, of which the mean is taken, or objects of the form of
             :class:`hpcsgd.tasks.metrics.Metric`.
         optimizer: makes an optimizer from parameters: ``lambda params: torch.optim.AdamW(params, lr=1e-3)``.

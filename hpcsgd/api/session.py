@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
@@ -17,6 +16,7 @@ from torch.utils.data import DistributedSampler
 from hpcsgd.algorithms.base import Synchronisation
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.api.loop_parts import SessionParts, make_parts
+from hpcsgd.api.sums import StepSums
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import connect
@@ -91,7 +91,7 @@ class Session:
         self._stack = stack
         self.rank, self.world_size = parts.comm.rank, parts.comm.size
         self.num_steps = 0
-        self._loss: Tensor | None = None
+        self._sums = StepSums()
         self._num_samples = 0
         self._num_global = 0
         self._is_over = False
@@ -137,20 +137,26 @@ class Session:
         """The time inside is that of the forward pass."""
         return self.span("forward")
 
-    def backward(self, loss: Tensor, num_samples: int | None = None) -> None:
+    def backward(self, loss: Tensor, num_samples: int | None = None, weight: Tensor | float | None = None) -> None:
         """The backward pass of ``loss``, the mean over this rank's samples; more than one a step add up.
 
         Args:
             loss: 0-d.
             num_samples: samples that it is the mean of: ranks weigh as much in a mean of gradients; unset, those of
                 the batch.
+            weight: ``loss`` is no mean but a sum, of which this is the weight, as the number of its tokens. A step's
+                gradient is that of the sums of all passes over their weights, of all ranks where it is averaged.
+
+        Raises:
+            UsageError: a weight in a loop that is only timed.
         """
+        if weight is not None and not self._parts.is_joined:
+            raise UsageError("run.backward has a weight, but algorithm is None: divide the loss by it yourself")
         self._begin_unless_begun()
         count = num_samples if num_samples is not None else max(self._num_samples, 1)
         with self.span("backward"):
             loss.backward()
-        mean = loss.detach().double() * count
-        self._loss = mean if self._loss is None else self._loss + mean
+        self._sums.add(loss, count, weight)
         self._num_samples = count
 
     def step(self) -> None:
@@ -161,7 +167,7 @@ class Session:
                 much.
         """
         self._begin_unless_begun()
-        if self._loss is None and self._parts.is_joined:
+        if self._sums.loss is None and self._parts.is_joined:
             raise UsageError("run.step() without run.backward(loss): call it in the place of loss.backward()")
         self._step(has_samples=True)
 
@@ -173,12 +179,13 @@ class Session:
         rate, nobody = parts.optimizer.rate, False
         if parts.borrowed is not None:
             parts.borrowed.collect_gradients()
-            nobody = action is Action.GRADIENT and not self._weigh(count)
+            gradients, ranks = parts.learners.gradients, parts.comm if action is Action.GRADIENT else None
+            nobody = self._sums.weigh_(gradients, count, ranks) == 0
         # Where no rank has a sample, there is no gradient to step by.
         done = Synchronisation(Action.NONE) if nobody else parts.algorithm.step(self.num_steps, rate, int(has_samples))
         self._log(rate, done, count)
         self.num_steps += 1
-        self._loss = None
+        self._sums = StepSums()
 
     @contextmanager
     def consensus(self) -> Iterator[nn.Module]:
@@ -211,7 +218,7 @@ class Session:
     def _complete(self) -> None:
         """Do the step that this rank has skipped: the others wait for it. It has no samples."""
         if self._parts.timer.current_step == self.num_steps and self._parts.is_joined:
-            self._loss = None
+            self._sums = StepSums()
             self._step(has_samples=False)
 
     def _all_have(self, batch: Any) -> bool:
@@ -245,13 +252,6 @@ class Session:
                     "the data, as by sampler=run.sampler(data)"
                 )
 
-    def _weigh(self, count: int) -> int:
-        """Give this rank's gradient its part in the mean over all samples; how many these are. Collective."""
-        total = np.array([count], np.int64)
-        self._parts.comm.sum_(total)
-        self._parts.learners.gradients.mul_(count / max(int(total[0]), 1))
-        return int(total[0])
-
     def _log(self, rate: float, done: Any, count: int) -> None:
         """Keep the figures of a step."""
         parts, timer = self._parts, self._parts.timer
@@ -268,8 +268,7 @@ class Session:
             count,
             self._num_global or count * self.world_size,
         )
-        loss = self._loss if self._loss is not None else torch.full((), math.nan)
-        self._collector.add(row, loss, done.gradient_norm, ends == 0)
+        self._collector.add(row, self._sums.logged(), done.gradient_norm, ends == 0)
         timer.lap("logging")
 
     def _leave(self) -> None:

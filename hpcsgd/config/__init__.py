@@ -62,8 +62,9 @@ class RunConfig:
         label_smoothing: part of each target that is spread evenly over all classes, in the training loss only; for
             ``cross_entropy``.
         metrics: what evaluations measure beside the loss, by names of the user's: import paths of functions that give
-            one number a sample, of which the mean is taken, or mappings of ``class_path`` and ``init_args``; a class
-            may be one of counts (see :class:`hpcsgd.tasks.metrics.Metric`). Unset, the accuracy, for ``cross_entropy``.
+            one number a sample, of which the mean is taken, or sum and weight; or mappings of ``class_path`` and
+            ``init_args``; a class may be one of counts (see :class:`hpcsgd.tasks.metrics.Metric`). Unset, the accuracy,
+            for ``cross_entropy``.
         import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the initial parameters, the permutations and the augmentation.
         dtype: floating-point type of parameters and data.

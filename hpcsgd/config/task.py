@@ -16,11 +16,11 @@ class LossConfig:
 
     Attributes:
         name: ``cross_entropy`` of classes, the ``squared_error`` of numbers; or an import path
-            (``package.module.name``): a function of outputs and targets that gives one number a sample, or a class
-            whose objects are such functions.
+            (``package.module.name``): a function of outputs and targets that gives one number a sample, or a sum and
+            its weight; or a class whose objects are such functions.
         init_args: arguments of a loss by import path: further ones of the function, or those of the class.
         reduction: ``mean`` for a loss by import path that gives the mean over the samples of a batch, where all batches
-            are equal; ``none`` for one that gives a number a sample.
+            are equal; ``none`` for one that gives a number a sample, or sum and weight.
     """
 
     name: LossName | str = "cross_entropy"

@@ -56,6 +56,7 @@ class EpochSums:
     step: int = 0
     num_samples: int = 0
     loss_sum: float = 0.0
+    loss_weight: float = 0.0
     sync_bytes: int = 0
 
     def row(self) -> dict[str, object]:
@@ -64,7 +65,7 @@ class EpochSums:
             "epoch": self.epoch,
             "step": self.step,
             "num_samples": self.num_samples,
-            "train_loss": self.loss_sum / self.num_samples if self.num_samples else float("nan"),
+            "train_loss": self.loss_sum / self.loss_weight if self.loss_weight else float("nan"),
             "train_seconds": float(self.train_seconds.max()),
             "evaluation_seconds": float(self.evaluation_seconds.max()),
             "checkpoint_seconds": float(self.checkpoint_seconds.max()),
@@ -107,8 +108,9 @@ class Clocks:
             sums.logging_seconds += values[:, INDEX["logging_seconds"]]
             sums.num_samples += row.num_global
             # A rank without samples has no loss.
-            num_samples = values[:, INDEX["num_samples"]]
-            sums.loss_sum += float(np.where(num_samples > 0, values[:, INDEX["loss"]], 0.0) @ num_samples)
+            weight = values[:, INDEX["loss_weight"]]
+            sums.loss_sum += float(np.where(weight != 0, values[:, INDEX["loss"]], 0.0) @ weight)
+            sums.loss_weight += float(weight.sum())
             sums.sync_bytes += row.sync_bytes
             sums.step = row.step + 1
             ended = (row.step + 1) % self.steps_per_epoch == 0
@@ -140,6 +142,9 @@ class Clocks:
         self.sync_bytes = int(state["sync_bytes"])
         self.train_seconds = self._of_ranks(state["train_seconds"])
         sums: dict[str, Any] = state["epoch"] or {}
+        if sums and "loss_weight" not in sums:
+            # Of an older checkpoint: losses weighed by samples alone.
+            sums = sums | {"loss_weight": float(sums["num_samples"])}
         values: dict[str, Any] = {k: self._of_ranks(v) if isinstance(v, list) else v for k, v in sums.items()}
         self._epoch = EpochSums(**values) if values else None
 

@@ -129,16 +129,23 @@ class Collector:
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
         self._losses = Scalars(device, capacity)
+        self._weights = Scalars(device, capacity)
         self._norms = Scalars(device, capacity)
         # On a CPU the guard tells at once.
         self._notes = Scalars(device, capacity) if device.type != "cpu" else None
         self._shared: deque[SharedRow] = deque()
+        self._weighted: deque[bool] = deque()
         self._utilisation: deque[float] = deque()
         self._epoch_ended = False
 
     def add(self, row: SharedRow, loss: Tensor, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
-        """Keep what the step did; ``loss`` is the sum over this rank's samples."""
+        """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2]."""
+        weighted = loss.dim() > 0
+        if weighted:
+            loss, weight = loss
+            self._weights.put(row.step, weight)
         self._losses.put(row.step, loss)
+        self._weighted.append(weighted)
         self._norms.put(row.step, gradient_norm)
         if self._notes is not None and self.guard is not None:
             self._notes.put(row.step, self.guard.own_bad)
@@ -170,7 +177,7 @@ class Collector:
             own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
         if self.guard is not None:
-            losses = np.where(own[:, RANK_NAMES.index("num_samples")] > 0, own[:, RANK_NAMES.index("loss")], 0.0)
+            losses = np.where(own[:, RANK_NAMES.index("loss_weight")] != 0, own[:, RANK_NAMES.index("loss")], 0.0)
             notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
             self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses, notes)
         if not self.config.enabled:
@@ -221,7 +228,9 @@ class Collector:
         iteration = self.timer.finished.popleft()
         assert iteration.step == row.step
         values: dict[str, Any] = iteration.durations(self.timer.clock)
-        values["loss"] = self._losses.get(row.step) / row.num_local if row.num_local else float("nan")
+        weight = self._weights.get(row.step) if self._weighted.popleft() else row.num_local
+        values["loss"] = self._losses.get(row.step) / weight if weight else float("nan")
+        values["loss_weight"] = weight
         values["num_samples"] = row.num_local
         values["gradient_norm"] = self._norms.get(row.step)
         values["utilisation"] = self._utilisation.popleft()

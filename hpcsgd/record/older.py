@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
 
-SINCE = {"utilisation": 2, "tuner": 2, "gradient_norm": 3}
+SINCE = {"utilisation": 2, "tuner": 2, "gradient_norm": 3, "loss_weight": 4}
 """The schema version from which on a column or table is there."""
 
 ADDED = tuple(column for column in RANK_COLUMNS if column.name in SINCE)

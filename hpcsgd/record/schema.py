@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
@@ -70,6 +70,12 @@ ITERATION_COLUMNS = (
 
 RANK_COLUMNS = (
     Column("loss", "f8", "1", "mean loss of the rank's batch before the update; NaN without samples"),
+    Column(
+        "loss_weight",
+        "f8",
+        "1",
+        "what that loss is the mean over: the samples, or what a loss that gives sum and weight says they weigh",
+    ),
     Column("num_samples", "i8", "1", "samples of the rank's batch"),
     Column("start_seconds", "f8", "s", "start of the iteration on the run's clock"),
     Column("wall_seconds", "f8", "s", "host time from the start to the end of the iteration"),
@@ -97,7 +103,12 @@ EPOCH_COLUMNS = (
     Column("epoch", "i8", "1", "epoch, from 0"),
     Column("step", "i8", "1", "optimizer steps done at its end"),
     Column("num_samples", "i8", "1", "samples trained on in the epoch, all ranks"),
-    Column("train_loss", "f8", "1", "mean of the losses of the epoch over all samples, each before its update"),
+    Column(
+        "train_loss",
+        "f8",
+        "1",
+        "mean of the losses of the epoch over all samples, or what they weigh, each before its update",
+    ),
     Column("train_seconds", "f8", "s", "training clock of the epoch: maximum over ranks"),
     Column("evaluation_seconds", "f8", "s", "evaluation clock of the epoch: maximum over ranks"),
     Column("checkpoint_seconds", "f8", "s", "checkpoint clock of the epoch: maximum over ranks"),

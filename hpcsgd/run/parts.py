@@ -39,7 +39,7 @@ from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.task import Task
-from hpcsgd.tasks.together import import_together, try_task
+from hpcsgd.tasks.together import import_together, try_together
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,12 @@ def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Part
     example = map_tree(as_tensor, dataset.example)
     agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
     learners = agree(comm, lambda: _make_learners(config, comm, task, own, device, given.optimizer))
-    engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
     check_first_batches(loader, comm)
     if imported or given is not NOTHING:
-        agree(comm, lambda: try_task(config, task, loader, device))
+        task = try_together(config, task, loader, device, comm)
         seed_rank(config.seed, comm.rank)
+    engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
     optimizer = make_optimizer(config, learners.rows, given.optimizer)

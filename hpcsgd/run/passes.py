@@ -31,12 +31,21 @@ def choose(parts: Parts) -> None:
 
 
 def forward_backward(parts: Parts, step: int, batch: Batch) -> Tensor:
-    """Add the gradients of each learner's samples to its own, part by part; the sum of all losses."""
+    """Add the gradients of each learner's samples to its own, part by part.
+
+    Returns:
+        The sum of all losses, 0-d; of a loss of sum and weight both, [2].
+    """
     num_global = parts.plan.num_global(step)
     if not parts.engine.calls_hooks:
         parts.gradients.hold()
     normalisers = [parts.algorithm.normaliser(step, size, num_global) for size in batch.sizes]
-    return parts.engine.passes(batch, normalisers, part_size(parts), parts.timer.lap).sum()
+    losses = parts.engine.passes(batch, normalisers, part_size(parts), parts.timer.lap)
+    if not parts.task.is_weighted:
+        return losses.sum()
+    # What the losses weigh is only known now: the gradients have been divided by the number of samples.
+    parts.algorithm.weigh(losses[:, 1] / losses.new_tensor(normalisers))
+    return losses.sum(0)
 
 
 def part_size(parts: Parts) -> int:

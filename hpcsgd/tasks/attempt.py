@@ -13,6 +13,7 @@ from hpcsgd.config.imports import in_words
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, map_tree
 from hpcsgd.errors import UsageError, is_out_of_memory
+from hpcsgd.tasks.losses import one_each, sum_and_weight
 from hpcsgd.tasks.task import Task
 
 MOST_SAMPLES = 2
@@ -25,7 +26,8 @@ class Attempt:
     Attributes:
         inputs, outputs, targets: their forms in words.
         num_samples: samples of the batch.
-        loss: mean over them.
+        loss: mean over them, or over their weight.
+        is_weighted: the loss gives sum and weight.
         metrics: the value of each on this batch.
         unused: parameters that got no gradient.
     """
@@ -35,6 +37,7 @@ class Attempt:
     targets: str
     num_samples: int
     loss: float
+    is_weighted: bool
     metrics: dict[str, float]
     unused: list[str]
 
@@ -62,18 +65,23 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
         with _part("the model's forward pass"):
             outputs = task.forward(module, own.inputs)
         with _part("the loss"):
-            losses = task.losses(outputs, own.targets, len(own))
-            if not losses.requires_grad:
+            given = task.loss(outputs, own.targets)
+            both = sum_and_weight(given)
+            total = both[0] if both is not None else one_each(given, len(own)).sum()
+            weight = float(both[1].detach()) if both is not None else float(len(own))
+            if not weight >= 0:
+                raise ValueError(f"its weight is {weight:g}: it must be 0 or more")
+            if not total.requires_grad:
                 raise ValueError("it does not depend on any parameter")
         with _part("the backward pass"):
-            losses.sum().backward()
+            total.backward()
         _check_gradients(module)
         with torch.no_grad():
             detached = map_tree(lambda tensor: tensor.detach(), outputs)
             metrics = {name: _measure(task, name, detached, own.targets) for name in task.metrics}
     unused = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
     forms = (form(own.inputs), form(outputs), form(own.targets))
-    return Attempt(*forms, len(own), float(losses.detach().mean()), metrics, unused)
+    return Attempt(*forms, len(own), float(total.detach() / weight), both is not None, metrics, unused)
 
 
 def form(tree: Tree) -> str:

@@ -143,8 +143,9 @@ def _as_each(loss: Figure) -> Figure:
 
     def each(outputs: Tree, targets: Tree) -> Tensor:
         mean = loss(outputs, targets)
-        if mean.dim():
-            raise ValueError(f"the loss gives {list(mean.shape)}: with loss.reduction mean it must give one number")
+        if not isinstance(mean, Tensor) or mean.dim():
+            found = list(mean.shape) if isinstance(mean, Tensor) else f"a {type(mean).__name__}"
+            raise ValueError(f"the loss gives {found}: with loss.reduction mean it must give one number")
         return mean.expand(len(next(leaves(targets))))
 
     return each

@@ -21,7 +21,7 @@ class Given:
     Attributes:
         model: makes the network with its initial parameters; it is called for each learner, after torch's generator was
             seeded.
-        loss: one number a sample, from outputs and targets.
+        loss: one number a sample, or a sum and its weight, from outputs and targets.
         metrics: by name: a figure of each sample, of which the mean is taken, or a metric.
         optimizer: makes the optimizer of one learner, from groups of parameters as torch's optimizers take them.
         data: the splits, or a function that makes them: see :mod:`hpcsgd.data.own`.

@@ -2,20 +2,74 @@
 
 A number a sample can be summed, weighed, and told apart by learner. A sample has one label (an image) or a row of them
 (the next token at each place of a text); it counts as one sample either way: its number is the mean over its labels.
+
+A loss that cannot be split by sample gives a sum and its weight instead, as the sum over all tokens that count, and how
+many these are. The mean is then the sum of all sums over that of all weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hpcsgd.data.trees import Tree
 
-Figure = Callable[[Tree, Tree], Tensor]
-"""From outputs and targets to one number a sample, [n]."""
+Figure = Callable[[Tree, Tree], Any]
+"""From outputs and targets to one number a sample, [n]; or to a sum and its weight."""
+
+
+def one_each(given: Any, num_samples: int) -> Tensor:
+    """What a loss gives, as one number of each of ``num_samples`` samples, [n].
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(given, Tensor) and given.shape == (num_samples,):
+        return given
+    if not isinstance(given, Tensor):
+        found, hint = f"a {type(given).__name__}", ""
+    else:
+        found = str(list(given.shape))
+        hint = "; a mean over equal batches is loss.reduction mean" if given.dim() == 0 else ""
+    raise ValueError(
+        f"the loss gives {found} for {num_samples} samples: it must give one number of each, [{num_samples}], or a sum "
+        f"and its weight, (sum, weight){hint}"
+    )
+
+
+def sum_and_weight(given: Any) -> Tensor | None:
+    """The sum and the weight that a loss gives, [2], float32 or finer; None: it does not give two things.
+
+    Raises:
+        ValueError: they are not one number each, or the weight depends on the parameters.
+    """
+    if not isinstance(given, tuple | list):
+        return None
+    numbers = [torch.as_tensor(part) for part in given]
+    if len(numbers) != 2 or any(number.dim() for number in numbers):
+        raise ValueError(
+            f"the loss gives {len(numbers)} things of the shapes {[list(number.shape) for number in numbers]}: what is "
+            "not one number a sample must be a sum and its weight, of one number each"
+        )
+    total, weight = numbers
+    if weight.requires_grad:
+        raise ValueError("the weight of the loss depends on parameters: it must be a number of the data, as of tokens")
+    # Half precision does not tell 256 tokens from 257.
+    kind = torch.promote_types(total.dtype, torch.float32)
+    return torch.stack((total.to(kind), weight.to(device=total.device, dtype=kind)))
+
+
+def name_of(loss: Figure) -> str:
+    """What a loss is called in messages."""
+    if isinstance(loss, partial):
+        loss = loss.func
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float | Tensor = 0.0) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.data.trees import Tree
-from hpcsgd.tasks.losses import Figure
+from hpcsgd.tasks.losses import Figure, sum_and_weight
 
 
 @runtime_checkable
@@ -24,15 +24,18 @@ class Metric(Protocol):
 
 
 class Mean:
-    """The mean over all samples of a figure of each."""
+    """The mean over all samples of a figure of each, or of what a figure gives as sum and weight."""
 
     def __init__(self, figure: Figure) -> None:
-        """``figure``: one number a sample."""
+        """``figure``: one number a sample, or sum and weight."""
         self.figure = figure
 
     def counts(self, outputs: Tree, targets: Tree) -> Tensor:
-        """The sum of the figures, and how many samples they are of."""
+        """The sum of the figures, and how many samples they are of, or their weight."""
         each = self.figure(outputs, targets)
+        both = sum_and_weight(each)
+        if both is not None:
+            return both
         total = each.sum(dtype=torch.float64)
         return torch.stack((total, torch.full_like(total, len(each))))
 

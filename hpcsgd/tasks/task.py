@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcsgd.data.trees import Tree
 from hpcsgd.models import check_passes
-from hpcsgd.tasks.losses import CrossEntropy, Figure
+from hpcsgd.tasks.losses import CrossEntropy, Figure, one_each, sum_and_weight
 from hpcsgd.tasks.metrics import Metric
 
 
@@ -19,13 +19,15 @@ class Task:
 
     Attributes:
         new_module: from a seed to the network with its initial parameters, on the CPU.
-        loss: what training makes small: one number a sample.
+        loss: what training makes small: one number a sample, or sum and weight.
         metrics: what an evaluation measures, by name; ``loss`` is the first of them.
+        is_weighted: the loss gives sum and weight.
     """
 
     new_module: Callable[[int], nn.Module]
     loss: Figure
     metrics: Mapping[str, Metric]
+    is_weighted: bool = False
 
     def forward(self, module: nn.Module, inputs: Tree) -> Tree:
         """The outputs of ``module``: the one place that calls a network.
@@ -66,11 +68,19 @@ class Task:
         loss = self.loss
         if learner is not None and isinstance(loss, CrossEntropy):
             loss = loss.of_learner(learner)
-        losses = loss(outputs, targets)
-        if losses.shape != (num_samples,):
-            hint = "; a mean over equal batches is loss.reduction mean" if losses.dim() == 0 else ""
-            raise ValueError(
-                f"the loss gives {list(losses.shape)} for {num_samples} samples: it must give one number of each, "
-                f"[{num_samples}]{hint}"
-            )
-        return losses
+        return one_each(loss(outputs, targets), num_samples)
+
+    def total(self, outputs: Tree, targets: Tree, num_samples: int, learner: int | None = None) -> Tensor:
+        """The sum of the losses of ``num_samples`` samples, 0-d; of a loss of sum and weight both, [2].
+
+        Arguments are as of :meth:`losses`.
+
+        Raises:
+            ValueError: the loss gives something else.
+        """
+        if not self.is_weighted:
+            return self.losses(outputs, targets, num_samples, learner).sum()
+        both = sum_and_weight(self.loss(outputs, targets))
+        if both is None:
+            raise ValueError("the loss gave sum and weight at first, and now it does not")
+        return both

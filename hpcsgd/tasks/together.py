@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
@@ -22,6 +24,14 @@ def import_together(config: RunConfig | StudyConfig, comm: Communicator) -> dict
     found = agree(comm, lambda: sources(import_paths(config)))
     check_same(comm, "what they import", {key: {**source, "file": ""} for key, source in found.items()})
     return found
+
+
+def try_together(config: RunConfig, task: Task, loader: Loader, device: torch.device, comm: Communicator) -> Task:
+    """:func:`try_task` on all ranks; the task as it is now known to be. Collective."""
+    found = agree(comm, lambda: try_task(config, task, loader, device))
+    # A rank without samples has seen nothing.
+    weighted = comm.allgather_object(found is not None and found.is_weighted)
+    return replace(task, is_weighted=any(weighted))
 
 
 def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:

@@ -11,6 +11,8 @@ from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.tasks.losses import name_of
+from hpcsgd.tasks.task import Task
 
 Lap = Callable[[str], None]
 """Gives the time since the last lap to a span."""
@@ -30,6 +32,19 @@ def start_training(stack: ReplicaStack, fresh: bool = False) -> None:
 
 class NotPossibleError(UsageError):
     """The engine cannot take this model, this loss or this device."""
+
+
+def check_loss(task: Task, engine: str) -> None:
+    """Refuse a loss that cannot be told apart by sample.
+
+    Raises:
+        NotPossibleError: it gives sum and weight.
+    """
+    if task.is_weighted:
+        raise NotPossibleError(
+            f"the engine {engine} takes losses of one number a sample, and {name_of(task.loss)} gives sum and weight: "
+            "choose the engine loop"
+        )
 
 
 class Engine(Protocol):
@@ -56,7 +71,7 @@ class Engine(Protocol):
             fresh: what the gradients hold counts for nothing: they are set, not added to.
 
         Returns:
-            The sum of the losses of each learner, [m].
+            The sum of the losses of each learner, [m]; of a loss of sum and weight both, [m, 2].
         """
 
     def outputs(self, inputs: Tree) -> Tree:

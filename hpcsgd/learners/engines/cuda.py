@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import leaves, map_tree
-from hpcsgd.learners.engines.base import Lap, NotPossibleError, no_lap, start_training
+from hpcsgd.learners.engines.base import Lap, NotPossibleError, check_loss, no_lap, start_training
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.tasks.task import Task
@@ -45,7 +45,7 @@ class StreamsEngine(LoopEngine):
     def _branches(self, batch: Batch, normalisers: Sequence[Tensor], size: int) -> Tensor:
         """Part from the present stream, pass by pass, and come back to it."""
         here = torch.cuda.current_stream(self.stack.device)
-        losses = torch.zeros(len(self.stack), dtype=self.stack.dtype, device=self.stack.device)
+        losses = self.no_losses(len(self.stack))
         branches = self._streams[: len(self.stack)]
         parted = []
         try:
@@ -79,9 +79,11 @@ class GraphEngine(StreamsEngine):
         """Make the streams; capturing comes with the first batch.
 
         Raises:
-            NotPossibleError: the learners are not on a GPU, or the model has dropout, whose masks a graph would repeat.
+            NotPossibleError: the learners are not on a GPU, or the model has dropout, whose masks a graph would repeat,
+                or the loss gives sum and weight, which may be a number of the host.
         """
         super().__init__(stack, task)
+        check_loss(task, self.name)
         if stack.generators:
             raise NotPossibleError("the engine graph has no form of dropout: choose streams or fused")
         self._captured: dict[tuple[object, ...], _Captured] = {}

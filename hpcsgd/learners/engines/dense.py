@@ -13,7 +13,7 @@ from hpcsgd.data.trees import Tree
 from hpcsgd.learners.engines.base import Lap, NotPossibleError, no_lap, start_training
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.tasks.losses import CrossEntropy, Figure, cross_entropy
+from hpcsgd.tasks.losses import CrossEntropy, Figure, cross_entropy, name_of
 from hpcsgd.tasks.task import Task
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -141,9 +141,8 @@ def _smoothing(loss: Figure) -> float | Tensor:
         return 0.0
     if isinstance(loss, CrossEntropy):
         return loss.smoothing
-    name = getattr(loss, "__name__", type(loss).__name__)
     raise NotPossibleError(
-        f"the engine dense takes cross_entropy alone, and the loss is {name}: choose the engine loop"
+        f"the engine dense takes cross_entropy alone, and the loss is {name_of(loss)}: choose the engine loop"
     )
 
 

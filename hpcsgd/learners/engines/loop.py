@@ -35,17 +35,23 @@ class LoopEngine:
         return torch.stack([self.one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
 
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
-        """The passes of one learner; the sum of its losses."""
+        """The passes of one learner; the sum of its losses, or that and its weight."""
         module = self.stack.replicas[learner].module
-        total = torch.zeros((), dtype=self.stack.dtype, device=self.stack.device)
+        total = self.no_losses()
         for part in batch.parts(size):
             outputs = self.task.forward(module, part.inputs)
-            loss = self.task.losses(outputs, part.targets, len(part), learner).sum()
+            found = self.task.total(outputs, part.targets, len(part), learner)
+            loss = found[0] if self.task.is_weighted else found
             lap("forward")
             (loss / normaliser).backward()
             lap("backward")
-            total = total + loss.detach()
+            total = total + found.detach()
         return total
+
+    def no_losses(self, *axes: int) -> Tensor:
+        """What passes give, before any is taken: zeros, with ``axes`` in front."""
+        shape = (*axes, 2) if self.task.is_weighted else axes
+        return torch.zeros(shape, dtype=self.stack.dtype, device=self.stack.device)
 
     @torch.no_grad()
     def outputs(self, inputs: Tree) -> Tree:

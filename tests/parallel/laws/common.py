@@ -30,6 +30,7 @@ from hpcsgd.config import (
 from hpcsgd.run.parts import Parts, build
 from hpcsgd.run.passes import forward_backward
 from hpcsgd.tasks.given import NOTHING, Given
+from hpcsgd.tasks.losses import Figure
 
 ALLREDUCES = ["horovod", "mpi", "torch"]
 ALGORITHMS = ["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd"]
@@ -107,9 +108,11 @@ def block_size(world_size: int) -> int:
 
 
 @contextmanager
-def built(config: RunConfig, comm: Communicator, model: Callable[[], nn.Module] | None = None) -> Iterator[Parts]:
-    """The parts of a run, perhaps with a network of the law's own."""
-    parts = build(config, comm, Given(model) if model is not None else NOTHING)
+def built(
+    config: RunConfig, comm: Communicator, model: Callable[[], nn.Module] | None = None, loss: Figure | None = None
+) -> Iterator[Parts]:
+    """The parts of a run, perhaps with a network or a loss of the law's own."""
+    parts = build(config, comm, Given(model, loss) if model is not None or loss is not None else NOTHING)
     yield parts
     # Not after a failure: closing is collective, and the other ranks may be elsewhere.
     parts.algorithm.close()

@@ -26,6 +26,7 @@ MODULES = (
     "stability",
     "learners",
     "optimizers",
+    "weights",
     "sessions",
     "own_modules",
     "tuning",

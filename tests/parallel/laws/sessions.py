@@ -104,6 +104,40 @@ def average_(models: list[nn.Module]) -> None:
         each.load_state_dict(mean.state_dict())
 
 
+@law(period=[None, 1], sizes=(1, 3))
+def sums_are_divided_by_the_weights_of_all_passes(comm: Communicator, period: int | None) -> None:
+    model, expected = network(), network()
+    # Rank 0 has nothing that counts in its second pass.
+    weights = [
+        torch.tensor([0.0] if part and not rank else [0.5, 3.0]).double() for rank in range(4) for part in (0, 1)
+    ]
+    algorithm = hpcsgd.SyncSGD() if period is None else hpcsgd.LocalSGD(period=period)
+    ranks = range(comm.size) if period is None else [comm.rank]
+    totals = [torch.zeros(()).double(), torch.zeros(()).double()]
+
+    def summed(module: nn.Module, rank: int, part: int) -> tuple[Tensor, Tensor]:
+        own = weights[2 * rank + part]
+        inputs, targets = batch(part, rank, len(own))
+        return (F.cross_entropy(module(inputs), targets, reduction="none") * own).sum(), own.sum()
+
+    with hpcsgd.session(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), algorithm=algorithm, comm=comm, log=NO_LOG
+    ) as run:
+        for part in (0, 1):
+            loss, weight = summed(model, comm.rank, part)
+            run.backward(loss, weight=weight if part else float(weight))
+        run.step()
+        for rank in ranks:
+            for part in (0, 1):
+                totals = [sum_ + more for sum_, more in zip(totals, summed(expected, rank, part), strict=True)]
+        (totals[0] / totals[1]).backward()
+        torch.optim.SGD(expected.parameters(), lr=0.1).step()
+        if period is None:
+            assert_close(vector(model), vector(expected))
+    mean = torch.stack(comm.allgather_object(vector(expected))).mean(0)
+    assert_close(vector(model), mean)
+
+
 @law(sizes=(2, 3))
 def the_same_first_batch_on_two_ranks_is_refused_by_all(comm: Communicator) -> None:
     model = network()

@@ -157,6 +157,7 @@ class FakeRun:
         loss = np.linspace(2.0, 1.0, self.shape[0]) if self.loss is None else np.asarray(self.loss)
         columns = {
             "loss": loss[:, None] + zeros,
+            "loss_weight": np.full(self.shape, float(self.local_batch_size)),
             "num_samples": np.full(self.shape, self.local_batch_size),
             "start_seconds": start,
             "wall_seconds": wall,

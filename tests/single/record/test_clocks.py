@@ -31,6 +31,7 @@ def seconds(forward: float, update: float, evaluation: float = 0.0, loss: float 
         "evaluation_seconds": evaluation,
         "logging_seconds": 0.5,
         "loss": loss,
+        "loss_weight": num_samples,
         "num_samples": num_samples,
     }
 
@@ -50,6 +51,20 @@ def test_an_epoch_is_the_slowest_rank_and_the_mean_of_all_samples() -> None:
     assert epoch["logging_seconds"] == 1
     assert epoch["train_loss"] == pytest.approx((2 * 1.0 + 4.0 + 2 * 1.0) / 5)
     assert (epoch["step"], epoch["num_samples"], epoch["sync_bytes"]) == (2, 5, 20)
+
+
+def test_an_epoch_weighs_its_losses_by_what_they_say_and_goes_on_from_a_checkpoint() -> None:
+    rows = block([[seconds(1, 2, loss=2.0) | {"loss_weight": 5.0}], [seconds(1, 2, loss=1.0) | {"loss_weight": 0.5}]])
+    clocks = Clocks(world_size=1, steps_per_epoch=2)
+    clocks.advance([row(0, 0)], rows[:1])
+    state = clocks.state_dict()
+    (epoch,) = clocks.advance([row(1, 0)], rows[1:])[0]
+    assert epoch["train_loss"] == pytest.approx((5 * 2.0 + 0.5 * 1.0) / 5.5)
+    # One of before there were weights: they are the samples, 3 so far.
+    del state["epoch"]["loss_weight"]
+    clocks.load_state_dict(state)
+    (epoch,) = clocks.advance([row(1, 0)], rows[1:])[0]
+    assert epoch["train_loss"] == pytest.approx((5 * 2.0 + 0.5 * 1.0) / 3.5)
 
 
 def test_an_epoch_may_come_in_several_gathers_and_end_early() -> None:

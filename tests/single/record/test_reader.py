@@ -93,16 +93,18 @@ def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
 def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> None:
     make_run(tmp_path)
     whole = load_run(tmp_path)
+    missing = ["utilisation", "gradient_norm", "loss_weight"]
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 1
-        del file["tuner"], file["iterations/utilisation"], file["iterations/gradient_norm"]
+        del file["tuner"]
+        for name in missing:
+            del file[f"iterations/{name}"]
         for name in METRICS:
             file[f"evaluations/{name}"] = file["evaluations/value"][:]
         del file["evaluations/metric"], file["evaluations/value"]
     old = load_run(tmp_path)
     assert old.tuner.empty
     assert list(old.tuner.columns) == list(whole.tuner.columns)
-    missing = ["utilisation", "gradient_norm"]
     assert old.iterations[missing].isna().all(axis=None)
     pd.testing.assert_frame_equal(old.iterations.drop(columns=missing), whole.iterations.drop(columns=missing))
 
@@ -115,7 +117,7 @@ def test_a_log_of_version_2_has_a_row_a_metric_too(tmp_path: Path) -> None:
     expected = [(s, split, m, n) for s in (6, 12, 18) for split, n in (("train", 130), ("test", 37)) for m in METRICS]
     assert list(rows.itertuples(index=False, name=None)) == expected
     assert run.evaluations["value"].round(4).tolist()[-4:] == [2.06, 0.3615, 2.0614, 0.4324]
-    assert run.iterations["gradient_norm"].isna().all()
+    assert run.iterations[["gradient_norm", "loss_weight"]].isna().all(axis=None)
     assert list(run.iterations.columns) == ["step", "rank", *(c.name for c in ITERATION_COLUMNS + RANK_COLUMNS)]
 
 
@@ -130,7 +132,7 @@ def test_a_log_of_a_newer_hpcsgd_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 99
-    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 3"):
+    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 4"):
         load_run(tmp_path)
 
 

@@ -51,6 +51,27 @@ def of_columns(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs
 
 
+def counted(outputs: Tensor, targets: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Sum and weight: the class 0 does not count."""
+    return scale * (entropy(outputs, targets) * targets).sum(), targets.sum()
+
+
+def of_three(outputs: Tensor, targets: Tensor) -> list[Tensor]:
+    return [outputs.sum()] * 3
+
+
+def of_learned_weight(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return outputs.sum(), outputs.square().sum()
+
+
+def of_negative_weight(outputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    return outputs.sum(), -1
+
+
+def no_tensor(outputs: Tensor, targets: Tensor) -> float:
+    return 0.5
+
+
 def of_nothing(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.zeros(len(targets))
 

@@ -104,7 +104,17 @@ def test_frozen_parts_stay_tied_ones_stay_one_and_unused_ones_are_only_decayed(t
         (["--model.class_path", f"{OWN}.Fails"], r"forward pass fails: RuntimeError: no such layer \(.*own_task.py"),
         (["--model.init_args", "{pixels: 9}"], "the model's forward pass fails: RuntimeError: mat1 and mat2"),
         (["--loss", f"{OWN}.mean_entropy"], r"gives \[\] for 2 samples.*loss.reduction mean"),
-        (["--loss", f"{OWN}.of_columns"], r"gives \[2, 3\] for 2 samples"),
+        (["--loss", f"{OWN}.of_columns"], r"gives \[2, 3\] for 2 samples.*\(sum, weight\)$"),
+        (["--loss", f"{OWN}.no_tensor"], "gives a float for 2 samples"),
+        (["--loss", f"{OWN}.no_tensor", "--loss.reduction", "mean"], "gives a float: with loss.reduction mean"),
+        (["--loss", f"{OWN}.of_three"], "gives 3 things of the shapes .* must be a sum and its weight"),
+        (["--loss", f"{OWN}.of_learned_weight"], "the weight of the loss depends on parameters"),
+        (["--loss", f"{OWN}.of_negative_weight"], "its weight is -1: it must be 0 or more"),
+        (["--loss", f"{OWN}.counted", "--loss.reduction", "mean"], "gives a tuple: with loss.reduction mean"),
+        (
+            ["--loss", f"{OWN}.counted", "--engine", "fused", "--learners_per_rank", "2"],
+            "engine fused takes losses of one number a sample, and counted gives sum and weight: choose",
+        ),
         (["--loss", f"{OWN}.of_nothing"], "does not depend on any parameter"),
         (["--metrics", f"{{right: {OWN}.of_all}}"], "the metric right fails"),
         (["--label_smoothing", "0.1"], "label_smoothing is 0.1: it must be 0 for"),
@@ -132,6 +142,20 @@ def test_a_mean_over_equal_batches_is_the_loss_of_each_of_its_samples(tmp_path: 
     each = ["--loss", f"{OWN}.entropy", f"--run_dir={tmp_path / 'each'}"]
     results = [run(load_config(recipe, [*words, *more])).metrics["test"].values for more in (mean, each)]
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-12)
+
+
+def test_a_loss_of_sum_and_weight_is_kept_and_evaluated_as_their_quotient(tmp_path: Path, recipe: str) -> None:
+    words = ["--loss", f"{OWN}.counted", "--loss.init_args", "{scale: 2}", f"--run_dir={tmp_path / 'run'}"]
+    metrics = f"{{again: {{class_path: {OWN}.counted, init_args: {{scale: 4}}}}}}"
+    config = load_config(recipe, [*words, "--metrics", metrics, "--accumulation_steps=5"])
+    values = run(config).metrics["test"].values
+    assert values["again"] == pytest.approx(2 * values["loss"])
+    log = load_run(tmp_path / "run")
+    steps, labels = log.iterations.groupby("epoch"), torch.as_tensor(load_dataset(config.data).train.targets)
+    assert steps["loss_weight"].sum().tolist() == [float(labels.sum())] * 2
+    expected = steps.apply(lambda own: (own["loss"] * own["loss_weight"]).sum() / own["loss_weight"].sum())
+    assert log.epochs["train_loss"].tolist() == pytest.approx(expected.tolist())
+    assert log.epochs["train_loss"].iloc[1] < log.epochs["train_loss"].iloc[0]
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "squared_error"])
