@@ -55,12 +55,12 @@ class DeviceLoader(OfSteps):
             Inputs and targets on the device: ``local_batch_size`` of each learner, or fewer (perhaps 0) in a kept
             tail. Images [n, C, H, W] are normalised by the training split's mean and standard deviation.
         """
-        bounds = self._bounds_of(step)
-        part = slice(bounds[0], bounds[-1])
+        begin, sizes = self._part_of(step)
+        part = slice(begin, begin + sum(sizes))
         flips = self._flips[part] if self._config.flip else None
         offsets = self._offsets[:, part] if self._config.crop_padding > 0 else None
         inputs, targets = self._store.take(self._samples[part], flips, offsets)
-        return Batch(inputs, targets, [stop - start for start, stop in itertools.pairwise(bounds)])
+        return Batch(inputs, targets, sizes)
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -71,19 +71,20 @@ class DeviceLoader(OfSteps):
         self.steps_per_epoch = order.steps_per_epoch
         self._epoch = -1
 
-    def _bounds_of(self, step: int) -> list[int]:
-        """Where the batch of each learner at ``step`` begins in the order of the epoch, and where the last ends."""
+    def _part_of(self, step: int) -> tuple[int, list[int]]:
+        """Where the batch of ``step`` begins in the order of the epoch, and how many samples each learner has."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start_epoch(epoch)
         first = step_in_epoch * self._order.own_learners
-        return self._bounds[first : first + self._order.own_learners + 1]
+        return self._begins[first], self._sizes[first : first + self._order.own_learners]
 
     def _start_epoch(self, epoch: int) -> None:
         """Draw the epoch's order and augmentation, and move the learners' part of them to the device at once."""
         parts = self._order.of_epoch(epoch)
         samples = np.concatenate(parts)
-        self._bounds = [0, *np.cumsum([len(part) for part in parts]).tolist()]
+        self._sizes = [len(part) for part in parts]
+        self._begins = list(itertools.accumulate(self._sizes, initial=0))
         self._samples: Tensor = torch.from_numpy(samples).to(self._store.device)
         config, device = self._config, self._store.device
         if config.flip or config.crop_padding > 0:

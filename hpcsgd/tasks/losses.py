@@ -106,6 +106,12 @@ class CrossEntropy:
             smoothing = smoothing.repeat_interleave(len(labels) // len(smoothing))
         return cross_entropy(logits, labels, smoothing)
 
+    def total(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The sum of the losses of all samples, 0-d; of one label a sample in one kernel."""
+        if labels.dim() > 1 or isinstance(self.smoothing, Tensor):
+            return self(logits, labels).sum()
+        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.smoothing)
+
     def of_learner(self, learner: int) -> CrossEntropy:
         """The loss of samples of one learner."""
         smoothing = self.smoothing

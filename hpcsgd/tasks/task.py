@@ -65,10 +65,13 @@ class Task:
         Raises:
             ValueError: the loss gives something else.
         """
-        loss = self.loss
-        if learner is not None and isinstance(loss, CrossEntropy):
-            loss = loss.of_learner(learner)
-        return one_each(loss(outputs, targets), num_samples)
+        return one_each(self._loss_of(learner)(outputs, targets), num_samples)
+
+    def _loss_of(self, learner: int | None) -> Figure:
+        """The loss of the samples of ``learner``, or of all."""
+        if learner is not None and isinstance(self.loss, CrossEntropy):
+            return self.loss.of_learner(learner)
+        return self.loss
 
     def total(self, outputs: Tree, targets: Tree, num_samples: int, learner: int | None = None) -> Tensor:
         """The sum of the losses of ``num_samples`` samples, 0-d; of a loss of sum and weight both, [2].
@@ -78,8 +81,11 @@ class Task:
         Raises:
             ValueError: the loss gives something else.
         """
+        loss = self._loss_of(learner)
+        if isinstance(loss, CrossEntropy):
+            return loss.total(outputs, targets)
         if not self.is_weighted:
-            return self.losses(outputs, targets, num_samples, learner).sum()
+            return one_each(loss(outputs, targets), num_samples).sum()
         both = sum_and_weight(self.loss(outputs, targets))
         if both is None:
             raise ValueError("the loss gave sum and weight at first, and now it does not")

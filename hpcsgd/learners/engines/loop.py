@@ -31,13 +31,15 @@ class LoopEngine:
     ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         start_training(self.stack, fresh)
+        if len(self.stack) == 1:
+            return self.one(0, batch, normalisers[0], size, lap).unsqueeze(0)
         every = zip(batch.learners(), normalisers, strict=True)
         return torch.stack([self.one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
 
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
         """The passes of one learner; the sum of its losses, or that and its weight."""
         module = self.stack.replicas[learner].module
-        total = self.no_losses()
+        total: Tensor | None = None
         for part in batch.parts(size):
             outputs = self.task.forward(module, part.inputs)
             found = self.task.total(outputs, part.targets, len(part), learner)
@@ -45,8 +47,8 @@ class LoopEngine:
             lap("forward")
             (loss / normaliser).backward()
             lap("backward")
-            total = total + found.detach()
-        return total
+            total = found.detach() if total is None else total + found.detach()
+        return self.no_losses() if total is None else total
 
     def no_losses(self, *axes: int) -> Tensor:
         """What passes give, before any is taken: zeros, with ``axes`` in front."""
