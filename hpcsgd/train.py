@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
-from hpcsgd.algorithms.batch_norm import recompute_statistics_
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.mpi import connect
@@ -24,23 +17,26 @@ from hpcsgd.config import RunConfig
 from hpcsgd.config.check import is_import_path
 from hpcsgd.config.recipe import check_paths, dotted, to_dict
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
-from hpcsgd.learners.describe import describe
-from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.learners.describe import describe as describe_model
+from hpcsgd.record.clocks import SharedRow
 from hpcsgd.record.collector import Collector
-from hpcsgd.record.summary import metric_text
-from hpcsgd.run import directory as run_dir
 from hpcsgd.run import streams
+from hpcsgd.run.build import build
 from hpcsgd.run.claims import Claim
 from hpcsgd.run.course import is_complete, look_ahead
-from hpcsgd.run.evaluate import Metrics, evaluate
+from hpcsgd.run.directory import save_model
+from hpcsgd.run.evaluate import Metrics, consensus_model, evaluate_consensus, rows_of
+from hpcsgd.run.evaluate import describe as describe_metrics
 from hpcsgd.run.keeper import Keeper, Memory
-from hpcsgd.run.log import open_log
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.log import note_early_end, open_log
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import choose, forward_backward
+from hpcsgd.run.plan import Plan
 from hpcsgd.run.progress import Progress
 from hpcsgd.run.resume import Start, find_start
-from hpcsgd.run.survive import check_can_shrink, go_on_without
+from hpcsgd.run.survive import check_can_shrink, go_on, of_who_is_left
 from hpcsgd.run.tuning import tune
+from hpcsgd.run.where import choose_meeting_place, claim_path, run_path, settled
 from hpcsgd.tasks.given import NOTHING, Given
 
 
@@ -86,76 +82,76 @@ def run(
     ):
         check_same(comm, "their configuration", dict(dotted(to_dict(config))))
         check_programs(comm)
-        path = run_path(config, name, comm)
-        _choose_meeting_place(comm, path)
-        check_can_shrink(config, comm)
-        parts = build(config, comm, given)
-        with parts, agree(comm, lambda: claim_path(path, config, comm)) as claim:
-            path = settle_path(parts, claim, path)
-            _tell_model(parts)
-            if is_complete(parts, path, claim.before):
-                return RunResult(path, {})
-            start = find_start(parts, path, claim.before)
-            if config.learners_per_rank == "auto" and parts.trials is None:
-                tune(parts)
-            if config.on_failure == "abort":
-                return RunResult(path, _train_from(start, parts, path, argv, signals, claim))
-            return RunResult(path, _train_with_whom_is_left(start, parts, path, argv, signals, claim))
+        return _run(config, comm, argv, signals, name, given)
 
 
-def _train_with_whom_is_left(
-    start: Start, parts: Parts, path: Path | None, argv: Sequence[str], signals: StopSignals, claim: Claim
-) -> dict[str, Metrics]:
-    """Train to the end, however many ranks die on the way."""
-    memory = Memory()
-    loss: RanksLostError | None = None
-    while True:
-        try:
-            if loss is not None:
-                start = go_on_without(parts, memory, claim, path, loss)
-                _choose_meeting_place(parts.comm, path)
-            return _train_from(start, parts, path, argv, signals, claim, memory)
-        except RanksLostError as error:
-            loss = error
+def _run(
+    config: RunConfig, comm: Communicator, argv: Sequence[str], signals: StopSignals, name: str | None, given: Given
+) -> RunResult:
+    """See :func:`run`. Each change of the parts is bound here, so that nothing holds what they were before."""
+    path = run_path(config, name, comm)
+    choose_meeting_place(comm, path)
+    check_can_shrink(config, comm)
+    with build(config, comm, given) as parts, agree(comm, lambda: claim_path(path, config, comm)) as claim:
+        parts = settled(parts, path, claim)
+        _tell_model(parts, given)
+        if is_complete(parts, claim.before):
+            return RunResult(parts.path, {})
+        parts, start = find_start(parts, claim.before)
+        if config.learners_per_rank == "auto" and parts.trials is None:
+            parts = tune(parts)
+        if start.step == 0:
+            parts = choose(parts)
+        if config.on_failure == "abort":
+            return RunResult(parts.path, _train_from(start, parts, argv, signals, claim))
+        # To the end, however many ranks die on the way.
+        memory, lost = Memory(), ""
+        while True:
+            try:
+                if lost:
+                    parts = of_who_is_left(parts)
+                    parts, start = go_on(parts, memory, claim, lost)
+                    choose_meeting_place(parts.comm, parts.path)
+                return RunResult(parts.path, _train_from(start, parts, argv, signals, claim, memory))
+            except RanksLostError as error:
+                lost = str(error)
 
 
 def _train_from(
     start: Start,
     parts: Parts,
-    path: Path | None,
     argv: Sequence[str],
     signals: StopSignals,
     claim: Claim,
     memory: Memory | None = None,
 ) -> dict[str, Metrics]:
     """Train from ``start`` to the end, and save the model."""
-    if start.step == 0:
-        choose(parts)
-    with open_log(parts, path, argv, start, claim) as collector:
-        keeper = Keeper(parts, path, collector, signals, memory)
+    with open_log(parts, argv, start, claim) as collector:
+        keeper = Keeper(parts, collector, signals, memory)
         try:
             with signals.heeding_interrupts():
-                metrics = train(parts, collector, keeper, start.step)
-            keeper.end(parts.plan.total_steps, start.step)
+                plan, metrics = train(parts, collector, keeper, start.step)
+            keeper.end(plan.total_steps, start.step)
             collector.end()
-            _save(parts, path)
+            note_early_end(collector, parts.plan, plan)
+            _save(parts, plan.total_steps)
         except RanksLostError:
             keeper.give_up()
             raise
     return metrics
 
 
-def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -> dict[str, Metrics]:
-    """The loop from ``first_step``; gives the last metrics of each split."""
+def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -> tuple[Plan, dict[str, Metrics]]:
+    """The loop from ``first_step``; gives the plan that it came to the end of, and the last metrics of each split."""
     plan, timer, algorithm = parts.plan, parts.timer, parts.algorithm
-    metrics: dict[str, Metrics] = {}
     progress = Progress(
         parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch
     )
+    metrics: dict[str, Metrics] = {}
     algorithm.start(first_step)
     parts.replica.module.train()
-    look_ahead(parts, first_step - 1)
-    for step in _steps(parts, first_step):
+    step, plan = first_step, look_ahead(parts, plan, first_step - 1)
+    while step < plan.total_steps:
         timer.begin(step)
         keeper.before(step, first_step)
         timer.lap("checkpoint")
@@ -163,7 +159,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             progress.show(collector.last)
         timer.lap("logging")
         batch = parts.loader.batch(step)
-        plan = look_ahead(parts, step)
+        plan = look_ahead(parts, plan, step)
         timer.lap("data")
         loss = forward_backward(parts, step, batch)
         rate = plan.learning_rate(step)
@@ -182,24 +178,24 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
-            with at_step(step):
-                metrics = evaluate_consensus(parts, step)
-            if parts.comm.rank == 0:
-                collector.clocks.pending += _evaluations(parts, step, metrics)
-            progress.say(_describe(plan.epochs_done(step), metrics), step + 1)
+            metrics = _evaluate(parts, step, collector, progress)
             timer.lap("evaluation")
+        step += 1
     timer.stop()
     collector.gather()
     progress.close()
+    return plan, metrics
+
+
+def _evaluate(parts: Parts, step: int, collector: Collector, progress: Progress) -> dict[str, Metrics]:
+    """Evaluate the consensus after ``step``, for the log and the eye. Collective."""
+    with at_step(step):
+        metrics = evaluate_consensus(parts, step)
+    epochs = parts.plan.epochs_done(step)
+    if parts.comm.rank == 0:
+        collector.clocks.pending += rows_of(metrics, step, epochs)
+    progress.say(describe_metrics(metrics, epochs), step + 1)
     return metrics
-
-
-def _steps(parts: Parts, first: int) -> Iterator[int]:
-    """The steps of the plan from ``first`` on, which may become fewer on the way."""
-    step = first
-    while step < parts.plan.total_steps:
-        yield step
-        step += 1
 
 
 @contextmanager
@@ -211,90 +207,18 @@ def at_step(step: int) -> Iterator[None]:
         raise type(error)(f"step {step}: {error}") from error
 
 
-@contextmanager
-def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
-    """The one model to evaluate or save after ``step``, with its BatchNorm statistics."""
-    with parts.algorithm.consensus() as module:
-        if parts.config.algorithm.batch_norm_policy == "recompute":
-            # A small tail may leave a rank without samples: all ranks pass over it.
-            full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
-            latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
-            inputs = ([own.inputs for own in parts.loader.batch(s).learners()] for s in latest)
-            recompute_statistics_(parts.learners, parts.task.forward, inputs, parts.world)
-        yield module
-
-
-def evaluate_consensus(parts: Parts, step: int) -> dict[str, Metrics]:
-    """Metrics of the consensus model on the splits of the recipe, after ``step``."""
-    size = parts.config.evaluate.batch_size
-    with consensus_model(parts, step) as module:
-        return {name: evaluate(parts.task, module, split, parts.comm, size) for name, split in parts.splits.items()}
-
-
-def _evaluations(parts: Parts, step: int, metrics: dict[str, Metrics]) -> list[Evaluation]:
-    """The log's rows of an evaluation, without its clock yet."""
-    fraction = parts.plan.epochs_done(step)
-    return [
-        Evaluation(step + 1, fraction, split, metric, value, result.num_samples)
-        for split, result in metrics.items()
-        for metric, value in result.values.items()
-    ]
-
-
-def _describe(epochs: float, metrics: dict[str, Metrics]) -> str:
-    """An evaluation in a line."""
-    results = (
-        ", ".join(f"{split} {name} {metric_text(name, value)}" for name, value in m.values.items())
-        for split, m in metrics.items()
-    )
-    return f"epoch {epochs:g}: " + "; ".join(results)
-
-
-def _tell_model(parts: Parts) -> None:
+def _tell_model(parts: Parts, given: Given) -> None:
     """Rank 0 says what a model of the user's is made of, and what becomes of it."""
-    method, is_own = parts.config.algorithm, is_import_path(parts.config.model.name) or parts.given.model is not None
+    method, is_own = parts.config.algorithm, is_import_path(parts.config.model.name) or given.model is not None
     if is_own and parts.comm.rank == 0 and parts.config.progress != "none":
-        text = describe(parts.replica, method.batch_norm_policy, method.buffer_policy)
+        text = describe_model(parts.replica, method.batch_norm_policy, method.buffer_policy)
         print(f"hpcsgd: {text}", file=sys.stderr, flush=True)
 
 
-def run_path(config: RunConfig, name: str | None, comm: Communicator) -> Path | None:
-    """The run's directory, by rank 0's clock and from its working directory; None where nothing is kept. Collective."""
-    checkpoint = config.checkpoint
-    if not (config.log.enabled or config.log.save_model or checkpoint.every_steps or checkpoint.every_epochs):
-        return None
-    unique = f"runs/{name or config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, origin = comm.broadcast_object((config.run_dir or unique, os.getcwd()))
-    return Path(path) if os.getcwd() == origin else Path(origin, path)
-
-
-def claim_path(path: Path | None, config: RunConfig, comm: Communicator) -> Claim:
-    """Rank 0 claims the run's directory for this job, or where no name was given, the next one that is free."""
-    if path is None or comm.rank:
-        return Claim(None)
-    return run_dir.claim(path, config) if config.run_dir is not None else run_dir.claim_new(path, config)
-
-
-def settle_path(parts: Parts, claim: Claim, path: Path | None) -> Path | None:
-    """The directory that rank 0 has claimed; from now on, the configuration has it. Collective."""
-    if path is None or parts.config.run_dir is not None:
-        return path
-    path = path.with_name(parts.comm.broadcast_object(claim.path.name if claim.path is not None else path.name))
-    parts.config = replace(parts.config, run_dir=str(path))
-    _choose_meeting_place(parts.comm, path)
-    return path
-
-
-def _choose_meeting_place(comm: Communicator, path: Path | None) -> None:
-    """Tell the watchdogs of a directory that all ranks see, of this start alone."""
-    token = comm.broadcast_object(f".watchdog-{time.time_ns():x}")
-    comm.watchdog.folder = (path if path is not None else Path(tempfile.gettempdir())) / token
-
-
-def _save(parts: Parts, path: Path | None) -> None:
-    """Keep the final consensus model, and make it every rank's."""
-    with consensus_model(parts, parts.plan.total_steps - 1) as module:
-        if parts.config.log.save_model and path is not None and parts.comm.rank == 0:
-            with told_as(path / "model.pt"):
-                run_dir.save_model(path / "model.pt", module.state_dict())
+def _save(parts: Parts, num_steps: int) -> None:
+    """Keep the final consensus model, after so many steps, and make it every rank's."""
+    with consensus_model(parts, num_steps - 1) as module:
+        if parts.config.log.save_model and parts.path is not None and parts.comm.rank == 0:
+            with told_as(parts.path / "model.pt"):
+                save_model(parts.path / "model.pt", module.state_dict())
     parts.algorithm.finish()

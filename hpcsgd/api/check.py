@@ -9,7 +9,8 @@ from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.config import AlgorithmConfig, CommConfig, RunConfig
 from hpcsgd.config.recipe import check_paths
 from hpcsgd.learners.describe import describe
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.build import build
+from hpcsgd.run.parts import Parts
 from hpcsgd.tasks.attempt import MOST_SAMPLES, Attempt
 from hpcsgd.tasks.together import try_task
 
@@ -35,7 +36,7 @@ def check(config: RunConfig) -> str:
         comm=CommConfig(allreduce="mpi"),
     )
     with build(small, SingleCommunicator()) as parts:
-        done = try_task(small, parts.task, parts.loader, parts.learners.device)
+        done = parts.tried or try_task(small, parts.task, parts.loader, parts.learners.device)
         assert done is not None, "a batch of the only rank has samples"
         return "\n".join(f"{name:<11}{text}" for name, text in _lines(config, parts, done))
 

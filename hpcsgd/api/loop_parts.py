@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpcsgd.algorithms.base import Algorithm, Synchronisation
-from hpcsgd.algorithms.schedule import Action, SyncSchedule
+from hpcsgd.algorithms.base import Synchronisation
+from hpcsgd.algorithms.schedule import Action
 from hpcsgd.api.borrowed import BorrowedModel, BorrowedOptimizer
 from hpcsgd.comm.backends import make_mpi_reducer
 from hpcsgd.comm.communicator import Communicator, agree
@@ -22,95 +22,63 @@ from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, ModelConfig, 
 from hpcsgd.config.own import GIVEN
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.loop import LoopEngine
-from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.build import start_clock
 from hpcsgd.run.log import open_log
-from hpcsgd.run.parts import Labels, Parts, start_clock
+from hpcsgd.run.parts import Labels, Parts
 from hpcsgd.run.plan import make_plan
 from hpcsgd.run.resume import Start
+from hpcsgd.run.where import claim_path, run_path, settled
 from hpcsgd.run.wiring import connect
-from hpcsgd.tasks.given import NOTHING
 from hpcsgd.tasks.task import Task
-from hpcsgd.train import claim_path, run_path, settle_path
 
 ENDLESS = 1 << 40
 """Steps of an epoch whose length nobody knows."""
 
 
-@dataclass
-class SessionParts:
-    """What a session works with.
+@dataclass(frozen=True, kw_only=True)
+class SessionParts(Parts):
+    """What a session works with: the parts of a run, of which loader, splits and engine are the user's.
 
     Attributes:
-        parts: those of a run; a loader, splits and an engine are the user's.
-        optimizer: the user's.
+        own_optimizer: the user's.
         borrowed: the user's model, where ranks are joined; None: the loop is only timed.
     """
 
-    parts: Parts
-    optimizer: BorrowedOptimizer
+    own_optimizer: BorrowedOptimizer
     borrowed: BorrowedModel | None
-
-    @property
-    def config(self) -> RunConfig:
-        """Of the run."""
-        return self.parts.config
-
-    @property
-    def comm(self) -> Communicator:
-        """All ranks."""
-        return self.parts.comm
-
-    @property
-    def timer(self) -> StepTimer:
-        """This rank's clock."""
-        return self.parts.timer
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The order of events."""
-        return self.parts.algorithm
-
-    @property
-    def learners(self) -> ReplicaStack:
-        """The user's model."""
-        return self.parts.learners
 
     @property
     def is_joined(self) -> bool:
         """Whether ranks do their steps together."""
         return self.borrowed is not None
 
-    @property
-    def schedule(self) -> SyncSchedule:
-        """What each step synchronises."""
-        return self.parts.plan.schedule
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Of the loader that came first."""
-        return self.parts.plan.steps_per_epoch
-
-    def know_length(self, loader: object) -> None:
-        """Learn how long an epoch is, from the first loader that says it."""
-        if self.steps_per_epoch == ENDLESS and isinstance(loader, Sized) and len(loader):
-            lengths = self.comm.allgather_object(len(loader)) if self.is_joined else [len(loader)]
-            self.parts.plan = replace(self.parts.plan, steps_per_epoch=min(lengths))
+    def with_length(self, loader: object) -> SessionParts:
+        """With the length of an epoch, from the first loader that says it. Collective, where ranks are joined."""
+        if self.plan.steps_per_epoch < ENDLESS or not isinstance(loader, Sized) or not len(loader):
+            return self
+        lengths = self.comm.allgather_object(len(loader)) if self.is_joined else [len(loader)]
+        return replace(self, plan=replace(self.plan, steps_per_epoch=min(lengths)))
 
     @contextmanager
     def open_log(self, local_batch_size: int) -> Iterator[Collector]:
         """The log of the run, which begins with a batch of so many samples. Collective."""
-        parts, world = self.parts, self.comm.size
-        size = max(self.comm.allgather_object(local_batch_size))
-        samples = 0 if self.steps_per_epoch == ENDLESS else self.steps_per_epoch * size * world
-        parts.plan = replace(parts.plan, local_batch_size=size, global_batch_size=size * world, num_samples=samples)
-        parts.config = replace(parts.config, local_batch_size=size)
+        size, steps = max(self.comm.allgather_object(local_batch_size)), self.plan.steps_per_epoch
+        whole = size * self.comm.size
+        plan = replace(
+            self.plan,
+            local_batch_size=size,
+            global_batch_size=whole,
+            num_samples=0 if steps == ENDLESS else steps * whole,
+        )
+        parts = replace(self, plan=plan, config=replace(self.config, local_batch_size=size))
         path = run_path(parts.config, "session", self.comm)
-        with agree(self.comm, lambda: claim_path(path, parts.config, self.comm)) as claim:
-            path = settle_path(parts, claim, path)
-            with open_log(parts, path, sys.argv, Start(), claim) as collector:
-                yield collector
+        with (
+            agree(self.comm, lambda: claim_path(path, parts.config, self.comm)) as claim,
+            open_log(settled(parts, path, claim), sys.argv, Start(), claim) as collector,
+        ):
+            yield collector
 
     def give_back(self) -> None:
         """Let the model be the user's alone."""
@@ -155,7 +123,8 @@ def make_parts(
     labels = Labels(list(range(comm.size)), comm.size, list(range(comm.size)))
     task = Task(lambda seed: model, _no_loss, {})
     nobody: Any = None
-    parts = Parts(
+    joined.start(0)
+    return SessionParts(
         config=config,
         comm=comm,
         places=places,
@@ -172,12 +141,12 @@ def make_parts(
         labels=labels,
         data={},
         task=task,
-        given=NOTHING,
+        optimizer=None,
         imported={},
         example=None,
+        own_optimizer=own,
+        borrowed=borrowed,
     )
-    joined.start(0)
-    return SessionParts(parts, own, borrowed)
 
 
 def _make_config(

@@ -105,7 +105,7 @@ class Session:
         Raises:
             UsageError: on all ranks, at the first batch: two of them have the same.
         """
-        self._parts.know_length(loader)
+        self._parts = self._parts.with_length(loader)
         batches, timer = iter(loader), self._parts.timer
         while not self._is_over:
             self._complete()
@@ -175,8 +175,8 @@ class Session:
         """A step of this rank; without samples, it takes part in what all ranks do, and nothing else."""
         parts = self._parts
         parts.timer.skip()
-        action, count = parts.schedule(self.num_steps), self._num_samples if has_samples else 0
-        rate, nobody = parts.optimizer.rate, False
+        action, count = parts.plan.schedule(self.num_steps), self._num_samples if has_samples else 0
+        rate, nobody = parts.own_optimizer.rate, False
         if parts.borrowed is not None:
             parts.borrowed.collect_gradients()
             gradients, ranks = parts.learners.gradients, parts.comm if action is Action.GRADIENT else None
@@ -196,7 +196,7 @@ class Session:
 
     def evaluated(self, split: str, num_samples: int, **metrics: float) -> None:
         """Keep what an evaluation of the consensus gave, the same on all ranks, in the log."""
-        fraction = self.num_steps / self._parts.steps_per_epoch
+        fraction = self.num_steps / self._parts.plan.steps_per_epoch
         if self._collector is not None and self.rank == 0:
             self._collector.clocks.pending += [
                 Evaluation(self.num_steps, fraction, split, name, float(value), num_samples)
@@ -257,7 +257,7 @@ class Session:
         parts, timer = self._parts, self._parts.timer
         if self._collector is None:
             self._collector = self._stack.enter_context(parts.open_log(max(count, 1)))
-        epoch, ends = divmod(self.num_steps + 1, parts.steps_per_epoch)
+        epoch, ends = divmod(self.num_steps + 1, parts.plan.steps_per_epoch)
         row = SharedRow(
             self.num_steps,
             epoch - (ends == 0),

@@ -13,29 +13,30 @@ from hpcsgd.optim.rows import Rows
 from hpcsgd.optim.sgd import RowSGD
 
 
-def states_of(
-    config: RunConfig, device: torch.device, dtype: torch.dtype, factory: Factory | None = None
-) -> tuple[str, ...]:
-    """The names of the optimizer's state tensors, in the order in which they are to lie.
+def find_kind(config: RunConfig, device: torch.device, factory: Factory | None = None) -> Kind | None:
+    """What is known of the optimizer, if it is one of torch's kind; None: it is the package's own.
 
     ``factory``: makes the optimizer that a caller brings, in the place of the recipe's.
 
     Raises:
-        UsageError: it cannot be an optimizer of rows, or has no state tensor that the recipe names.
+        UsageError: it cannot be an optimizer of rows.
     """
-    kind = _kind(config, device, dtype, factory)
+    dtype = getattr(torch, config.dtype)
+    if factory is not None:
+        return probe_factory(factory, device, dtype)[0]
+    return None if config.optimizer.name == "sgd" else probe(config.optimizer, device, dtype)
+
+
+def states_of(config: RunConfig, kind: Kind | None) -> tuple[str, ...]:
+    """The names of the optimizer's state tensors, in the order in which they are to lie.
+
+    Raises:
+        UsageError: it has no state tensor that the recipe names.
+    """
     states = RowSGD.states if kind is None else kind.states
     return arranged(policies_of(config.algorithm.state_policy, states))
 
 
-def make_optimizer(config: RunConfig, rows: Rows, factory: Factory | None = None) -> RowOptimizer:
+def make_optimizer(config: RunConfig, rows: Rows, kind: Kind | None) -> RowOptimizer:
     """The optimizer that steps ``rows``, which have the states of :func:`states_of`."""
-    kind = _kind(config, rows.buffer.device, rows.buffer.dtype, factory)
     return RowSGD(config.optimizer, rows) if kind is None else TorchRows(kind, rows)
-
-
-def _kind(config: RunConfig, device: torch.device, dtype: torch.dtype, factory: Factory | None) -> Kind | None:
-    """What is known of an optimizer of torch's kind; None: it is the package's own."""
-    if factory is not None:
-        return probe_factory(factory, device, dtype)[0]
-    return None if config.optimizer.name == "sgd" else probe(config.optimizer, device, dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -140,6 +141,12 @@ class RunLogWriter:
         """Set ``/status`` to one of ``STATUS``."""
         assert name in STATUS, name
         self._status[()] = np.bytes_(name)
+        self._commit()
+
+    def amend_provenance(self, **changes: object) -> None:
+        """Give entries of the provenance other values, or add some."""
+        provenance = json.loads(self._file.attrs["provenance"]) | changes
+        self._file.attrs.modify("provenance", json.dumps(provenance))
         self._commit()
 
     def sync(self) -> None:

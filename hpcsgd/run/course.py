@@ -19,18 +19,18 @@ from hpcsgd.run.parts import Parts
 from hpcsgd.run.plan import Plan, make_plan
 
 
-def is_complete(parts: Parts, path: Path | None, before: Mapping[str, Any] | None) -> bool:
+def is_complete(parts: Parts, before: Mapping[str, Any] | None) -> bool:
     """Whether a run that is to be resumed has done all that is asked for; says so. Collective.
 
     Args:
         parts: the run.
-        path: its directory.
         before: on rank 0, the recipe of what is there, by dotted keys; None: there is nothing.
 
     Raises:
         UsageError: it has done more than that; or it has come to its end with nothing to go on from; or its data was
             another.
     """
+    path = parts.path
     if path is None:
         return False
     asked = parts.config.resume == "auto" and parts.comm.rank == 0 and before is not None
@@ -86,7 +86,8 @@ def _steps_at_end(
 ) -> int | None:
     """The steps of a run that has come to its end; None: it has not."""
     if status != "none":
-        total = provenance.get("total_steps")
+        # Those that were planned, where the data ended before.
+        total = provenance.get("planned_steps", provenance.get("total_steps"))
         if status != "completed":
             return None
         return total if isinstance(total, int) else plan_before(parts, before).total_steps
@@ -142,16 +143,16 @@ def check_course(parts: Parts, where: Path, before: Mapping[str, Any] | None, st
             raise UsageError(f"{where}: with epochs {parts.config.epochs} step {number} would be averaged otherwise")
 
 
-def look_ahead(parts: Parts, step: int) -> Plan:
-    """Let the run end after ``step`` where the data of any rank does; gives its plan. Collective, for such data."""
-    if parts.loader.may_end and step + 1 < parts.plan.total_steps:
+def look_ahead(parts: Parts, plan: Plan, step: int) -> Plan:
+    """``plan``, or where the data of any rank end with ``step``, one that does too. Collective, for such data."""
+    if parts.loader.may_end and step + 1 < plan.total_steps:
         ended = np.array([not parts.loader.has(step + 1)], np.int64)
         parts.comm.max_(ended)
         if ended[0]:
-            parts.plan = replace(parts.plan, total_steps=step + 1)
+            plan = replace(plan, total_steps=step + 1)
             if parts.comm.rank == 0:
                 print(f"hpcsgd: the data ended: the run ends after {step + 1} steps", file=sys.stderr, flush=True)
-    return parts.plan
+    return plan
 
 
 def _too_few(parts: Parts, where: Path, done: int, asked: int) -> UsageError:

@@ -1,17 +1,23 @@
-"""The metrics of one model on a split that the ranks share."""
+"""The consensus of all learners, and its metrics on splits that the ranks share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpcsgd.algorithms.batch_norm import recompute_statistics_
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.data.batches import Split
 from hpcsgd.data.trees import Tree
+from hpcsgd.record.clocks import Evaluation
+from hpcsgd.record.summary import metric_text
+from hpcsgd.run.parts import Parts
 from hpcsgd.tasks.task import Task
 
 
@@ -57,3 +63,41 @@ def _counts(task: Task, module: nn.Module, batches: Iterable[tuple[Tree, Tree]])
         found = [metric.counts(outputs, targets).double() for metric in task.metrics.values()]
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
     return sums
+
+
+@contextmanager
+def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
+    """The one model to evaluate or save after ``step``, with its BatchNorm statistics. Collective."""
+    with parts.algorithm.consensus() as module:
+        if parts.config.algorithm.batch_norm_policy == "recompute":
+            # A small tail may leave a rank without samples: all ranks pass over it.
+            full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
+            latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
+            inputs = ([own.inputs for own in parts.loader.batch(s).learners()] for s in latest)
+            recompute_statistics_(parts.learners, parts.task.forward, inputs, parts.world)
+        yield module
+
+
+def evaluate_consensus(parts: Parts, step: int) -> dict[str, Metrics]:
+    """Metrics of the consensus model on the splits of the recipe, after ``step``. Collective."""
+    size = parts.config.evaluate.batch_size
+    with consensus_model(parts, step) as module:
+        return {name: evaluate(parts.task, module, split, parts.comm, size) for name, split in parts.splits.items()}
+
+
+def rows_of(metrics: dict[str, Metrics], step: int, epochs: float) -> list[Evaluation]:
+    """The log's rows of an evaluation after ``step``, without its clock yet."""
+    return [
+        Evaluation(step + 1, epochs, split, metric, value, result.num_samples)
+        for split, result in metrics.items()
+        for metric, value in result.values.items()
+    ]
+
+
+def describe(metrics: dict[str, Metrics], epochs: float) -> str:
+    """An evaluation in a line."""
+    results = (
+        ", ".join(f"{split} {name} {metric_text(name, value)}" for name, value in m.values.items())
+        for split, m in metrics.items()
+    )
+    return f"epoch {epochs:g}: " + "; ".join(results)

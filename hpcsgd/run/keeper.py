@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hpcsgd.algorithms.schedule import Action
@@ -31,7 +30,6 @@ class Keeper:
     def __init__(
         self,
         parts: Parts,
-        path: Path | None,
         collector: Collector,
         signals: StopSignals,
         memory: Memory | None = None,
@@ -39,8 +37,7 @@ class Keeper:
         """Make ready. Collective.
 
         Args:
-            parts: the run.
-            path: its directory, for checkpoints; None: none can be kept.
+            parts: the run; without a directory, no checkpoint can be kept.
             collector: its log.
             signals: ask for a stop.
             memory: where the state is kept from flush to flush in a run that goes on without ranks that die.
@@ -52,9 +49,11 @@ class Keeper:
         self.every = [config.every_steps or 0, (config.every_epochs or 0) * parts.plan.steps_per_epoch]
         self.stop = StopRequest(comm.duplicate(), parts.config.faults.stop_check_steps, signals)
         self.writer: CheckpointWriter | None = None
-        if path is not None:
+        if parts.path is not None:
             token = comm.broadcast_object(f"{time.time_ns():x}")
-            self.writer = CheckpointWriter(path, comm.watchdog, token, keep=config.keep, background=config.background)
+            self.writer = CheckpointWriter(
+                parts.path, comm.watchdog, token, keep=config.keep, background=config.background
+            )
             comm.barrier()
 
     def before(self, step: int, first_step: int) -> None:

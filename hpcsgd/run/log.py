@@ -27,6 +27,7 @@ from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
 from hpcsgd.run.claims import Claim
 from hpcsgd.run.parts import Labels, Parts
+from hpcsgd.run.plan import Plan
 from hpcsgd.run.resume import Start
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -34,15 +35,13 @@ NUM_SAMPLES = RANK_NAMES.index("num_samples")
 
 
 @contextmanager
-def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start, claim: Claim) -> Iterator[Collector]:
-    """The collector of a run in directory ``path``; the log's status is set at the end, whatever it is. Collective.
+def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> Iterator[Collector]:
+    """The collector of a run; the log's status is set at the end, whatever it is. Collective.
 
-    Now the directory is changed as ``claim`` has decided.
+    Now the run's directory is changed as ``claim`` has decided.
     """
     config, plan, comm = parts.config, parts.plan, parts.comm
-    writer = agree(
-        comm, lambda: _begin(parts, path, argv, start, claim) if path is not None and comm.rank == 0 else None
-    )
+    writer = agree(comm, lambda: _begin(parts, argv, start, claim) if comm.rank == 0 else None)
     clocks = Clocks(parts.labels.num_ranks, plan.steps_per_epoch)
     if start.clocks is not None:
         clocks.load_state_dict(start.clocks)
@@ -81,6 +80,14 @@ def open_log(parts: Parts, path: Path | None, argv: Sequence[str], start: Start,
         raise failure
 
 
+def note_early_end(collector: Collector, planned: Plan, done: Plan) -> None:
+    """Keep in the log how many steps were done, where the data ended before those that were planned."""
+    writer = collector.writer
+    if writer is not None and done.total_steps < planned.total_steps:
+        with told_as(writer.path):
+            writer.amend_provenance(total_steps=done.total_steps, planned_steps=planned.total_steps)
+
+
 def _close(writer: RunLogWriter | None, status: str) -> DiskError | None:
     """Set the log's status and close it; what went wrong, for a caller that has no worse to tell."""
     if writer is None:
@@ -93,18 +100,20 @@ def _close(writer: RunLogWriter | None, status: str) -> DiskError | None:
     return None
 
 
-def _begin(parts: Parts, path: Path, argv: Sequence[str], start: Start, claim: Claim) -> RunLogWriter | None:
+def _begin(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> RunLogWriter | None:
     """Rank 0: a new log, or the old one cut back to where the run begins, with a row for this segment; and the recipe.
 
     Raises:
         UsageError: the old one cannot be gone on with, or the disk is full.
     """
+    writer, path = None, parts.path
+    if path is None:
+        return None
     claim.begin()
-    writer = None
     try:
         with contextlib.ExitStack() as undo:
             if parts.config.log.enabled:
-                writer = _make_writer(parts, path, argv, start, undo)
+                writer = _make_writer(parts, path / "run.h5", argv, start, undo)
             elif (path / "run.h5").exists():
                 _put_aside(path, start.step, "log.enabled is false")
             claim.settle()
@@ -115,10 +124,9 @@ def _begin(parts: Parts, path: Path, argv: Sequence[str], start: Start, claim: C
 
 
 def _make_writer(
-    parts: Parts, path: Path, argv: Sequence[str], start: Start, undo: contextlib.ExitStack
+    parts: Parts, file: Path, argv: Sequence[str], start: Start, undo: contextlib.ExitStack
 ) -> RunLogWriter:
-    """The writer; on a failure ``undo`` closes it, and removes a log that was not there."""
-    file = path / "run.h5"
+    """The writer of ``file``; on a failure ``undo`` closes it, and removes a log that was not there."""
     provenance = _provenance(parts, argv)
     axis, labels, _ = selection(parts)
     if start.log_rows and file.exists():
@@ -128,7 +136,7 @@ def _make_writer(
         undo.callback(writer.give_up)
     else:
         if start.step and file.exists():
-            _put_aside(path, start.step, "its columns are of other ranks, or the state was kept without it")
+            _put_aside(file.parent, start.step, "its columns are of other ranks, or the state was kept without it")
         elif start.log_rows:
             print(f"hpcsgd: {file} is not there: a new log begins with step {start.step}", file=sys.stderr, flush=True)
         if not file.exists():

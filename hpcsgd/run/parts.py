@@ -1,45 +1,37 @@
-"""The parts of a run, built in order from a configuration and a communicator."""
+"""The parts of a run: a value, of which each change of learners or ranks makes a new one."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import os
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
 from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.comm.communicator import Communicator, agree
-from hpcsgd.comm.device import bind_device, core_list, set_threads
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
 from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.identity import Identity
-from hpcsgd.data.make import open_data, staged
-from hpcsgd.data.own.flow import check_first_batches
-from hpcsgd.data.store import as_tensor
-from hpcsgd.data.together import open_together
-from hpcsgd.data.trees import Tree, map_tree
+from hpcsgd.data.trees import Tree
 from hpcsgd.errors import JointError, RanksLostError
-from hpcsgd.learners.dropout import seed_rank, stream_seed
+from hpcsgd.learners.dropout import stream_seed
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.optim.choose import make_optimizer, states_of
-from hpcsgd.optim.probe import Factory
+from hpcsgd.optim.probe import Kind
 from hpcsgd.record.timer import StepTimer
 from hpcsgd.run.plan import Plan, make_plan
 from hpcsgd.run.wiring import connect
-from hpcsgd.tasks.build import make_task
-from hpcsgd.tasks.given import NOTHING, Given
+from hpcsgd.tasks.attempt import Attempt
 from hpcsgd.tasks.task import Task
-from hpcsgd.tasks.together import import_together, try_together
 
 
 @dataclass(frozen=True)
@@ -57,51 +49,69 @@ class Labels:
     logged: list[int]
 
 
-@dataclass
-class Parts:
-    """Everything that the training loop touches, on one rank."""
+class Cleanup(contextlib.AbstractContextManager["Cleanup"]):
+    """Ends, after its body, what the parts of a run have come to by then.
 
+    Attributes:
+        loader: ends in any case.
+        comm, algorithm: end with all ranks together.
+    """
+
+    loader: Loader | None = None
+    comm: Communicator | None = None
+    algorithm: Algorithm | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        # Processes that read for this rank end with it, whatever became of the others.
+        if self.loader is not None:
+            self.loader.close()
+        # After an exception of one rank alone, what is collective would wait for the others.
+        if self.algorithm is not None and self.comm is not None and (kind is None or issubclass(kind, JointError)):
+            self.algorithm.close()
+            # A rank that does not come to its end is noticed.
+            with contextlib.suppress(RanksLostError):
+                self.comm.barrier()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that the training loop touches, on one rank. What changes on the way is a new value of it."""
+
+    # The run, the same to its end.
     config: RunConfig
-    comm: Communicator
-    places: list[Topology]
-    plan: Plan
-    loader: Loader
-    splits: dict[str, Split]
-    learners: ReplicaStack
-    engine: Engine
-    gradients: GradientAllreduce
-    world: FlatReducer
-    algorithm: Algorithm
-    timer: StepTimer
-    rank_rows: list[dict[str, object]]
-    labels: Labels
-    data: Identity
+    path: Path | None = None
+    """Its directory; None: nothing is kept."""
     task: Task
-    given: Given
-    imported: dict[str, dict[str, str]]
-    """Where what the recipe imports comes from; see :func:`hpcsgd.config.imports.sources`."""
+    optimizer: Kind | None
+    """What steps the learners; None: the package's own."""
+    data: Identity
     example: Tree | None
     """The inputs of a sample, [1, ...], on the CPU, of which the form counts; None: it is not known."""
+    imported: dict[str, dict[str, str]]
+    """Where what the recipe imports comes from; see :func:`hpcsgd.config.imports.sources`."""
+    tried: Attempt | None = None
+    """What became of some samples before the training, where a part of the task is the user's own."""
+    loader: Loader
+    splits: dict[str, Split]
+    timer: StepTimer
+    cleanup: Cleanup = field(default_factory=Cleanup)
+    # Its ranks: fewer, where some are lost.
+    comm: Communicator
+    places: list[Topology]
+    labels: Labels
+    rank_rows: list[dict[str, object]]
+    # Their learners: as many as recipe, tuner or checkpoint say.
+    plan: Plan
+    learners: ReplicaStack
+    engine: Engine
     engine_tables: list[Table] | None = None
     """The timings that the engine was chosen by, of each rank."""
     trials: list[Trial] | None = None
     """What the tuner tried."""
-
-    def close(self) -> None:
-        """End process groups, with all ranks: one that does not come to its end is noticed."""
-        self.algorithm.close()
-        with contextlib.suppress(RanksLostError):
-            self.comm.barrier()
-
-    def __enter__(self) -> Parts:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        # Processes that read for this rank end with it, whatever became of the others.
-        self.loader.close()
-        # After an exception of one rank alone, what is collective would wait for the others.
-        if kind is None or issubclass(kind, JointError):
-            self.close()
+    # What joins all learners.
+    gradients: GradientAllreduce
+    world: FlatReducer
+    algorithm: Algorithm
 
     @property
     def replica(self) -> Replica:
@@ -114,63 +124,6 @@ class Parts:
         return self.places[self.comm.rank]
 
 
-def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Parts:
-    """Build all parts; what is ``given`` takes the place of what the recipe names. Collective.
-
-    Raises:
-        UsageError: on all ranks alike, whichever of them saw the mistake.
-    """
-    places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
-    place = places[comm.rank]
-    imported = import_together(config, comm)
-    device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
-    threads = set_threads(config.threads, comm, place)
-    data = staged(config.data, comm, place.local_rank)
-    dataset = open_together(data, comm, place.node, given.data)
-    own = config.known_learners
-    plan = agree(comm, lambda: make_plan(config, comm.size * own, dataset.num_train))
-    task = agree(
-        comm,
-        lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
-    )
-    example = map_tree(as_tensor, dataset.example)
-    agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
-    learners = agree(comm, lambda: _make_learners(config, comm, task, own, device, given.optimizer))
-    loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
-    check_first_batches(loader, comm)
-    if imported or given is not NOTHING:
-        task = try_together(config, task, loader, device, comm)
-        seed_rank(config.seed, comm.rank)
-    engine = agree(comm, lambda: make_engine(config.engine, learners, task))
-    timer, rank_rows = start_clock(comm, place, device, device_name, threads)
-    joining = for_timing(config) if config.learners_per_rank == "auto" else config
-    optimizer = make_optimizer(config, learners.rows, given.optimizer)
-    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, optimizer)
-    logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
-    labels = Labels(list(range(comm.size)), comm.size, logged)
-    return Parts(
-        config,
-        comm,
-        places,
-        plan,
-        loader,
-        splits,
-        learners,
-        engine,
-        gradients,
-        world,
-        algorithm,
-        timer,
-        rank_rows,
-        labels,
-        dataset.identity,
-        task,
-        given,
-        imported,
-        example,
-    )
-
-
 def for_timing(config: RunConfig) -> RunConfig:
     """``config`` with a gradient allreduce of which there can be several at a time.
 
@@ -179,17 +132,20 @@ def for_timing(config: RunConfig) -> RunConfig:
     return replace(config, comm=replace(config.comm, allreduce="mpi"))
 
 
-def set_learners(parts: Parts, own: int, engine: str) -> None:
-    """Give this rank ``own`` new learners, at the parameters of the seed, with their plan, ``engine`` and data.
+def with_learners(parts: Parts, own: int, engine: str) -> Parts:
+    """With ``own`` new learners of this rank, at the parameters of the seed, their plan, ``engine`` and data.
+
+    Nothing joins them yet.
 
     Raises:
         UsageError: so many cannot be.
     """
-    config, comm = parts.config, parts.comm
-    parts.plan = _plan_again(parts, config, comm.size * own)
-    parts.learners = _make_learners(config, comm, parts.task, own, parts.learners.device, parts.given.optimizer)
-    parts.engine = make_engine(engine, parts.learners, parts.task)
+    config, comm, task = parts.config, parts.comm, parts.task
+    plan = _plan_again(parts, config, comm.size * own)
+    learners = make_learners(config, comm, task, own, parts.learners.device, parts.optimizer)
+    parts = replace(parts, plan=plan, learners=learners, engine=make_engine(engine, learners, task))
     share(parts)
+    return parts
 
 
 def _plan_again(parts: Parts, config: RunConfig, num_learners: int) -> Plan:
@@ -213,68 +169,44 @@ def share(parts: Parts) -> None:
     parts.loader.share(rank * own, size * own, own)
 
 
-def join(parts: Parts, config: RunConfig) -> None:
-    """Join the learners of all ranks as ``config`` says. Collective."""
-    optimizer = make_optimizer(config, parts.learners.rows, parts.given.optimizer)
-    parts.gradients, parts.world, parts.algorithm = connect(
+def join(parts: Parts, config: RunConfig) -> Parts:
+    """With the learners of all ranks joined as ``config`` says. Collective."""
+    optimizer = make_optimizer(config, parts.learners.rows, parts.optimizer)
+    gradients, world, algorithm = connect(
         config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer, optimizer
     )
+    parts.cleanup.comm, parts.cleanup.algorithm = parts.comm, algorithm
+    return replace(parts, gradients=gradients, world=world, algorithm=algorithm)
 
 
-def fix_learners(parts: Parts, own: int, engine: str) -> None:
-    """Give every rank ``own`` new learners for good, whose passes ``engine`` takes. Collective."""
+def fix_learners(parts: Parts, own: int, engine: str) -> Parts:
+    """With ``own`` new learners of every rank for good, whose passes ``engine`` takes. Collective."""
     parts.algorithm.close()
-    agree(parts.comm, lambda: set_learners(parts, own, engine))
-    join(parts, parts.config)
+    return join(agree(parts.comm, lambda: with_learners(parts, own, engine)), parts.config)
 
 
-def rebuild(parts: Parts, comm: Communicator) -> None:
-    """Fit the parts to ``comm``, the ranks that are left; each keeps its local batch size. Collective.
+def fit_to_ranks(parts: Parts) -> Parts:
+    """Fitted to the ranks that are left in ``parts.comm``; each keeps its local batch size. Collective.
 
     Raises:
         UsageError: so few ranks cannot go on, on all of them alike.
     """
-    present = [parts.labels.present[old] for old in comm.allgather_object(parts.comm.rank)]
-    config, plan = parts.config, parts.plan
+    config, comm = parts.config, parts.comm
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
-    same_local = replace(config, local_batch_size=plan.local_batch_size, global_batch_size=None)
+    same_local = replace(config, local_batch_size=parts.plan.local_batch_size, global_batch_size=None)
     plan = agree(comm, lambda: _plan_again(parts, same_local, comm.size * len(parts.learners)))
     parts.timer.clear()
-    parts.comm, parts.places, parts.plan = comm, places, plan
+    parts = replace(parts, places=places, plan=plan)
     share(parts)
-    join(parts, config)
-    parts.labels = replace(parts.labels, present=present)
+    return join(parts, config)
 
 
-def _make_learners(
-    config: RunConfig, comm: Communicator, task: Task, own: int, device: torch.device, optimizer: Factory | None
+def make_learners(
+    config: RunConfig, comm: Communicator, task: Task, own: int, device: torch.device, optimizer: Kind | None
 ) -> ReplicaStack:
     """This rank's learners, ``own`` of them, all with the parameters of the seed, and rows for their optimizer."""
     module, dtype = task.new_module(config.seed), getattr(torch, config.dtype)
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds, states_of(config, device, dtype, optimizer))
-
-
-def start_clock(
-    comm: Communicator, place: Topology, device: torch.device, device_name: str, threads: int
-) -> tuple[StepTimer, list[dict[str, object]]]:
-    """Bring all ranks to one clock, which begins now; and the rows of the log's table of ranks."""
-    offset, error = comm.clock_offset()
-    comm.barrier()
-    origin = comm.broadcast_object(time.perf_counter()) + offset
-    row: dict[str, object] = {
-        "rank": place.rank,
-        "node": place.node,
-        "node_index": place.node_index,
-        "local_rank": place.local_rank,
-        "block": place.block,
-        "device": device_name,
-        "cores": core_list(),
-        "threads": threads,
-        "pid": os.getpid(),
-        "clock_offset_seconds": offset,
-        "clock_error_seconds": error,
-    }
-    return StepTimer(device, origin), comm.allgather_object(row)
+    return ReplicaStack(replicas, seeds, states_of(config, optimizer))

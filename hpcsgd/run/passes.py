@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,12 +12,12 @@ from hpcsgd.learners.engines.choose import choose_engine
 from hpcsgd.run.parts import Parts
 
 
-def choose(parts: Parts) -> None:
-    """Let the timings of all ranks choose the engine, where recipe and tuner leave it open. Collective."""
+def choose(parts: Parts) -> Parts:
+    """With the engine that the timings of all ranks choose, where recipe and tuner leave it open. Collective."""
     if parts.config.engine != "auto" or len(parts.learners) == 1 or parts.trials is not None:
-        return
+        return parts
     if parts.plan.num_global(0) < parts.plan.global_batch_size:
-        return
+        return parts
     choice = choose_engine(
         parts.learners,
         parts.task,
@@ -24,10 +26,10 @@ def choose(parts: Parts) -> None:
         meet=parts.comm.barrier,
         gather=parts.comm.allgather_object,
     )
-    parts.engine, parts.engine_tables = choice.engine, choice.tables
     if parts.learners.device.type == "cuda":
         # Streams and graphs of the engines that were not taken hold memory that torch keeps.
         torch.cuda.empty_cache()
+    return replace(parts, engine=choice.engine, engine_tables=choice.tables)
 
 
 def forward_backward(parts: Parts, step: int, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
     }
 
 
-def put_back(parts: Parts, state: dict[str, Any]) -> None:
-    """Give this rank's learners and algorithm the state that :func:`capture` took."""
+def put_back(parts: Parts, state: dict[str, Any]) -> Parts:
+    """Give this rank's learners and algorithm the state that :func:`capture` took; with the engine of before."""
     learners = parts.learners
     for name, rows in state["rows"].items():
         learners.rows[name].copy_(rows)
@@ -78,19 +78,20 @@ def put_back(parts: Parts, state: dict[str, Any]) -> None:
         replica.buffers.load_state_dict(state["buffers"][str(j)])
     learners.load_random_states(state["random"]["learners"])
     parts.loader.load_state_dict(state.get("loader"), state["step"])
-    _keep_engine(parts, state)
     parts.algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["random"]["cpu"])
     if "cuda" in state["random"] and learners.device.type == "cuda":
         torch.cuda.set_rng_state(state["random"]["cuda"], learners.device)
+    return _with_engine(parts, state)
 
 
-def _keep_engine(parts: Parts, state: dict[str, Any]) -> None:
-    """Take the passes by the engine that the run began with: another one may round otherwise."""
-    parts.engine_tables = state["engine_tables"]
+def _with_engine(parts: Parts, state: dict[str, Any]) -> Parts:
+    """With the engine that the run began with: another one may round otherwise."""
+    engine = parts.engine
     # On another kind of device there may be no such engine: rounding differs there anyway.
-    if parts.engine.name != state["engine"] in possible_engines(parts.learners.device):
-        parts.engine = make_engine(state["engine"], parts.learners, parts.task)
+    if engine.name != state["engine"] in possible_engines(parts.learners.device):
+        engine = make_engine(state["engine"], parts.learners, parts.task)
+    return replace(parts, engine=engine, engine_tables=state["engine_tables"])
 
 
 def same_place(parts: Parts, state: dict[str, Any]) -> int:
@@ -122,47 +123,46 @@ def _cloned(value: Any) -> Any:
     return value.cpu().clone() if isinstance(value, torch.Tensor) else value
 
 
-def find_start(parts: Parts, path: Path | None, before: Mapping[str, Any] | None = None) -> Start:
-    """Put back the state that ``resume`` names, if any, and say where the run begins. Collective.
+def find_start(parts: Parts, before: Mapping[str, Any] | None = None) -> tuple[Parts, Start]:
+    """With the state that ``resume`` names, if any; and where the run begins. Collective.
 
     A damaged checkpoint is named, and the one before it is used.
 
     Args:
         parts: the run.
-        path: its directory.
         before: on rank 0, the recipe by dotted keys of the run that is gone on with, if it is the same.
 
     Raises:
         UsageError: there is none that is sound, or it is of another number of ranks and that is not allowed, or of
             other data or of another course.
     """
-    resume, comm = parts.config.resume, parts.comm
+    resume, comm, path = parts.config.resume, parts.comm, parts.path
     if resume == "none" or path is None:
-        return Start()
+        return parts, Start()
     before = comm.broadcast_object(before)
     if resume == "auto":
         candidates, broken = comm.broadcast_object(find_checkpoints(path) if comm.rank == 0 else ([], []))
     else:
         candidates, broken = [agree(comm, lambda: read_checkpoint(Path(resume)))], []
-    start = None
+    found = None
     for checkpoint in candidates:
         try:
-            states = agree(comm, lambda c=checkpoint: _load(parts, c))  # type: ignore[misc]
+            states = agree(comm, lambda: _load(parts, checkpoint))  # noqa: B023
             if parts.config.learners_per_rank == "auto":
-                _as_tuned(parts, checkpoint, states[0])
+                parts = _as_tuned(parts, checkpoint, states[0])
             agree(comm, lambda: _check(parts, checkpoint, states[0], before))  # noqa: B023
-            start = agree(comm, lambda: _restore(parts, checkpoint, states))  # noqa: B023
+            found = agree(comm, lambda: _restore(parts, checkpoint, states))  # noqa: B023
             break
         except OtherRunError:
             raise
         except UsageError as error:
             broken.append(str(error))
-    if start is None and broken:
+    if found is None and broken:
         raise UsageError(f"no sound checkpoint in {path}: {'; '.join(broken)}; set overwrite: true to begin again")
     if comm.rank == 0:
         for line in broken:
             print(f"hpcsgd: not used: {line}", file=sys.stderr, flush=True)
-    return start or Start()
+    return found or (parts, Start())
 
 
 class OtherRunError(UsageError):
@@ -233,25 +233,24 @@ def _readable(checkpoint: Checkpoint) -> Iterator[None]:
         ) from error
 
 
-def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
-    """Give each rank as many learners as the tuner gave it when the run began. Collective."""
+def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> Parts:
+    """With as many learners of each rank as the tuner gave it when the run began. Collective."""
 
     def read() -> tuple[int, str, list[Trial]]:
         with _readable(checkpoint):
             return len(state["rows"][PARAMETERS]), state["engine"], [Trial(**row) for row in state["trials"]]
 
     own, engine, trials = agree(parts.comm, read)
-    fix_learners(parts, own, engine)
-    parts.trials = trials
+    return replace(fix_learners(parts, own, engine), trials=trials)
 
 
-def _restore(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> Start:
-    """Put back this rank's state."""
+def _restore(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> tuple[Parts, Start]:
+    """With this rank's state; and where it begins."""
     with _readable(checkpoint):
         return _take_up(parts, checkpoint, states)
 
 
-def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> Start:
+def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> tuple[Parts, Start]:
     """See :func:`_restore`."""
     if checkpoint.world_size != parts.comm.size:
         return _restore_consensus(parts, states)
@@ -259,17 +258,16 @@ def _take_up(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]])
     kinds = {name: (own[name].shape, own[name].dtype) for name in own.names}
     if {name: (rows.shape, rows.dtype) for name, rows in state["rows"].items()} != kinds:
         raise UsageError(f"{checkpoint.path} is of another model: resume with the recipe that it was made with")
-    put_back(parts, state)
-    parts.labels = Labels(**state["labels"])
+    labels = Labels(**state["labels"])
+    rows = [row | {"rank": label} for row, label in zip(parts.rank_rows, labels.present, strict=True)]
+    parts = replace(put_back(parts, state), labels=labels, rank_rows=rows)
     if state["clocks"] is not None:
         # Where they are taken up, it is too late for the checkpoint before.
-        Clocks(parts.labels.num_ranks, parts.plan.steps_per_epoch).load_state_dict(state["clocks"])
-    for row, label in zip(parts.rank_rows, parts.labels.present, strict=True):
-        row["rank"] = label
-    return Start(state["step"], state["log_rows"], state["clocks"], float(state["elapsed_seconds"]))
+        Clocks(labels.num_ranks, parts.plan.steps_per_epoch).load_state_dict(state["clocks"])
+    return parts, Start(state["step"], state["log_rows"], state["clocks"], float(state["elapsed_seconds"]))
 
 
-def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
+def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> tuple[Parts, Start]:
     """Give every learner the one model of the checkpoint, with averaged momenta and merged BatchNorm statistics.
 
     The model is the central one, where there is one, else the average of the replicas.
@@ -289,5 +287,5 @@ def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> Start:
     for replica in learners.replicas:
         replica.buffers.load_state_dict(_united([each for s in states for each in s["buffers"].values()]))
     learners.counts.copy_(torch.tensor([s["counts"] for s in states], dtype=torch.int64).flatten(0, 1).amax(dim=0))
-    _keep_engine(parts, states[0])
-    return Start(same_place(parts, states[0]), elapsed_seconds=states[0]["elapsed_seconds"])
+    start = Start(same_place(parts, states[0]), elapsed_seconds=states[0]["elapsed_seconds"])
+    return _with_engine(parts, states[0]), start

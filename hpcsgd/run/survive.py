@@ -9,15 +9,15 @@ many ranks: with its shards, its steps an epoch, and the learning rate that the 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.config import RunConfig
-from hpcsgd.errors import JointError, RanksLostError, UsageError, name_ranks
+from hpcsgd.errors import JointError, UsageError, name_ranks
 from hpcsgd.run.checkpoint import remove_later
 from hpcsgd.run.claims import Claim
 from hpcsgd.run.keeper import Memory
-from hpcsgd.run.parts import Parts, rebuild
+from hpcsgd.run.parts import Parts, fit_to_ranks
 from hpcsgd.run.resume import Start, put_back, same_place
 
 
@@ -34,37 +34,43 @@ def check_can_shrink(config: RunConfig, comm: Communicator) -> None:
         )
 
 
-def go_on_without(parts: Parts, memory: Memory, claim: Claim, path: Path | None, why: RanksLostError) -> Start:
-    """Fit the run to the ranks that are left, and say where it goes on. Collective among them.
+def of_who_is_left(parts: Parts) -> Parts:
+    """With the ranks that are left; :func:`go_on` fits the rest to them. Collective among them.
+
+    A further rank may die at any time: whoever has this value meets the others by its communicator again.
+    """
+    comm = parts.comm.shrink()
+    present = [parts.labels.present[old] for old in comm.allgather_object(parts.comm.rank)]
+    return replace(parts, comm=comm, labels=replace(parts.labels, present=present))
+
+
+def go_on(parts: Parts, memory: Memory, claim: Claim, why: str) -> tuple[Parts, Start]:
+    """Fitted to the ranks that are left, with their last common state; and where it goes on. Collective among them.
 
     Args:
-        parts: changed in place.
+        parts: see :func:`of_who_is_left`.
         memory: the last common state.
         claim: taken over by the new first rank.
-        path: the run's directory.
         why: how this rank learned of it.
 
     Raises:
         JointError: there is no common state yet, or so few ranks cannot go on.
-        RanksLostError: another rank died meanwhile: call it again.
+        RanksLostError: another rank died meanwhile: begin with :func:`of_who_is_left` again.
     """
-    before = parts.labels.present
-    comm = parts.comm.shrink()
-    state = memory.state
+    state, comm, path = memory.state, parts.comm, parts.path
     if not all(comm.allgather_object(state is not None)):
         raise JointError(f"a rank died before the training began: {why}")
     assert state is not None
-    rebuild(parts, comm)
-    put_back(parts, state)
+    parts = put_back(fit_to_ranks(parts), state)
     step = same_place(parts, state)
-    lost = tuple(sorted(set(before) - set(parts.labels.present)))
+    lost = tuple(sorted(set(state["labels"]["present"]) - set(parts.labels.present)))
     if path is not None:
         agree(comm, lambda: claim.take_over(path) if comm.rank == 0 else None)
     if comm.rank == 0:
         _tell(parts, lost, state["step"], step)
         if path is not None:
             remove_later(path, state["step"])
-    return Start(step, state["log_rows"], state["clocks"], lost_ranks=lost)
+    return parts, Start(step, state["log_rows"], state["clocks"], lost_ranks=lost)
 
 
 def _tell(parts: Parts, lost: tuple[int, ...], before: int, after: int) -> None:

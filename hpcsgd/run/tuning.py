@@ -22,7 +22,7 @@ from hpcsgd.learners.engines.choose import wait_for
 from hpcsgd.learners.tuner import Measured, Search, Trial, chosen
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.timer import StepTimer
-from hpcsgd.run.parts import Parts, fix_learners, for_timing, join, set_learners, share
+from hpcsgd.run.parts import Cleanup, Parts, fix_learners, for_timing, join, share, with_learners
 from hpcsgd.run.passes import choose, forward_backward
 
 RATE = 1e-6
@@ -32,8 +32,8 @@ SPARE = 3
 """Buffers of all learners that an algorithm may want beside the replicas: tried before ranks wait for each other."""
 
 
-def tune(parts: Parts) -> None:
-    """Find how many learners each rank trains, give it as many, and keep the trials for the log. Collective.
+def tune(parts: Parts) -> Parts:
+    """With as many learners of each rank as turn out best, and the trials for the log. Collective.
 
     Raises:
         UsageError: not even one is possible, or there is nothing to replay.
@@ -43,16 +43,17 @@ def tune(parts: Parts) -> None:
     random = torch.get_rng_state()
     if config.tuner.replay is not None:
         path = Path(config.tuner.replay)
-        parts.trials = comm.broadcast_object(agree(comm, lambda: read_trials(path) if comm.rank == 0 else []))
+        trials = comm.broadcast_object(agree(comm, lambda: read_trials(path) if comm.rank == 0 else []))
     else:
         windows = Windows(parts)
-        parts.trials = Search(windows, config.tuner, lambda trial: _tell(parts, trial)).run()
+        trials = Search(windows, config.tuner, lambda trial: _tell(parts, trial)).run()
         windows.drop(keep=0)
     torch.set_rng_state(random)
-    fix_learners(parts, chosen(parts.trials).learners, chosen(parts.trials).engine)
+    parts = replace(fix_learners(parts, chosen(trials).learners, chosen(trials).engine), trials=trials)
     comm.barrier()
     # The run's clock begins now.
     parts.timer.origin += comm.broadcast_object(time.perf_counter() - begin)
+    return parts
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -81,11 +82,11 @@ class Candidate:
         Raises:
             UsageError: so many learners cannot be.
         """
-        self.parts = replace(parts, timer=StepTimer(parts.learners.device, 0.0))
+        apart = replace(parts, timer=StepTimer(parts.learners.device, 0.0), cleanup=Cleanup())
+        self.parts = with_learners(apart, own, parts.config.engine)
         self.own = own
         self.step = 0
         self.failed = False
-        set_learners(self.parts, own, parts.config.engine)
         self.parts.timer.begin(0)
         forward_backward(self.parts, 0, self.parts.loader.batch(0))
         self.parts.learners.zero_gradients()
@@ -98,9 +99,9 @@ class Candidate:
         Raises:
             UsageError: no engine is possible, on all ranks alike.
         """
-        join(self.parts, for_timing(self.parts.config))
+        self.parts = join(self.parts, for_timing(self.parts.config))
         self.parts.algorithm.start()
-        choose(self.parts)
+        self.parts = choose(self.parts)
 
     def window(self, num_steps: int) -> float:
         """Seconds of so many steps on this rank; infinity where memory has run out. Collective."""

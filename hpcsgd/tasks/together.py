@@ -26,12 +26,14 @@ def import_together(config: RunConfig | StudyConfig, comm: Communicator) -> dict
     return found
 
 
-def try_together(config: RunConfig, task: Task, loader: Loader, device: torch.device, comm: Communicator) -> Task:
-    """:func:`try_task` on all ranks; the task as it is now known to be. Collective."""
+def try_together(
+    config: RunConfig, task: Task, loader: Loader, device: torch.device, comm: Communicator
+) -> tuple[Task, Attempt | None]:
+    """:func:`try_task` on all ranks: the task as it is now known to be, and what was seen here. Collective."""
     found = agree(comm, lambda: try_task(config, task, loader, device))
     # A rank without samples has seen nothing.
     weighted = comm.allgather_object(found is not None and found.is_weighted)
-    return replace(task, is_weighted=any(weighted))
+    return replace(task, is_weighted=any(weighted)), found
 
 
 def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:

@@ -11,7 +11,7 @@ from hpcsgd.config import AlgorithmConfig, ModelConfig, OptimizerConfig, RunConf
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.models import build_model
-from hpcsgd.optim.choose import make_optimizer, states_of
+from hpcsgd.optim.choose import find_kind, make_optimizer, states_of
 
 RATE = 1e-3
 
@@ -28,8 +28,9 @@ def variants(model: ModelConfig, shape: Shape, steps: int) -> Iterator[Steps]:
     module = build_model(model, shape, 10, 0)
     theirs = build_model(model, shape, 10, 0)
     replica = Replica(module, cpu, torch.float32, channels_last=False)
-    stack = ReplicaStack([replica], states=states_of(config, cpu, torch.float32))
-    rows = make_optimizer(config, stack.rows)
+    kind = find_kind(config, cpu)
+    stack = ReplicaStack([replica], states=states_of(config, kind))
+    rows = make_optimizer(config, stack.rows, kind)
     stack.gradients.normal_(std=1e-3)
     decayed = [p for p in theirs.parameters() if p.dim() > 1]
     groups = [{"params": decayed}, {"params": [p for p in theirs.parameters() if p.dim() == 1], "weight_decay": 0.0}]

@@ -22,7 +22,7 @@ from hpcsgd.config import (
 )
 from hpcsgd.optim.rows import Rows
 from hpcsgd.optim.sgd import RowSGD
-from hpcsgd.run.parts import build
+from hpcsgd.run.build import assemble
 
 RATE = 0.01
 BATCH = 8
@@ -66,7 +66,7 @@ def variants(model: ModelConfig, m: int, comm: Communicator) -> Iterator[Updates
         log=LogConfig(enabled=False),
     )
     alpha = 1 / m
-    parts, rows = build(config, comm), build(config, comm)
+    parts, rows = assemble(config, comm), assemble(config, comm)
     parts.algorithm.start()
 
     def ours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -30,10 +31,11 @@ from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.shards import epoch_permutation, learner_batch
 from hpcsgd.models import build_model
 from hpcsgd.record.collector import Collector
+from hpcsgd.run.build import assemble
 from hpcsgd.run.claims import Claim
 from hpcsgd.run.keeper import Keeper
 from hpcsgd.run.log import open_log
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.resume import Start
 from hpcsgd.train import train
 
@@ -195,16 +197,16 @@ class Bench:
         path = self.directory / f"{len(self.lanes)}" if config.log.enabled else None
         if path is not None and self.comm.rank == 0:
             path.mkdir(parents=True)
-        parts = build(config, comm)
+        parts = assemble(config, comm)
 
         def loop(gate: Gate) -> None:
-            parts.loader = GatedLoader(parts.loader, gate)  # type: ignore[assignment]
+            gated = replace(parts, loader=GatedLoader(parts.loader, gate))  # type: ignore[arg-type]
             on_guard = comm.watchdog.on_guard(config.faults.collective_timeout_seconds)
-            with on_guard, open_log(parts, path, [], Start(), Claim(None)) as collector:
-                keeper = Keeper(parts, None, collector, StopSignals())
+            with on_guard, open_log(replace(gated, path=path), [], Start(), Claim(None)) as collector:
+                keeper = Keeper(gated, collector, StopSignals())
                 if watches is not None:
-                    watches.append(Watch(parts, collector, keeper))
-                train(parts, collector, keeper, 0)
+                    watches.append(Watch(gated, collector, keeper))
+                train(gated, collector, keeper, 0)
 
         horovod = Horovod(self.comm, 0) if parts.gradients.name == "horovod" else None
         self._lane(name, parts.replica.module, loop, horovod)

@@ -26,7 +26,8 @@ from hpcsgd.comm.mpi import connect
 from hpcsgd.config import CommConfig, LogConfig
 from hpcsgd.config.recipe import load_config
 from hpcsgd.learners.tuner import chosen
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.build import build
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.tuning import Candidate, Windows, tune
 
 RECIPE = ROOT / "jobs" / "crossbow" / "fashion_mnist_sma.yaml"
@@ -79,7 +80,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> Iterator[Row]:
         for number in range(arguments.runs):
             yield from sweep(number)
             with build(config, comm) as again:
-                tune(again)
+                again = tune(again)
                 assert again.trials is not None
                 best = chosen(again.trials)
             if comm.rank == 0:

@@ -12,8 +12,8 @@ from torch.optim.swa_utils import update_bn
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.run.evaluate import consensus_model
 from hpcsgd.run.parts import Parts
-from hpcsgd.train import consensus_model
 from tests.parallel.laws.common import (
     ALLREDUCES,
     algorithm_named,

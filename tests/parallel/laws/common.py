@@ -27,7 +27,8 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.build import build
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import forward_backward
 from hpcsgd.tasks.given import NOTHING, Given
 from hpcsgd.tasks.losses import Figure
@@ -112,10 +113,9 @@ def built(
     config: RunConfig, comm: Communicator, model: Callable[[], nn.Module] | None = None, loss: Figure | None = None
 ) -> Iterator[Parts]:
     """The parts of a run, perhaps with a network or a loss of the law's own."""
-    parts = build(config, comm, Given(model, loss) if model is not None or loss is not None else NOTHING)
-    yield parts
-    # Not after a failure: closing is collective, and the other ranks may be elsewhere.
-    parts.algorithm.close()
+    given = Given(model, loss) if model is not None or loss is not None else NOTHING
+    with build(config, comm, given) as parts:
+        yield parts
 
 
 def one_step(parts: Parts, step: int) -> Synchronisation:

@@ -9,8 +9,8 @@ import torch
 
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
+from hpcsgd.run.evaluate import evaluate_consensus
 from hpcsgd.run.parts import Parts
-from hpcsgd.train import evaluate_consensus
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
     ALGORITHMS,

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
-from hpcsgd.run.evaluate import evaluate
-from hpcsgd.train import evaluate_consensus, run
+from hpcsgd.run.evaluate import evaluate, evaluate_consensus
+from hpcsgd.train import run
 from tests.parallel.laws.common import (
     ALGORITHMS,
     ALLREDUCES,

@@ -18,9 +18,10 @@ from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.choose import ON_CPU
 from hpcsgd.record import load_run
 from hpcsgd.run.checkpoint import find_checkpoints
+from hpcsgd.run.evaluate import consensus_model
 from hpcsgd.run.passes import choose
 from hpcsgd.run.resume import capture, put_back
-from hpcsgd.train import consensus_model, run
+from hpcsgd.train import run
 from tests.parallel.laws.batch_norm import network
 from tests.parallel.laws.common import (
     ALLREDUCES,
@@ -83,7 +84,7 @@ def follow(
     """Train, and keep every learner of every rank at every step."""
     states, statistics, consensus = [], [], []
     with built(config, comm, model) as parts:
-        choose(parts)
+        parts = choose(parts)
         for step, done in training(parts):
             states.append(stack(comm, parts.learners.rows.buffer).flatten(0, 1))
             statistics.append(stack(comm, parts.learners.statistics).flatten(0, 1))
@@ -197,7 +198,7 @@ def the_fastest_engine_is_chosen_by_all_ranks_together(comm: Communicator) -> No
     with built(config, comm, convolutional) as parts:
         parts.algorithm.start()
         before = parts.learners.rows.buffer.clone(), parts.learners.statistics.clone()
-        choose(parts)
+        parts = choose(parts)
         assert len(set(comm.allgather_object(parts.engine.name))) == 1
         assert parts.engine_tables is not None and len(parts.engine_tables) == comm.size
         assert all(set(table) == {"loop", "fused", "dense", "threads"} for table in parts.engine_tables)
@@ -295,7 +296,7 @@ def a_checkpoint_of_learners_gives_back_every_row_and_stream(comm: Communicator,
         expected = capture(parts, 9)
     with built(config, comm, with_dropout) as parts:
         parts.algorithm.start(first)
-        put_back(parts, saved)
+        parts = put_back(parts, saved)
         for _ in training(parts, first, 9):
             pass
         assert_same_state(capture(parts, 9), expected)

@@ -82,7 +82,7 @@ def a_checkpoint_holds_them(comm: Communicator, name: str) -> None:
         steps = parts.plan.total_steps
     with built(config_of(comm, name), comm, odd) as parts:
         parts.algorithm.start(4)
-        put_back(parts, saved)
+        parts = put_back(parts, saved)
         for _ in training(parts, 4, steps):
             pass
         results.append(parts.learners)

@@ -9,7 +9,7 @@ import torch
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_split
-from hpcsgd.run.parts import build
+from hpcsgd.run.build import assemble
 from hpcsgd.tasks.given import Given
 from tests.parallel.laws.common import assert_bits, built, make_config
 from tests.parallel.laws.registry import law
@@ -69,8 +69,8 @@ def the_ranks_share_one_permutation_of_own_data(comm: Communicator, kind: str, t
     sizes = {"name": "given", "workers": 0, "tail": tail, "synthetic_train_samples": 4096}
     sizes |= {"synthetic_shape": (1, 28, 28), "synthetic_classes": 10, "synthetic_test_samples": 1024}
     config = make_config(local_batch_size=3, data=sizes)
-    whole = build(make_config(local_batch_size=3 * comm.size, data=sizes), SingleCommunicator(), given)
-    parts = build(config, comm, given)
+    whole = assemble(make_config(local_batch_size=3 * comm.size, data=sizes), SingleCommunicator(), given)
+    parts = assemble(config, comm, given)
     for step in range(2 * parts.plan.steps_per_epoch):
         batch, expected = parts.loader.batch(step), whole.loader.batch(step)
         found = comm.allgather_object((batch.inputs, batch.targets))

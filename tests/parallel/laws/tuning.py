@@ -23,7 +23,8 @@ from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.tuner import chosen
 from hpcsgd.record import load_run
 from hpcsgd.run import tuning
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.build import build
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import forward_backward
 from hpcsgd.run.tuning import tune
 from hpcsgd.train import run
@@ -86,7 +87,7 @@ def a_tuned_run_is_to_the_bit_the_run_of_as_many_learners(comm: Communicator, na
 @law(sizes=(1, 2))
 def times_that_are_real_decide_on_all_ranks_alike(comm: Communicator) -> None:
     with shared_folder(comm) as folder, build(tuned(comm, folder), comm) as parts:
-        tune(parts)
+        parts = tune(parts)
         assert parts.trials is not None
         assert len(set(map(str, comm.allgather_object(parts.trials)))) == 1
         best = chosen(parts.trials)
@@ -107,7 +108,7 @@ def alpha_follows_the_learners(comm: Communicator) -> None:
         config = tuned(comm, folder)
         config = replace(config, algorithm=replace(config.algorithm, alpha=None))
         with build(config, comm) as parts, rates(float):
-            tune(parts)
+            parts = tune(parts)
             assert parts.plan.alpha == 1 / (4 * comm.size)
 
 
@@ -162,7 +163,7 @@ def a_rank_without_memory_stops_the_search_on_all(comm: Communicator, engine: st
     engines = {"loop": Hungry if comm.rank == last else LoopEngine}
     with shared_folder(comm) as folder, mock.patch.object(choose, "ON_CPU", engines):
         with build(replace(tuned(comm, folder), engine=engine), comm) as parts, rates(float):  # type: ignore[arg-type]
-            tune(parts)
+            parts = tune(parts)
             assert parts.trials is not None
             assert [(t.learners, t.decision) for t in parts.trials] == [
                 (1, "start"),
@@ -188,7 +189,7 @@ def memory_that_runs_out_amid_a_window_hangs_nobody(comm: Communicator, when: in
 
     with shared_folder(comm) as folder, build(tuned(comm, folder), comm) as parts:
         with mock.patch.object(tuning, "forward_backward", passes):
-            tune(parts)
+            parts = tune(parts)
         assert parts.trials is not None
         assert [(t.learners, t.decision, t.reason) for t in parts.trials] == [
             (1, "start", ""),
@@ -203,7 +204,7 @@ def too_many_learners_for_the_data_are_impossible(comm: Communicator) -> None:
         config = tuned(comm, folder)
         data = replace(config.data, synthetic_train_samples=5, tail="wrap")
         with build(replace(config, data=data), comm) as parts, rates(float):
-            tune(parts)
+            parts = tune(parts)
             assert parts.trials is not None
             assert [t.decision for t in parts.trials] == ["start", "taken", "impossible", "impossible"]
             assert "8 learners cannot share 5 training samples" in parts.trials[2].reason

@@ -19,7 +19,8 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
-from hpcsgd.run.parts import Parts, build
+from hpcsgd.run.build import assemble
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import forward_backward
 from hpcsgd.tasks.given import NOTHING, Given
 from tests.single.comm.counting import Call, CountingCommunicator
@@ -50,7 +51,7 @@ def make_parts(comm: CountingCommunicator, model: nn.Module | None = None, **alg
         comm=CommConfig(allreduce="mpi", overlap=False, bucket_bytes=1024, chunk_bytes=4 * CHUNK),
         log=LogConfig(enabled=False),
     )
-    parts = build(config, comm, NOTHING if model is None else Given(lambda: model))
+    parts = assemble(config, comm, NOTHING if model is None else Given(lambda: model))
     comm.take()
     return parts
 

@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 from hpcsgd.cli import main
+from hpcsgd.tasks import together
+from hpcsgd.tasks.attempt import attempt
 from tests.single.api.own_recipes import RECIPES, import_torchvision, small_words, write_data
 from tests.single.tasks.test_build import OWN, RECIPE
 
 
-def test_a_sound_recipe_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_recipe_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    monkeypatch.setattr(together, "attempt", lambda *given: tries.append(given) or attempt(*given))
     (tmp_path / "own.yaml").write_text(RECIPE)
     assert main(["check", str(tmp_path / "own.yaml"), "--algorithm.name", "local_sgd", "--device", "cuda"]) == 0
+    assert len(tries) == 1
     said = capsys.readouterr().out
     for words in (
         f"import     model.name {OWN}.Net from ",

@@ -15,7 +15,7 @@ from hpcsgd.errors import UsageError
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.any_torch import TorchRows
-from hpcsgd.optim.choose import make_optimizer, states_of
+from hpcsgd.optim.choose import find_kind, make_optimizer, states_of
 
 CPU = torch.device("cpu")
 OWN = "tests.single.optim.own_optimizer.NormalizedMomentum"
@@ -50,13 +50,14 @@ def backward(module: nn.Module, step: int, learner: int) -> None:
 
 
 def run_of(config: OptimizerConfig) -> RunConfig:
-    return RunConfig(local_batch_size=1, optimizer=config)
+    return RunConfig(local_batch_size=1, optimizer=config, dtype="float64")
 
 
 def make(config: OptimizerConfig, m: int) -> tuple[ReplicaStack, TorchRows]:
     replicas = [Replica(network(seed), CPU, torch.float64, channels_last=False) for seed in range(m)]
-    stack = ReplicaStack(replicas, states=states_of(run_of(config), CPU, torch.float64))
-    optimizer = make_optimizer(run_of(config), stack.rows)
+    kind = find_kind(run_of(config), CPU)
+    stack = ReplicaStack(replicas, states=states_of(run_of(config), kind))
+    optimizer = make_optimizer(run_of(config), stack.rows, kind)
     assert isinstance(optimizer, TorchRows)
     return stack, optimizer
 
@@ -175,12 +176,12 @@ def test_one_state_alone_can_be_reset() -> None:
 def test_what_cannot_step_rows_is_refused_by_name(name: str, settings: dict[str, Any], said: str) -> None:
     config = OptimizerConfig(name=name, init_args=settings)
     with pytest.raises(UsageError, match=said) as caught:
-        states_of(run_of(config), CPU, torch.float64)
+        find_kind(run_of(config), CPU)
     assert "optimizer." in str(caught.value)
 
 
 def test_one_for_matrices_alone_says_so_where_there_are_others() -> None:
     config = OptimizerConfig(name="torch.optim.Muon")
-    assert states_of(run_of(config), CPU, torch.float32) == ("momentum_buffer",)
+    assert states_of(run_of(config), find_kind(run_of(config), CPU)) == ("momentum_buffer",)
     with pytest.raises(UsageError, match="optimizer.name Muon .*only supports 2D parameters"):
         make(config, 1)

@@ -94,11 +94,16 @@ def test_a_run_whose_data_ends_is_complete(tmp_path: Path, capsys: pytest.Captur
     assert (log.status, len(log.iterations)) == ("completed", 7)
     assert sorted(set(log.evaluations["step"])) == [5, 7]
     assert log.epochs["num_samples"].tolist() == [20, 8]
+    assert (log.provenance["total_steps"], log.provenance["planned_steps"]) == (7, 10)
     assert result.metrics["test"].num_samples == 12
     assert (tmp_path / "run" / "model.pt").exists()
     # Nothing is left of it for more epochs either.
     again = run(dataclasses.replace(config, epochs=4, resume="auto"))
     assert again.metrics == {} and len(load_run(tmp_path / "run").iterations) == 7
+    assert load_run(tmp_path / "run").provenance["total_steps"] == 7
+    # Of as many as before, all is done.
+    run(dataclasses.replace(config, epochs=4, resume="auto"))
+    assert "is complete" in capsys.readouterr().err
 
 
 class Odd(Flow):

@@ -1,0 +1,128 @@
+"""The parts of a run, built in order from a configuration and a communicator."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.device import bind_device, core_list, set_threads
+from hpcsgd.comm.topology import Topology, discover
+from hpcsgd.config import RunConfig
+from hpcsgd.data.make import open_data, staged
+from hpcsgd.data.own.flow import check_first_batches
+from hpcsgd.data.store import as_tensor
+from hpcsgd.data.together import open_together
+from hpcsgd.data.trees import map_tree
+from hpcsgd.learners.dropout import seed_rank
+from hpcsgd.learners.engines.choose import make_engine
+from hpcsgd.optim.choose import find_kind, make_optimizer
+from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.parts import Cleanup, Labels, Parts, for_timing, make_learners
+from hpcsgd.run.plan import make_plan
+from hpcsgd.run.wiring import connect
+from hpcsgd.tasks.build import make_task
+from hpcsgd.tasks.given import NOTHING, Given
+from hpcsgd.tasks.together import import_together, try_together
+
+
+@contextmanager
+def build(config: RunConfig, comm: Communicator, given: Given = NOTHING) -> Iterator[Parts]:
+    """Build all parts, and end after the body what they have become. Collective.
+
+    Raises:
+        UsageError: see :func:`assemble`.
+    """
+    with Cleanup() as cleanup:
+        # Nothing here holds the first parts while others take their place.
+        yield assemble(config, comm, given, cleanup)
+
+
+def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, cleanup: Cleanup | None = None) -> Parts:
+    """Build all parts; what is ``given`` takes the place of what the recipe names. Collective.
+
+    Raises:
+        UsageError: on all ranks alike, whichever of them saw the mistake.
+    """
+    cleanup = cleanup if cleanup is not None else Cleanup()
+    places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
+    place = places[comm.rank]
+    imported = import_together(config, comm)
+    device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
+    threads = set_threads(config.threads, comm, place)
+    data = staged(config.data, comm, place.local_rank)
+    dataset = open_together(data, comm, place.node, given.data)
+    own = config.known_learners
+    plan = agree(comm, lambda: make_plan(config, comm.size * own, dataset.num_train))
+    task = agree(
+        comm,
+        lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
+    )
+    example = map_tree(as_tensor, dataset.example)
+    agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
+    optimizer = agree(comm, lambda: find_kind(config, device, given.optimizer))
+    learners = agree(comm, lambda: make_learners(config, comm, task, own, device, optimizer))
+    loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
+    cleanup.loader = loader
+    check_first_batches(loader, comm)
+    tried = None
+    if imported or given is not NOTHING:
+        task, tried = try_together(config, task, loader, device, comm)
+        seed_rank(config.seed, comm.rank)
+    engine = agree(comm, lambda: make_engine(config.engine, learners, task))
+    timer, rank_rows = start_clock(comm, place, device, device_name, threads)
+    joining = for_timing(config) if config.learners_per_rank == "auto" else config
+    stepper = make_optimizer(config, learners.rows, optimizer)
+    gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, stepper)
+    cleanup.comm, cleanup.algorithm = comm, algorithm
+    logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
+    return Parts(
+        config=config,
+        task=task,
+        optimizer=optimizer,
+        data=dataset.identity,
+        example=example,
+        imported=imported,
+        tried=tried,
+        loader=loader,
+        splits=splits,
+        timer=timer,
+        cleanup=cleanup,
+        comm=comm,
+        places=places,
+        labels=Labels(list(range(comm.size)), comm.size, logged),
+        rank_rows=rank_rows,
+        plan=plan,
+        learners=learners,
+        engine=engine,
+        gradients=gradients,
+        world=world,
+        algorithm=algorithm,
+    )
+
+
+def start_clock(
+    comm: Communicator, place: Topology, device: torch.device, device_name: str, threads: int
+) -> tuple[StepTimer, list[dict[str, object]]]:
+    """Bring all ranks to one clock, which begins now; and the rows of the log's table of ranks."""
+    offset, error = comm.clock_offset()
+    comm.barrier()
+    origin = comm.broadcast_object(time.perf_counter()) + offset
+    row: dict[str, object] = {
+        "rank": place.rank,
+        "node": place.node,
+        "node_index": place.node_index,
+        "local_rank": place.local_rank,
+        "block": place.block,
+        "device": device_name,
+        "cores": core_list(),
+        "threads": threads,
+        "pid": os.getpid(),
+        "clock_offset_seconds": offset,
+        "clock_error_seconds": error,
+    }
+    return StepTimer(device, origin), comm.allgather_object(row)
