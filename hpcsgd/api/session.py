@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
@@ -25,8 +26,10 @@ from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import leaves
 from hpcsgd.errors import UsageError
 from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.record.schema import SPANS
 
 T = TypeVar("T")
+SPAN_NAMES = tuple(column.name.removesuffix("_seconds") for column in SPANS)
 _END = object()
 
 
@@ -125,7 +128,15 @@ class Session:
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """The time inside is that of ``name``: ``forward``, or another span of the log."""
+        """The time inside is that of ``name``: ``forward``, or another span of the log.
+
+        Raises:
+            UsageError: the log has no such span.
+        """
+        if name not in SPAN_NAMES:
+            near = difflib.get_close_matches(name, SPAN_NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the spans are {', '.join(SPAN_NAMES)}"
+            raise UsageError(f"run.span({name!r}): the log has no such span; {hint}")
         timer = self._parts.timer
         if timer.current_step is not None:
             timer.skip()

@@ -154,6 +154,17 @@ def test_a_step_without_a_backward_pass_is_refused(tmp_path: Path) -> None:
                 run.step()
 
 
+def test_a_span_that_the_log_has_not_is_refused_at_once(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with hpcsgd.session(model, optimizer, algorithm=None, run_dir=str(tmp_path / "run")) as run:
+        for _ in run.batches(batches(1)):
+            with pytest.raises(UsageError, match="did you mean forward"), run.span("forwards"):
+                raise AssertionError("the body is not begun")
+            with pytest.raises(UsageError, match="the spans are data, forward"), run.span("zzz"):
+                pass
+
+
 def test_the_example_differs_from_the_plain_script_in_eight_lines_and_says_the_same(tmp_path: Path) -> None:
     texts = [(OWN / name).read_text().splitlines()[1:] for name in ("loop_plain.py", "loop.py")]
     lines = [{line.strip() for line in text if line.strip()} for text in texts]
