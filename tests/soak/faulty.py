@@ -150,7 +150,7 @@ def places(allreduce: str, algorithm: str) -> dict[str, tuple[Any, str]]:
 @contextlib.contextmanager
 def injected(injector: Injector, allreduce: str, algorithm: str) -> Iterator[None]:
     """Inside, the injector sees the phases, the steps and the parts of a run."""
-    import hpcsgd.train
+    import hpcsgd.run.build
     from hpcsgd.record.timer import StepTimer
 
     phase = injector.fault.phase
@@ -174,7 +174,7 @@ def injected(injector: Injector, allreduce: str, algorithm: str) -> Iterator[Non
         injector.step = step
         body(timer, step)
 
-    def build(body: Callable[..., Any], *arguments: Any) -> Any:
+    def assemble(body: Callable[..., Any], *arguments: Any) -> Any:
         injector.parts = body(*arguments)
         return injector.parts
 
@@ -182,7 +182,7 @@ def injected(injector: Injector, allreduce: str, algorithm: str) -> Iterator[Non
         for target, attribute, function in (
             (owner, name, entry),
             (StepTimer, "begin", begin),
-            (hpcsgd.train, "build", build),
+            (hpcsgd.run.build, "assemble", assemble),
         ):
             stack.enter_context(mock.patch.object(target, attribute, wrapped(function, getattr(target, attribute))))
         yield
