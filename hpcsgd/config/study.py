@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from hpcsgd.config.check import check_threads, check_values, default_of, is_import_path, path_field, require
+from hpcsgd.config.check import FREE, check_threads, check_values, default_of, is_import_path, path_field, require
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
+from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
 
 __all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingConfig", "StopConfig", "StudyConfig"]
@@ -18,7 +19,17 @@ __all__ = ["PARAMETERS", "GoalConfig", "RangeConfig", "SpaceConfig", "SpacingCon
 USED = {
     "model": ("name", "init_args", "widths", "zero_gamma", "channels_last", "embedding", "hidden", "layers", "heads"),
     "data": (
-        *("name", "dir", "image_size", "train_fraction", "flip", "crop_padding", "tail", "validation_samples"),
+        *(
+            "name",
+            "init_args",
+            "dir",
+            "image_size",
+            "train_fraction",
+            "flip",
+            "crop_padding",
+            "tail",
+            "validation_samples",
+        ),
         *("tokens", "vocabulary", "sequence_length"),
         *("synthetic_shape", "synthetic_classes", "synthetic_train_samples", "synthetic_test_samples"),
     ),
@@ -28,22 +39,27 @@ USED = {
 }
 """The keys of the sections that runs have too which count in a study. Others are refused: a new one until it counts."""
 
+ERRORS = ("cross_entropy_error", "classification_error")
+"""What is measured of classes where a recipe says nothing else, by the names of the public archive."""
+
 
 @dataclass(frozen=True)
 class GoalConfig:
     """What a trial is to reach: a validation metric strictly below a value.
 
     Attributes:
-        metric: judged on the validation split.
+        metric: judged on the validation split: ``val/classification_error`` or ``val/cross_entropy_error``; in a study
+            of another loss or with metrics of the user's, ``val/loss`` or ``val/NAME`` of one of these.
         value: the goal, a fraction for errors; unset, there is none.
     """
 
-    metric: Literal["val/classification_error", "val/cross_entropy_error"] = "val/classification_error"
+    metric: str = "val/classification_error"
     value: float | None = None
 
     def __post_init__(self) -> None:
         check_values(self, "goal.")
-        require(self.value is None or self.value > 0, "goal.value", self.value, "positive")
+        of_archive = self.metric.removeprefix("val/") in ERRORS
+        require(not of_archive or self.value is None or self.value > 0, "goal.value", self.value, "positive")
         error = self.metric.endswith("classification_error")
         require(not error or self.value is None or self.value < 1, "goal.value", self.value, "a fraction below 1")
 
@@ -127,6 +143,8 @@ class StudyConfig:
         trials: trials at each batch size.
         fuse: trials that train together on one device; ``auto`` measures what is fastest, 1 is one after another.
         ranks_per_trial: ranks that train together by synchronous SGD; trials go to such teams.
+        metrics: what evaluations measure beside the loss, as in a run. Unset, for ``cross_entropy``, cross-entropy and
+            share of wrong answers by the names of the public archive.
         import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the search, the initial parameters and the orders of the data.
         dtype: floating-point type of parameters and data.
@@ -143,6 +161,7 @@ class StudyConfig:
     trials: int = 20
     fuse: Literal["auto"] | int = "auto"
     ranks_per_trial: int = 1
+    metrics: dict[str, Any] | None = field(default=None, metadata={FREE: True})
     import_from: str | None = path_field()
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
@@ -155,6 +174,7 @@ class StudyConfig:
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     space: SpaceConfig = field(default_factory=SpaceConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
@@ -203,14 +223,25 @@ class StudyConfig:
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
         require(self.data.name != "pack", "data.name", "pack", "a set in memory in a study")
         check_fit(self.model, self.data)
-        own = self.data.is_own
-        require(not own, "data.name", self.data.name, "one of the package's data sets in a study")
         held_out = self.data.validation_samples
-        require(held_out >= 1, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
+        judged = self.data.is_own or held_out >= 1
+        require(judged, "data.validation_samples", held_out, "1 or more in a study: goals are judged on them")
+        self._check_loss()
         budget = self.stop.steps is not None or self.stop.epochs is not None
         require(budget, "stop.steps", None, "given in a study, or stop.epochs")
         goal = self.goal.value is not None or not self.stop.at_goal
         require(goal, "goal.value", None, "given where stop.at_goal is true")
+
+    def _check_loss(self) -> None:
+        """What the loss asks of the rest, and what can be a goal."""
+        check_metrics(self.metrics)
+        if self.loss.name != "cross_entropy":
+            smoothed = self.space.label_smoothing.given
+            require(not smoothed, "space.label_smoothing", "given", f"unset for {self.loss.name}")
+        even = self.data.tail != "keep"
+        require(even or self.loss.reduction == "none", "data.tail", "keep", "drop or wrap with loss.reduction mean")
+        known = [f"val/{name}" for name in self.measured]
+        require(self.goal.metric in known, "goal.metric", self.goal.metric, f"one of {', '.join(known)} in this study")
 
     def _check_mappings(self) -> None:
         """Mappings from batch size have all of them; each range rises at each batch size."""
@@ -233,6 +264,13 @@ class StudyConfig:
             for size in self.batch_sizes:
                 low, high = value_at(given.min, size), value_at(given.max, size)
                 require(low < high, f"space.{name}.max", high, f"above min, {low!r} (batch size {size})")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What evaluations measure of each split, by name."""
+        if self.loss.name == "cross_entropy" and self.metrics is None:
+            return ERRORS
+        return ("loss", *(self.metrics or {}))
 
     @property
     def optimizer_name(self) -> str:

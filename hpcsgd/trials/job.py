@@ -135,4 +135,4 @@ def _train_all(shop: Workshop, claims: Claims, lookout: Lookout, plans: Sequence
         clocks.bookkeeping, free = begun - free, time.perf_counter()
         if team.rank == 0:
             record = group_record(shop, plan, group, trials, clocks)
-            claims.keep(group, partial(write_group, trials=trials, record=record))
+            claims.keep(group, partial(write_group, trials=trials, columns=shop.columns, record=record))

@@ -15,7 +15,6 @@ from hpcsgd.errors import told_as
 from hpcsgd.files import write_whole
 from hpcsgd.trials.directory import StudyDirectory
 from hpcsgd.trials.groups import Group, SizePlan
-from hpcsgd.trials.measure import COLUMNS
 from hpcsgd.trials.training import Clocks, Trial
 from hpcsgd.trials.workshop import Workshop
 
@@ -40,7 +39,7 @@ def begin_studies(directory: StudyDirectory, config: StudyConfig, plans: Sequenc
             write_whole(path, f"{json.dumps(content, indent=1)}\n".encode())
 
 
-def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) -> None:
+def write_group(work: Path, trials: Sequence[Trial], columns: Sequence[str], record: Mapping[str, Any]) -> None:
     """Write the trials of a group in the public layout, and ``group.json``, into the empty directory ``work``."""
     for trial in trials:
         folder = work / str(trial.trial_id)
@@ -54,7 +53,7 @@ def write_group(work: Path, trials: Sequence[Trial], record: Mapping[str, Any]) 
         (folder / "metadata.json").write_text(f"{json.dumps(metadata, indent=1)}\n")
         with (folder / "measurements.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["step", *COLUMNS])
+            writer.writerow(["step", *columns])
             writer.writerows([step, *row] for step, row in trial.measurements)
     (work / "group.json").write_text(f"{json.dumps(record, indent=1)}\n")
 

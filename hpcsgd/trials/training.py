@@ -13,11 +13,11 @@ from torch import Tensor
 from hpcsgd.config.study import PARAMETERS, StudyConfig
 from hpcsgd.trials.batches import GroupBatches, trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
-from hpcsgd.trials.measure import COLUMNS, measure
+from hpcsgd.trials.measure import measure
 from hpcsgd.trials.workshop import Workshop
 
 Row = tuple[float, ...]
-"""The metrics of one evaluation, in the order of ``COLUMNS``."""
+"""The metrics of one evaluation, in the order of the workshop's columns."""
 
 
 class Interrupted(Exception):
@@ -135,16 +135,26 @@ class _GroupRun:
         size = self.plan.batch_size // shop.team.size
         for step in range(first, until):
             normalisers = [float(self.batches.num_samples(step))] * len(stack)
-            losses[step - first] = self.engine.passes(self.batches.batch(step), normalisers, size, fresh=True)
+            found = self.engine.passes(self.batches.batch(step), normalisers, size, fresh=True)
+            losses[step - first] = found[:, 0] if shop.task.is_weighted else found
             shop.sum_over_team(stack.gradients)
+            if shop.task.is_weighted:
+                self._weigh(found[:, 1] / normalisers[0])
             self.optimizer.step(len(stack), rates[step - first])
         shop.sum_over_team(losses)
         shop.reducer.average_(stack.statistics.view(-1))
         return losses.cpu()
 
+    def _weigh(self, weights: Tensor) -> None:
+        """Divide each gradient by what the team's samples weigh, of which these are this rank's, [R]."""
+        weights = weights.contiguous()
+        self.shop.sum_over_team(weights)
+        self.stack.gradients.div_(torch.where(weights == 0, torch.ones_like(weights), weights).unsqueeze(1))
+
     def evaluate(self, step: int, losses: Tensor) -> None:
         """Measure all trials after ``step`` steps, and let go of those that have come to their end."""
-        rows = measure(self.engine, self.shop.splits, self.shop.team, self.shop.config.evaluate.batch_size)
+        shop, column = self.shop, self.shop.columns.index(self.shop.config.goal.metric)
+        rows = measure(self.engine, shop.splits, shop.team, shop.config.evaluate.batch_size, shop.metrics)
         finite = losses.isfinite()
         for row, trial in enumerate(self.alive):
             good = bool(finite[:, row].all())
@@ -153,7 +163,7 @@ class _GroupRun:
             sound = good and all(torch.isfinite(torch.tensor(rows[row])).tolist())
             if sound:
                 trial.measurements.append((step, rows[row]))
-            trial.status = ending(trial, self.shop.config, self.plan.budget) if sound else "INFEASIBLE"
+            trial.status = ending(trial, shop.config, self.plan.budget, column) if sound else "INFEASIBLE"
         left = [row for row, trial in enumerate(self.alive) if trial.status is None]
         if len(left) == len(self.alive):
             return
@@ -164,13 +174,12 @@ class _GroupRun:
             self._gather_points()
 
 
-def ending(trial: Trial, config: StudyConfig, budget: int) -> str | None:
-    """What a sound trial has become by its latest evaluation; None while it goes on.
+def ending(trial: Trial, config: StudyConfig, budget: int, column: int) -> str | None:
+    """What a sound trial has become by its latest evaluation; None while it goes on. ``column``: of the goal's metric.
 
     A trial that ends because it has reached the goal is COMPLETE: it has shown all that steps to result asks of it,
     and would count with the same step had it gone on. One that is given up has not, and is INCOMPLETE.
     """
-    column = COLUMNS.index(config.goal.metric)
     history = [row[column] for _, row in trial.measurements]
     if config.stop.at_goal and config.goal.value is not None and history[-1] < config.goal.value:
         return "COMPLETE"

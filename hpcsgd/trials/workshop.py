@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,28 +13,30 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, set_threads
 from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
-from hpcsgd.config.study import StudyConfig
-from hpcsgd.data.dataset import ArraySplit, Dataset
+from hpcsgd.config.study import ERRORS, StudyConfig
+from hpcsgd.data.arrays import ArraySplit
+from hpcsgd.data.make import Data, make_store
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch
-from hpcsgd.data.store import Pictures, Store
-from hpcsgd.data.together import load_together
-from hpcsgd.data.trees import Tree
+from hpcsgd.data.store import Store, as_tensor
+from hpcsgd.data.together import open_together
+from hpcsgd.data.trees import map_tree
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.models import check_passes
 from hpcsgd.optim.any_torch import TorchRows
 from hpcsgd.optim.base import RowOptimizer
 from hpcsgd.optim.probe import probe
 from hpcsgd.optim.sgd import RowSGD
-from hpcsgd.tasks.attempt import attempt
+from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.losses import CrossEntropy
+from hpcsgd.tasks.metrics import Metric
 from hpcsgd.tasks.task import Task
 from hpcsgd.tasks.together import import_together
 from hpcsgd.trials.batches import GroupBatches
+from hpcsgd.trials.measure import Part, columns_of
 
 
 @dataclass
@@ -49,10 +50,11 @@ class Workshop:
         num_teams: teams of all ranks.
         device, device_name, dtype: of parameters and data.
         dataset: shape and classes; its arrays are those of the splits.
+        metrics: what is measured; None: the errors of the public archive.
         task: what is learned; the smoothing of its loss is each trial's own.
         states: names of the optimizer's state tensors.
         training: the training split.
-        splits: inputs, normalised, and labels that are evaluated, by the name of their columns.
+        splits: inputs, normalised, and targets that are evaluated, by the name of their columns.
         reducer: sums gradients over the team.
     """
 
@@ -63,12 +65,18 @@ class Workshop:
     device: torch.device
     device_name: str
     dtype: torch.dtype
-    dataset: Dataset
+    dataset: Data
     task: Task
+    metrics: Mapping[str, Metric] | None
     states: tuple[str, ...]
     training: Store
-    splits: dict[str, tuple[Tree, Tensor]]
+    splits: dict[str, Part]
     reducer: FlatReducer
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the measurements."""
+        return columns_of(self.splits, self.config.measured)
 
     def tensor(self, values: Tensor) -> Tensor:
         """``values`` on the device, of the type of the parameters."""
@@ -115,15 +123,16 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
     set_threads(config.threads, comm, places[comm.rank])
-    dataset = load_together(config.data, comm, places[comm.rank].node)
-    task = agree(comm, lambda: make_task(config.model, dataset))
+    dataset = open_together(config.data, comm, places[comm.rank].node)
+    agree(comm, lambda: _check_splits(dataset))
+    task = agree(comm, lambda: make_task(config.model, dataset, config.loss, config.metrics))
     agree(comm, lambda: _check(config, comm.size, dataset, task))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
     team = comm.split(comm.rank // config.ranks_per_trial)
     # Normalised once and for all: an evaluation of few trials would spend its time on it.
     splits = {
-        name: Pictures(dataset, split, device, dtype, channels_last, prepared=True).stretch(0, len(split))
+        name: make_store(dataset, split, device, dtype, channels_last, prepared=True).stretch(0, len(split))
         for name, split in evaluated_splits(config, dataset).items()
     }
     own = config.optimizer
@@ -137,50 +146,78 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         dtype,
         dataset,
         task,
+        None if config.measured == ERRORS else task.metrics,
         agree(comm, lambda: RowSGD.states if own.name == "sgd" else probe(own, device, dtype).states),
-        Pictures(dataset, dataset.train, device, dtype, channels_last, config.data, prepared=True),
+        make_store(dataset, in_memory(dataset, "train"), device, dtype, channels_last, config.data, prepared=True),
         splits,
         agree(comm, lambda: make_reducer(config.comm, team, device, comm)),
     )
     if imported:
-        agree(comm, lambda: _try(shop))
+        shop.task = replace(task, is_weighted=agree(comm, lambda: _try(shop)).is_weighted)
     return shop
 
 
-def evaluated_splits(config: StudyConfig, dataset: Dataset) -> dict[str, ArraySplit]:
+def evaluated_splits(config: StudyConfig, dataset: Data) -> dict[str, ArraySplit]:
     """The samples that metrics are of, by the name of their columns in the archive."""
-    assert dataset.val is not None, "a study's recipe holds samples out"
     limits = {"train": config.evaluate.train_samples, "val": None, "test": config.evaluate.test_samples}
-    return {name: getattr(dataset, name).part(slice(limit)) for name, limit in limits.items()}
+    there = {name: limit for name, limit in limits.items() if name in dataset.splits}
+    return {name: in_memory(dataset, name).part(slice(limit)) for name, limit in there.items()}
 
 
-def _try(shop: Workshop) -> None:
-    """Take some samples through a user's own model.
+def in_memory(dataset: Data, name: str) -> ArraySplit:
+    """A split of data that a study can hold."""
+    split = dataset.splits[name]
+    assert isinstance(split, ArraySplit), "others are refused"
+    return split
+
+
+def _check_splits(dataset: Data) -> None:
+    """Refuse data that cannot be held in memory, or has nothing to judge goals on.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    for name, split in dataset.splits.items():
+        if not isinstance(split, ArraySplit):
+            raise UsageError(
+                f"the split {name} of the data {dataset.name} is read sample by sample, and a study holds its data in "
+                "memory: give arrays or tensors, or train one run after another (hpcsgd sweep)"
+            )
+    if "val" not in dataset.splits:
+        raise UsageError(
+            f"the data {dataset.name} has no split val, on which the goals of a study are judged: give it one, or set "
+            "data.validation_samples"
+        )
+
+
+def _try(shop: Workshop) -> Attempt:
+    """Take some samples through a user's own task.
 
     Raises:
         UsageError: something is wrong with it.
     """
     config = shop.config
     batch = GroupBatches(shop.training, config.data, [config.seed], min(config.batch_sizes)).batch(0)
-    attempt(shop.task, shop.task.new_module(config.seed).to(device=shop.device, dtype=shop.dtype), batch)
+    done = attempt(shop.task, shop.task.new_module(config.seed).to(device=shop.device, dtype=shop.dtype), batch)
+    assert done is not None, "a whole batch has samples"
+    return done
 
 
-def _check(config: StudyConfig, num_ranks: int, dataset: Dataset, task: Task) -> None:
+def _check(config: StudyConfig, num_ranks: int, dataset: Data, task: Task) -> None:
     """What only ranks and data show."""
     team = config.ranks_per_trial
     if num_ranks % team:
         valid = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
         raise UsageError(f"ranks_per_trial is {team}, which does not divide {num_ranks} ranks: choose one of {valid}")
-    new_module = partial(task.new_module, config.seed)
-    new_module()
+    task.new_module(config.seed)
+    samples, example = len(in_memory(dataset, "train")), map_tree(as_tensor, dataset.example)
     for size in config.batch_sizes:
         if size % team:
             raise UsageError(
                 f"ranks_per_trial is {team}, but batch size {size} cannot be shared evenly by so many: choose others"
             )
         try:
-            steps_per_epoch(len(dataset.train), size, config.data.tail)
+            steps_per_epoch(samples, size, config.data.tail)
         except UsageError as error:
             raise UsageError(f"batch_sizes has {size}: {error}") from error
-        sizes = pass_sizes(len(dataset.train), team, size // team, config.data.tail)
-        check_passes(new_module, lambda module: module(torch.from_numpy(dataset.example)), sizes)
+        task.check_passes(config.seed, example, pass_sizes(samples, team, size // team, config.data.tail))

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcsgd.comm.communicator import SingleCommunicator as Alone
+from hpcsgd.config.recipe import load
+from hpcsgd.config.study import StudyConfig
+from hpcsgd.trials.job import run
 from tests.parallel.ranks import ROOT, environment, mpirun
 
 SCRIPT = str(ROOT / "tests" / "parallel" / "dying_study.py")
@@ -111,6 +115,38 @@ def test_a_killed_rank_loses_no_trial_and_none_is_trained_twice(
     after = groups(tmp_path)
     assert len(after) == NUM_GROUPS
     assert records.items() <= after.items(), "a finished group was trained again"
+
+
+def test_a_study_of_ones_own_numbers_is_gone_on_with_to_the_same_bytes(tmp_path: Path) -> None:
+    """Regression by AdamW: the model, the data, the loss and the metric by import path or name."""
+    own = f"""
+batch_sizes: [4]
+trials: 3
+fuse: 1
+threads: 1
+progress: none
+import_from: {ROOT / "jobs" / "own"}
+model: {{class_path: tabular.network, init_args: {{width: 6}}}}
+data: {{class_path: tabular.table, init_args: {{train: 120, test: 20}}, validation_samples: 40}}
+loss: squared_error
+metrics: {{mae: tabular.absolute_error}}
+optimizer: {{class_path: torch.optim.AdamW}}
+space: {{learning_rate: {{min: 0.001, max: 0.1, scale: log}}}}
+goal: {{metric: val/mae, value: 0.1}}
+stop: {{steps: 20}}
+evaluate: {{every_steps: 5}}
+"""
+    for folder in (tmp_path, tmp_path / "whole"):
+        folder.mkdir(exist_ok=True)
+        (folder / "own.yaml").write_text(own)
+    run(load(StudyConfig, str(tmp_path / "own.yaml"), [f"--study_dir={tmp_path / 'whole' / 'study'}"]), Alone())
+    command = ["study", "run", str(tmp_path / "own.yaml"), "--study_dir", str(tmp_path / "study")]
+    assert mpirun(2, SCRIPT, *command, DEATH="0:renamed:1").returncode != 0
+    assert len(groups(tmp_path)) < 3
+    done = mpirun(2, "-m", "hpcsgd", *command)
+    assert done.returncode == 0, done.stderr
+    assert archive(tmp_path) == archive(tmp_path / "whole")
+    assert len(archive(tmp_path)) == 1 + 2 * 3
 
 
 def test_a_signal_to_one_rank_stops_all_and_nothing_is_lost(tmp_path: Path, alone: dict[str, bytes]) -> None:

@@ -205,7 +205,7 @@ OF_TEXT, OF_LANGUAGE = ("tokens", "vocabulary", "sequence_length"), ("embedding"
 def test_every_key_that_runs_have_too_counts_or_is_refused(key: str) -> None:
     section, _, name = key.partition(".")
     of_a_set = {"image_size": "image_folder"} | {known: "synthetic" for known in USED["data"] if "synthetic_" in known}
-    of_a_set |= dict.fromkeys((*OF_TEXT, *OF_LANGUAGE), "text")
+    of_a_set |= dict.fromkeys((*OF_TEXT, *OF_LANGUAGE), "text") | {"init_args": "own.Data"}
     data = {"name": of_a_set.get(name, "fashion_mnist"), "validation_samples": 5000}
     data |= {"tokens": "whitespace"} if name == "vocabulary" else {}
     values: dict[str, dict[str, Any]] = {"data": data, "model": {}, "optimizer": {}, "comm": {}, "faults": {}}

@@ -56,6 +56,14 @@ def counted(outputs: Tensor, targets: Tensor, scale: float = 1.0) -> tuple[Tenso
     return scale * (entropy(outputs, targets) * targets).sum(), targets.sum()
 
 
+def each_square(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum(1)
+
+
+def summed_square(outputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    return 3 * each_square(outputs, targets).sum(), 3 * len(targets)
+
+
 def of_three(outputs: Tensor, targets: Tensor) -> list[Tensor]:
     return [outputs.sum()] * 3
 

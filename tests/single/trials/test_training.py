@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from hpcsgd.config import LearningRateConfig, OptimizerConfig
-from hpcsgd.config.study import StudyConfig
+from hpcsgd.config.study import ERRORS, StudyConfig
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_loader, make_split
 from hpcsgd.learners.replica import Replica
@@ -23,11 +23,12 @@ from hpcsgd.study.space import draw_points
 from hpcsgd.tasks.build import make_task
 from hpcsgd.trials.batches import trial_seed
 from hpcsgd.trials.groups import Group, SizePlan
-from hpcsgd.trials.measure import COLUMNS
+from hpcsgd.trials.measure import SPLITS, columns_of
 from hpcsgd.trials.training import Interrupted, Trial, ending, train_group
 from hpcsgd.trials.workshop import Workshop
 
 Points = list[dict[str, float]]
+COLUMNS = columns_of(SPLITS, ERRORS)
 
 
 def points_of(config: StudyConfig, batch_size: int) -> Points:
@@ -152,7 +153,8 @@ def trial_with(errors: list[float], steps: int) -> Trial:
 def test_how_a_trial_ends(
     study: Callable[..., StudyConfig], keys: dict[str, object], errors: list[float], steps: int, status: str | None
 ) -> None:
-    assert ending(trial_with(errors, steps), study(**keys), 40) == status
+    column = COLUMNS.index("val/classification_error")
+    assert ending(trial_with(errors, steps), study(**keys), 40, column) == status
 
 
 def test_metrics_are_of_the_samples_that_the_recipe_names(shop: Callable[..., Workshop]) -> None:

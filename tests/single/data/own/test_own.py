@@ -14,8 +14,6 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from hpcsgd.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
-from hpcsgd.config.space import RangeConfig, SpaceConfig
-from hpcsgd.config.study import StopConfig, StudyConfig
 from hpcsgd.data.batches import Batch, Loader
 from hpcsgd.data.dataset import num_train_samples
 from hpcsgd.data.make import evaluated, make_loader, make_split
@@ -275,12 +273,6 @@ def test_what_a_recipe_cannot_ask_for(changes: dict[str, Any], said: str) -> Non
 def test_keys_that_do_not_count_are_refused_by_their_names(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DataConfig(**changes)
-
-
-def test_a_study_takes_the_packages_data_sets() -> None:
-    config, space = DataConfig(name="a.B", validation_samples=3), SpaceConfig(learning_rate=RangeConfig(points=(1.0,)))
-    with pytest.raises(ValueError, match="data.name is 'a.B': it must be one of the package's data sets in a study"):
-        StudyConfig(batch_sizes=(1,), space=space, stop=StopConfig(steps=1), data=config)
 
 
 def test_a_submission_imports_nothing() -> None:
