@@ -108,6 +108,7 @@ def start_equal(learners: ReplicaStack, comm: Communicator) -> None:
 @contextmanager
 def borrowed(learners: ReplicaStack, become: Callable[[], None]) -> Iterator[nn.Module]:
     """The first learner's module as ``become`` makes all; afterwards they are themselves again, bit by bit."""
+    learners.check_parameters()
     saved = [replica.snapshot() for replica in learners.replicas]
     become()
     try:

@@ -28,5 +28,22 @@ def check_module(module: nn.Module) -> None:
             raise UsageError(
                 f"the model's parameter {weight} has sparse gradients: make its embedding with sparse=False"
             )
+    _check_buffers(module)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UsageError("the model has no parameter that is trained: all are frozen, or there are none")
+
+
+def _check_buffers(module: nn.Module) -> None:
+    """Refuse buffers in the memory of a parameter, which is elsewhere once the parameters lie in one flat buffer.
+
+    Raises:
+        UsageError: there is one; names both.
+    """
+    owners = {parameter.untyped_storage().data_ptr(): name for name, parameter in module.named_parameters()}
+    for name, buffer in module.named_buffers():
+        owner = owners.get(buffer.untyped_storage().data_ptr()) if buffer.numel() else None
+        if owner is not None:
+            raise UsageError(
+                f"the model's buffer {name} lies in the memory of its parameter {owner}, which moves at the "
+                "start: make a copy (clone), or take it of the parameter in the forward pass"
+            )

@@ -13,6 +13,7 @@ from hpcsgd.comm.flat import layout, move_into
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.buffers import OwnBuffers
 from hpcsgd.learners.fitness import check_module
+from hpcsgd.models import check_none_made
 from hpcsgd.optim.sgd import decayed_parameters
 
 Decays = Callable[[str, nn.Parameter], bool]
@@ -98,6 +99,14 @@ class Replica:
                     f"the model's parameter {name} was {'frozen' if trained else 'thawed'} after the start: which "
                     "parameters are trained must be settled where the model is made"
                 )
+
+    def check_parameters(self) -> None:
+        """See that the module has the parameters that it had at the start, and no others.
+
+        Raises:
+            UsageError: it has made one.
+        """
+        check_none_made(self.module, {id(parameter) for _, parameter, _ in self._named})
 
     def _bind_gradients(self) -> None:
         """Make every ``grad`` a view of the flat gradient; backward adds to it in place."""

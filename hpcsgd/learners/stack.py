@@ -103,6 +103,11 @@ class ReplicaStack:
         for replica in self.replicas:
             replica.check_trainable()
 
+    def check_parameters(self) -> None:
+        """See :meth:`~hpcsgd.learners.replica.Replica.check_parameters`; not for each step: it goes through modules."""
+        for replica in self.replicas:
+            replica.check_parameters()
+
     def train(self, mode: bool = True) -> None:
         """Put all modules in training mode, or in evaluation mode."""
         for replica in self.replicas:

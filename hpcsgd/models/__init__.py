@@ -1,5 +1,5 @@
 """Networks, built from a ``ModelConfig``."""
 
-from hpcsgd.models.build import build_model, check_passes
+from hpcsgd.models.build import build_model, check_none_made, check_passes
 
-__all__ = ["build_model", "check_passes"]
+__all__ = ["build_model", "check_none_made", "check_passes"]

@@ -68,6 +68,24 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], num_classes: int, s
     return model
 
 
+def check_none_made(module: nn.Module, known: Collection[int]) -> None:
+    """Refuse parameters that a module has made, or put in the place of others, since it was built.
+
+    Args:
+        module: the network.
+        known: the ``id`` of each parameter that it had.
+
+    Raises:
+        UsageError: there is another one; names it.
+    """
+    for name, parameter in module.named_parameters():
+        if id(parameter) not in known:
+            raise UsageError(
+                f"the model's parameter {name} was made after the start: no optimizer steps it, and no ranks share it; "
+                "make all parameters where the model is made, and change their values in place"
+            )
+
+
 def check_passes(
     new_module: Callable[[], nn.Module], forward: Callable[[nn.Module], object], sizes: Collection[int]
 ) -> None:

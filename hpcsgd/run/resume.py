@@ -46,6 +46,7 @@ class Start:
 def capture(parts: Parts, step: int) -> dict[str, Any]:
     """A copy of everything that this rank needs to go on with ``step``, in tensors and plain values."""
     learners = parts.learners
+    learners.check_parameters()
     random: dict[str, Any] = {"cpu": torch.get_rng_state(), "learners": learners.random_states()}
     if learners.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state(learners.device)

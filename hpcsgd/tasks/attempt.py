@@ -13,6 +13,7 @@ from hpcsgd.config.imports import in_words
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, map_tree
 from hpcsgd.errors import UsageError, is_out_of_memory
+from hpcsgd.models import check_none_made
 from hpcsgd.tasks.losses import one_each, sum_and_weight
 from hpcsgd.tasks.task import Task
 
@@ -60,10 +61,12 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
     if own is None:
         return None
     module.train()
+    known = {id(parameter) for parameter in module.parameters()}
     # What a user's code draws must leave no trace in the training.
     with torch.random.fork_rng(devices=[]):
         with _part("the model's forward pass"):
             outputs = task.forward(module, own.inputs)
+        check_none_made(module, known)
         with _part("the loss"):
             given = task.loss(outputs, own.targets)
             both = sum_and_weight(given)

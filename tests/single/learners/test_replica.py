@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from hpcsgd.algorithms.base import borrowed
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.describe import describe
 from hpcsgd.learners.replica import Replica
+from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.sgd import decayed_parameters
 
 CPU = torch.device("cpu")
@@ -226,6 +230,35 @@ def test_weight_decay_can_be_for_other_parameters() -> None:
         assert (slot.start >= replica.decay_from) == names[id(parameter)].endswith("bias")
 
 
+def test_a_parameter_made_after_the_start_is_told_of_by_name() -> None:
+    stack = ReplicaStack([Replica(Odd(), CPU, torch.float64, channels_last=False) for _ in range(2)])
+    stack.check_parameters()
+    later: Any = stack.replicas[1].module
+    later.inner.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    with pytest.raises(UsageError, match="parameter inner.scale was made after the start"):
+        stack.check_parameters()
+    del later.inner.scale
+    later.fixed.bias = nn.Parameter(torch.ones(3))
+    with pytest.raises(UsageError, match="parameter fixed.bias was made after the start"), borrowed(stack, stack.train):
+        pass
+
+
+def test_who_holds_a_parameter_sees_the_trained_values_and_who_holds_its_old_memory_does_not() -> None:
+    module = nn.Linear(3, 2)
+    held, memory = list(module.parameters()), module.weight.data
+    replica = Replica(module, CPU, torch.float32, channels_last=False)
+    replica.parameters.fill_(7.0)
+    assert all(one is other for one, other in zip(module.parameters(), held, strict=True))
+    assert all(bool((parameter == 7).all()) for parameter in held)
+    assert not (memory == 7).any()
+
+
+def with_buffer(module: nn.Linear) -> nn.Linear:
+    """With a view of its weights as a buffer."""
+    module.register_buffer("first", module.weight.data[0])
+    return module
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
@@ -234,6 +267,7 @@ def test_weight_decay_can_be_for_other_parameters() -> None:
         (nn.Sequential(nn.Embedding(4, 2, sparse=True)), "parameter 0.weight has sparse gradients"),
         (nn.Linear(3, 2).requires_grad_(False), "no parameter that is trained"),
         (nn.Flatten(), "no parameter that is trained"),
+        (with_buffer(nn.Linear(3, 2)), "buffer first lies in the memory of its parameter weight"),
     ],
 )
 def test_modules_that_cannot_be_replicas_are_refused_by_name(module: nn.Module, said: str) -> None:

@@ -35,6 +35,27 @@ class Fails(Net):
         raise RuntimeError("no such layer")
 
 
+class Grows(Net):
+    """Makes a parameter in a forward pass, from the pass ``after`` on."""
+
+    def __init__(self, width: int = 8, after: int = 0) -> None:
+        super().__init__(width)
+        self.passes, self.after = 0, after
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.passes == self.after:
+            self.scale = nn.Parameter(torch.ones(()))
+        self.passes += 1
+        return super().forward(images)
+
+
+class GrowsLater(Grows):
+    """Not yet in the first passes."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__(width, after=5)
+
+
 def no_module() -> int:
     return 3
 

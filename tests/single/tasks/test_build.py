@@ -102,6 +102,7 @@ def test_frozen_parts_stay_tied_ones_stay_one_and_unused_ones_are_only_decayed(t
         ),
         (["--model.class_path", f"{OWN}.no_module"], "the model is 3, no torch.nn.Module"),
         (["--model.class_path", f"{OWN}.Fails"], r"forward pass fails: RuntimeError: no such layer \(.*own_task.py"),
+        (["--model.class_path", f"{OWN}.Grows"], "parameter scale was made after the start: no optimizer steps it"),
         (["--model.init_args", "{pixels: 9}"], "the model's forward pass fails: RuntimeError: mat1 and mat2"),
         (["--loss", f"{OWN}.mean_entropy"], r"gives \[\] for 2 samples.*loss.reduction mean"),
         (["--loss", f"{OWN}.of_columns"], r"gives \[2, 3\] for 2 samples.*\(sum, weight\)$"),
@@ -134,6 +135,16 @@ def test_what_is_wrong_is_said_before_anything_is_kept(
     with pytest.raises(UsageError, match=said):
         run(load_config(recipe, [f"--run_dir={tmp_path / 'run'}", *words]))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("keys", [["--checkpoint.every_steps=6", "--evaluate.every_epochs=0"], []])
+def test_a_parameter_that_comes_later_ends_the_run_where_the_model_is_taken(
+    tmp_path: Path, recipe: str, keys: list[str]
+) -> None:
+    words = ["--model.class_path", f"{OWN}.GrowsLater", "--epochs=1", f"--run_dir={tmp_path / 'run'}", *keys]
+    with pytest.raises(UsageError, match="the model's parameter scale was made after the start"):
+        run(load_config(recipe, words))
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
 def test_a_mean_over_equal_batches_is_the_loss_of_each_of_its_samples(tmp_path: Path, recipe: str) -> None:
