@@ -82,6 +82,12 @@ class StartError(LoneError):
     exit_code = 2
 
 
+class KernelError(LoneError):
+    """The recipe asks for kernels that torch has not for this model."""
+
+    exit_code = 2
+
+
 @contextmanager
 def told_as(path: Path) -> Iterator[None]:
     """Inside, a failure to write is one of ``path``; h5py and torch raise ``RuntimeError`` for some of them.

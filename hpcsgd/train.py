@@ -28,6 +28,7 @@ from hpcsgd.run.directory import save_model
 from hpcsgd.run.evaluate import Metrics, consensus_model, evaluate_consensus, rows_of
 from hpcsgd.run.evaluate import describe as describe_metrics
 from hpcsgd.run.keeper import Keeper, Memory
+from hpcsgd.run.kernels import choosing_kernels
 from hpcsgd.run.log import note_early_end, open_log
 from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import choose, forward_backward
@@ -79,6 +80,7 @@ def run(
         comm.watchdog.on_guard(config.faults.collective_timeout_seconds),
         listening(signals) as signals,
         streams.safe(),
+        choosing_kernels(config),
     ):
         check_same(comm, "their configuration", dict(dotted(to_dict(config))))
         check_programs(comm)

@@ -69,6 +69,10 @@ class RunConfig:
         seed: of the initial parameters, the permutations and the augmentation.
         dtype: floating-point type of parameters and data.
         device: ``auto`` is a GPU where there is one.
+        deterministic: on a GPU, take kernels that add in one order only: a run that is repeated, or resumed, is the
+            same to the last bit, and some steps are slower. On CPUs that is so anyway.
+        cudnn_benchmark: on a GPU, let cuDNN time its ways of a convolution at first use and take the fastest, which may
+            be another at the next start; not with ``deterministic``.
         share_gpu: allow several ranks on one GPU.
         threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
         run_dir: where the run is kept; unset, ``runs/NAME-TIME``.
@@ -94,6 +98,8 @@ class RunConfig:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    deterministic: bool = False
+    cudnn_benchmark: bool = False
     share_gpu: bool = False
     threads: int | None = None
     run_dir: str | None = path_field()
@@ -134,6 +140,8 @@ class RunConfig:
 
     def _check_combinations(self) -> None:
         """What one section asks of another."""
+        fixed = self.deterministic
+        require(not (fixed and self.cudnn_benchmark), "cudnn_benchmark", True, "false where deterministic is true")
         check_fit(self.model, self.data)
         check_metrics(self.metrics)
         entropy = self.loss.name == "cross_entropy"

@@ -19,6 +19,9 @@ from hpcsgd.launch.probes import Facts, collect, try_locks
 from hpcsgd.launch.status import columns
 from hpcsgd.record.summary import counted
 
+LEAST_CORES = 4
+"""Cores of a rank with a GPU: training, autograd, communication and the reader of the data have a thread each."""
+
 CLOCK_ERROR_SECONDS = 1e-3
 """An offset between clocks that is known no better than this blurs waiting times."""
 
@@ -111,6 +114,7 @@ def doubtful(facts: Sequence[Facts]) -> Iterator[str]:
     if len(set(sizes.values())) > 1:
         yield f"nodes have different numbers of ranks: {', '.join(f'{n} on {node}' for node, n in sizes.items())}"
     yield from _crowded(facts)
+    yield from _starved(facts)
     idle = next((fact for fact in facts if fact.device != "cpu" and fact.place.local_size < fact.visible_gpus), None)
     if idle is not None:
         yield f"{idle.place.node}: {idle.place.local_size} ranks for {idle.visible_gpus} GPUs: the others stay idle"
@@ -118,6 +122,20 @@ def doubtful(facts: Sequence[Facts]) -> Iterator[str]:
     if worst.clock_error > CLOCK_ERROR_SECONDS:
         error = 1e3 * worst.clock_error
         yield f"the clock of rank {worst.place.rank} is known to {error:.1f} ms only: waiting times will be blurred"
+
+
+def _starved(facts: Sequence[Facts]) -> Iterator[str]:
+    """Ranks with a GPU and too few cores for the threads that keep it busy; the first of them."""
+    sharing = Counter((fact.place.node, fact.cores) for fact in facts)
+    for fact in facts:
+        ranks = sharing[fact.place.node, fact.cores]
+        if fact.device != "cpu" and ranks <= fact.num_cores < LEAST_CORES * ranks:
+            yield (
+                f"rank {fact.place.rank} has a GPU and {fact.num_cores / ranks:g} core(s): its threads want "
+                f"{LEAST_CORES}; start the ranks with --bind-to none, or --map-by ppr:{fact.place.local_size}:node:"
+                f"pe={LEAST_CORES} (mpirun), or --cpus-per-task {LEAST_CORES} (srun)"
+            )
+            return
 
 
 def _crowded(facts: Sequence[Facts]) -> Iterator[str]:

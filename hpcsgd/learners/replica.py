@@ -26,7 +26,7 @@ class ReplicaState:
 
     parameters: Tensor
     statistics: Tensor
-    counts: list[int]
+    counts: Tensor
     buffers: dict[str, Tensor]
 
 
@@ -123,6 +123,15 @@ class Replica:
         self.means, self.variances = self.statistics[:total], self.statistics[total:]
         for flat, tensors in ((self.means, means), (self.variances, variances)):
             move_into(flat, [t for t in tensors if t is not None], self.norm_slots)
+        self._bind_counts(torch.zeros(len(self.norms), dtype=torch.int64, device=device))
+
+    def _bind_counts(self, counts: Tensor) -> None:
+        """Let the BatchNorm layers count in ``counts``, int64 [norms], which goes on where they are."""
+        for index, norm in enumerate(self.norms):
+            assert norm.num_batches_tracked is not None
+            counts[index].copy_(norm.num_batches_tracked)
+            norm.num_batches_tracked = counts[index]
+        self._counts = counts
 
     def move_to(self, parameters: Tensor, gradients: Tensor, statistics: Tensor, counts: Tensor) -> None:
         """Move everything into rows of larger buffers.
@@ -140,11 +149,9 @@ class Replica:
         for parameter, slot in zip(self.trainable, self.slots, strict=True):
             parameter.data = slot.view(self.parameters)
         self._bind_gradients()
-        for index, (norm, slot) in enumerate(zip(self.norms, self.norm_slots, strict=True)):
+        for norm, slot in zip(self.norms, self.norm_slots, strict=True):
             norm.running_mean, norm.running_var = slot.view(self.means), slot.view(self.variances)
-            assert norm.num_batches_tracked is not None
-            counts[index].copy_(norm.num_batches_tracked)
-            norm.num_batches_tracked = counts[index]
+        self._bind_counts(counts)
 
     def zero_gradients(self) -> None:
         """Set the gradient to zero."""
@@ -152,22 +159,22 @@ class Replica:
 
     @property
     def counts(self) -> list[int]:
-        """Batches that each BatchNorm layer has seen."""
-        return [int(n.num_batches_tracked) for n in self.norms if n.num_batches_tracked is not None]
+        """Batches that each BatchNorm layer has seen; waits for a GPU."""
+        counts: list[int] = self._counts.tolist()
+        return counts
 
     @counts.setter
     def counts(self, counts: list[int]) -> None:
-        for norm, count in zip(self.norms, counts, strict=True):
-            assert norm.num_batches_tracked is not None
-            norm.num_batches_tracked.fill_(count)
+        self._counts.copy_(torch.tensor(counts, dtype=torch.int64))
 
     def snapshot(self) -> ReplicaState:
         """A copy of parameters and BatchNorm statistics."""
-        return ReplicaState(self.parameters.clone(), self.statistics.clone(), self.counts, self.buffers.state_dict())
+        own = self.buffers.state_dict()
+        return ReplicaState(self.parameters.clone(), self.statistics.clone(), self._counts.clone(), own)
 
     def restore(self, saved: ReplicaState) -> None:
         """Take up :meth:`snapshot` again, to the same bits."""
         self.parameters.copy_(saved.parameters)
         self.statistics.copy_(saved.statistics)
-        self.counts = saved.counts
+        self._counts.copy_(saved.counts)
         self.buffers.load_state_dict(saved.buffers)

@@ -34,6 +34,8 @@ FREE_TO_CHANGE = (
     "data.pin_memory",
     "threads",
     "device",
+    "deterministic",
+    "cudnn_benchmark",
     "share_gpu",
     "comm",
     "evaluate",
@@ -47,7 +49,7 @@ FREE_TO_CHANGE = (
 """Keys, or sections, that a resumed run may have other values of. How far it goes (``epochs``, ``max_steps``) as well,
 where that leaves the steps already done as they were: see :mod:`hpcsgd.run.course`."""
 
-ROUNDS_OTHERWISE = ("threads", "device", "comm")
+ROUNDS_OTHERWISE = ("threads", "device", "deterministic", "cudnn_benchmark", "comm")
 """Those of them with which sums may be taken in another order: the run is then not the one that never stopped."""
 
 
@@ -205,5 +207,5 @@ def save_model(path: Path, state: dict[str, Any]) -> None:
     import torch
 
     content = io.BytesIO()
-    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, content)
+    torch.save({name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}, content)
     write_whole(path, content.getvalue())

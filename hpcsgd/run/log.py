@@ -26,6 +26,7 @@ from hpcsgd.record.schema import STATISTICS
 from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
 from hpcsgd.run.claims import Claim
+from hpcsgd.run.kernels import gpu_versions
 from hpcsgd.run.parts import Labels, Parts
 from hpcsgd.run.plan import Plan
 from hpcsgd.run.resume import Start
@@ -176,6 +177,8 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "mpi_allreduce_algorithm": {"asked": parts.config.comm.allreduce_algorithm, "pinned": comm.allreduce_algorithm},
         "gradient_allreduce": parts.gradients.name,
         "gradient_overlap": parts.gradients.overlap,
+        "averaging": parts.world.name,
+        "gpu": gpu_versions(parts.learners.device),
         "engine": parts.engine.name,
         "engine_seconds": parts.engine_tables,
         "world_size": comm.size,

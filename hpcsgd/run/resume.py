@@ -59,7 +59,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "engine_tables": parts.engine_tables,
         "trials": None if parts.trials is None else [vars(trial) for trial in parts.trials],
         "rows": _named_rows(learners.rows),
-        "statistics": learners.statistics.cpu().clone(),
+        "statistics": _to_host(learners.statistics),
         "counts": learners.counts.tolist(),
         "buffers": _cloned({str(j): r.buffers.state_dict() for j, r in enumerate(learners.replicas)}),
         "algorithm": _cloned(parts.algorithm.state_dict()),
@@ -113,7 +113,7 @@ def _united(buffers: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def _named_rows(rows: Rows) -> dict[str, torch.Tensor]:
     """A copy of parameters and optimizer state by name, each [m, P], in one allocation on the host."""
-    copy = rows.buffer.cpu().clone().chunk(len(rows.names), dim=1)
+    copy = _to_host(rows.buffer).chunk(len(rows.names), dim=1)
     return dict(zip(rows.names, copy, strict=True))
 
 
@@ -121,7 +121,12 @@ def _cloned(value: Any) -> Any:
     """Nested dicts with copies of their tensors."""
     if isinstance(value, dict):
         return {key: _cloned(part) for key, part in value.items()}
-    return value.cpu().clone() if isinstance(value, torch.Tensor) else value
+    return _to_host(value) if isinstance(value, torch.Tensor) else value
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the host, made once, wherever ``tensor`` is."""
+    return tensor.to("cpu", copy=True)
 
 
 def find_start(parts: Parts, before: Mapping[str, Any] | None = None) -> tuple[Parts, Start]:

@@ -30,8 +30,8 @@ def ranks(nodes: str = "aabb", **changes: object) -> list[Facts]:
             Facts(
                 place=place,
                 host=place.node,
-                cores=str(place.local_rank),
-                num_cores=1,
+                cores=f"{4 * place.local_rank}-{4 * place.local_rank + 3}",
+                num_cores=4,
                 device=f"GPU {place.node}{place.local_rank}",
                 visible_gpus=place.local_size,
                 omp_threads="1",
@@ -85,7 +85,9 @@ def test_a_broken_horovod() -> None:
     [
         (ranks(thread_level="funneled"), "thread level is funneled"),
         (ranks("aaab"), "different numbers of ranks: 3 on a, 1 on b"),
-        (ranks("aa", cores="0"), "a: 2 ranks share core(s) 0"),
+        (ranks("aa", cores="0", num_cores=1), "a: 2 ranks share core(s) 0"),
+        (ranks("aa", num_cores=3), "rank 0 has a GPU and 3 core(s): its threads want 4"),
+        (ranks("aa", cores="0-3"), "rank 0 has a GPU and 2 core(s)"),
         (ranks("aa", visible_gpus=4), "a: 2 ranks for 4 GPUs"),
         (ranks("aa", clock_error=0.002), "known to 2.0 ms only"),
     ],
@@ -96,7 +98,8 @@ def test_what_may_not_be_meant(alone: None, facts: list[Facts], said: str) -> No
 
 
 def test_ranks_that_share_cores_enough_for_all(alone: None) -> None:
-    assert list(doubtful(ranks("aa", cores="0-3", num_cores=4))) == []
+    assert list(doubtful(ranks("aa", cores="0-7", num_cores=8))) == []
+    assert list(doubtful(ranks("aa", cores="0-3", device="cpu"))) == []
 
 
 def test_a_process_of_a_job_without_a_launcher(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
