@@ -163,8 +163,8 @@ def watch_averagings(parts: Parts) -> Watch:
 
 
 def vector(module: nn.Module) -> Tensor:
-    """All parameters of a module in one tensor, in the module's own order, copied."""
-    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).clone()
+    """All parameters of a module in one tensor of the host, in the module's own order, copied."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).cpu().clone()
 
 
 def momentum_row(parts: Parts) -> Tensor:
@@ -177,14 +177,14 @@ def momentum_vector(parts: Parts) -> Tensor:
     replica = parts.replica
     place = {id(p): slot for p, slot in zip(replica.trainable, replica.slots, strict=True)}
     views = [place[id(p)].view(momentum_row(parts)) for p in replica.module.parameters()]
-    return torch.cat([view.reshape(-1) for view in views]).clone()
+    return torch.cat([view.reshape(-1) for view in views]).cpu().clone()
 
 
 def digest(*tensors: Tensor) -> str:
     """A fingerprint of the bits."""
     sums = hashlib.sha256()
     for tensor in tensors:
-        sums.update(tensor.detach().numpy().tobytes())
+        sums.update(tensor.detach().cpu().numpy().tobytes())
     return sums.hexdigest()
 
 
@@ -196,7 +196,7 @@ def num_versions(comm: Communicator, *tensors: Tensor) -> int:
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = EXACT, what: str = "") -> None:
     """Elementwise, in absolute terms; all values in the laws are of order one."""
     assert actual.shape == expected.shape, (what, actual.shape, expected.shape)
-    error = (actual - expected).abs().max().item() if actual.numel() else 0.0
+    error = (actual.cpu() - expected.cpu()).abs().max().item() if actual.numel() else 0.0
     assert error <= tolerance, f"{what}: off by {error:.3g}"
 
 
@@ -207,7 +207,7 @@ def assert_bits(actual: Tensor, expected: Tensor, what: str = "") -> None:
 
 def stack(comm: Communicator, tensor: Tensor) -> Tensor:
     """The ranks' tensors, stacked along a new first axis, on all ranks."""
-    return torch.from_numpy(np.stack(comm.allgather_object(tensor.detach().clone().numpy())))
+    return torch.from_numpy(np.stack(comm.allgather_object(tensor.detach().cpu().clone().numpy())))
 
 
 @contextmanager

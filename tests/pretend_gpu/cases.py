@@ -1,0 +1,200 @@
+"""The configurations that are trained on the pretend GPU and on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hpcsgd.config import (
+    AlgorithmConfig,
+    CheckpointConfig,
+    CommConfig,
+    DataConfig,
+    EvaluateConfig,
+    FaultConfig,
+    LearningRateConfig,
+    LogConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TunerConfig,
+)
+from tests.pretend_gpu import trouble
+
+Keys = Mapping[str, Any]
+ROUNDING = 2e-5
+"""For engines and layers whose sums are in another order than the loop's."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, and what is asked of it.
+
+    Attributes:
+        name: by which it is asked for.
+        keys: of the recipe, beside those of :func:`recipe`.
+        world: its ranks: ``one``, ``twin`` (the first of two that do the same), ``second`` (the other, on the second
+            GPU), ``nccl`` (twins whose gradients are summed as by NCCL), ``mpi`` (two, under mpirun).
+        tolerance: largest difference from the CPU.
+        like: keys that are others on the CPU.
+        waits: times that the host may wait in a steady step; None: not asked.
+        launches: most launches of a steady step; None: not asked.
+        stop_after: steps after which the run stops, to be resumed.
+        within: what is done to it, around the run on the device.
+        finding: the number of what is known to be wrong; the case must be wrong then.
+        sampled: whether the tests take it: the others are in the table only.
+    """
+
+    name: str
+    keys: Keys = field(default_factory=dict)
+    world: str = "twin"
+    tolerance: float = 0.0
+    like: Keys = field(default_factory=dict)
+    waits: int | None = None
+    launches: int | None = None
+    stop_after: int | None = None
+    within: Callable[[], AbstractContextManager[None]] = nullcontext
+    finding: str = ""
+    sampled: bool = False
+
+
+SMALL = CommConfig(chunk_bytes=16384, bucket_bytes=32768)
+IMAGES = DataConfig(
+    name="synthetic",
+    synthetic_shape=(3, 8, 8),
+    synthetic_train_samples=96,
+    synthetic_test_samples=24,
+    flip=True,
+    crop_padding=1,
+)
+DIGITS = DataConfig(
+    name="synthetic", synthetic_shape=(1, 4, 4), synthetic_train_samples=96, synthetic_test_samples=24,
+    synthetic_classes=3,
+)  # fmt: skip
+
+
+def recipe(device: str, keys: Keys) -> RunConfig:
+    """A run of a dozen steps of a small residual network."""
+    values: dict[str, Any] = {
+        "epochs": 2,
+        "local_batch_size": 8,
+        "device": device,
+        "progress": "none",
+        "share_gpu": True,
+        "threads": 1,
+        "data": IMAGES,
+        "model": ModelConfig(name="resnet8"),
+        "comm": SMALL,
+        "optimizer": OptimizerConfig(weight_decay=1e-3),
+        "learning_rate": LearningRateConfig(base=0.05, scaling_rule="none"),
+        "evaluate": EvaluateConfig(batch_size=16),
+        "log": LogConfig(flush_steps=100, utilisation_seconds=0.01, save_model=False),
+    }
+    return RunConfig(**values | dict(keys))
+
+
+def algorithm(name: str, **keys: Any) -> dict[str, Any]:
+    """An algorithm that averages at every other step."""
+    return {"algorithm": AlgorithmConfig(**{"name": name, "sync_period": 2} | keys)}
+
+
+LOCAL, SMA = algorithm("local_sgd"), algorithm("sma")
+LOOP = {"engine": "loop"}
+LATE = {"comm": replace(SMALL, overlap=True)}
+AWARE = {"comm": replace(SMALL, cuda_aware=True)}
+TAIL = {"data": replace(IMAGES, tail="keep", synthetic_train_samples=90)}
+POST = algorithm("post_local_sgd", local_start="step:5")
+OWN = {
+    "model": ModelConfig(name="tests.single.tasks.own_task.Net"),
+    "loss": LossConfig(name="tests.single.tasks.own_task.entropy"),
+    "data": DIGITS,
+}
+ROWS = {
+    "model": ModelConfig(name="tests.pretend_gpu.nets.Plain"),
+    "data": DataConfig(name="tests.single.data.own.own_data.Files", workers=1, init_args={"train": 48}),
+}
+DENSE = {"model": ModelConfig(name="fully_connected", widths=(8, 8)), "data": DIGITS}
+RESNET20 = {"model": ModelConfig(name="resnet20"), "max_steps": 6}
+
+
+def learners(count: int, engine: str, **keys: Any) -> dict[str, Any]:
+    """Several learners of SMA."""
+    return {"learners_per_rank": count, "engine": engine, **SMA, **keys}
+
+
+ALGORITHMS = [
+    Case("one", world="one", waits=0, sampled=True),
+    Case("sync", sampled=True),
+    Case("plain", {"comm": replace(SMALL, overlap=False)}),
+    Case("parts", {"accumulation_steps": 2}),
+    Case("local", {**LOCAL, "optimizer": OptimizerConfig(clip_norm=0.5)}, sampled=True),
+    Case("slow", algorithm("local_sgd", outer_step="slow_momentum", batch_norm_policy="average")),
+    Case("recompute", algorithm("local_sgd", batch_norm_policy="recompute", momentum_policy="average")),
+    Case("post", POST, sampled=True),
+    Case("blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), sampled=True),
+    Case("sma", SMA, sampled=True),
+    Case("two_levels", algorithm("sma", block_size=1, block_sync_period=2)),
+    Case("elastic", algorithm("ea_sgd")),
+    Case("late", {**SMA, **LATE}, sampled=True),
+    Case("adam", {"optimizer": OptimizerConfig(name="torch.optim.AdamW"), **LOCAL}),
+]
+
+REDUCERS = [
+    Case("aware", AWARE, finding="2", sampled=True),
+    Case("nccl", world="nccl", sampled=True),
+    Case("nccl_unchecked", {"faults": FaultConfig(check_finite=False)}, world="nccl"),
+    Case("nccl_post", POST, world="nccl"),
+    Case("nccl_streams", {"learners_per_rank": 2, "engine": "streams"}, world="nccl", like=LOOP),
+    Case("nccl_graph", {"engine": "graph"}, world="nccl", like=LOOP, finding="1"),
+    Case("second", world="second", finding="8", sampled=True),
+    Case("second_plain", {"comm": replace(SMALL, overlap=False)}, world="second"),
+]
+
+ENGINES = [
+    Case("m1_graph", {"engine": "graph"}, like=LOOP, finding="1", sampled=True),
+    Case("m1_fused", {"engine": "fused"}, like=LOOP, tolerance=ROUNDING),
+    Case("m3_loop", learners(3, "loop"), world="one", waits=1),
+    Case("m3_streams", learners(3, "streams"), world="one", waits=1, like=LOOP, sampled=True),
+    Case("m3_graph", learners(3, "graph"), world="one", waits=1, like=LOOP, finding="a wait a step", sampled=True),
+    Case("m3_fused", learners(3, "fused"), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
+    Case("m3_dense", learners(3, "dense", **DENSE), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
+    Case("m3_auto", learners(3, "auto"), tolerance=ROUNDING),
+    Case("tuner", {**SMA, "learners_per_rank": "auto",
+                   "tuner": TunerConfig(windows=1, window_seconds=0.01, max_learners=2)},
+         tolerance=ROUNDING, sampled=True),
+    Case("memory", learners(3, "auto"), world="one", tolerance=ROUNDING, within=trouble.no_memory_in_capture,
+         finding="5", sampled=True),
+    Case("resnet20_graph", {**RESNET20, "engine": "graph"}, world="one", waits=0, launches=40, like=LOOP,
+         finding="a wait a step", sampled=True),
+]  # fmt: skip
+
+DATA = [
+    Case("tail", {**learners(2, "graph"), **LATE, **TAIL}, like=LOOP),
+    Case("resume", {**learners(2, "graph"), "checkpoint": CheckpointConfig(every_steps=4)}, world="one", like=LOOP,
+         stop_after=7, sampled=True),
+    Case("nhwc", {"model": ModelConfig(name="resnet8", channels_last=True)}, world="one", waits=0),
+    Case("pack", {"data": "pack"}, world="one", finding="two waits a step", waits=0, sampled=True),
+    Case("reader", {"data": "pack", **learners(2, "graph")}, world="one", like=LOOP,
+         within=trouble.reader_within_capture, finding="6", sampled=True),
+    Case("text", {"data": "text", "model": ModelConfig(name="transformer", embedding=8, hidden=16, heads=2)},
+         world="one", tolerance=ROUNDING),
+    Case("own", OWN, sampled=True),
+    Case("rows", ROWS, world="one", sampled=True),
+    Case("nan", {"log": LogConfig(flush_steps=5, save_model=False)}, within=trouble.nan_at_step_3, finding="9",
+         sampled=True),
+    Case("nvml", within=trouble.utilisation_fails, finding="4", sampled=True),
+]  # fmt: skip
+
+UNDER_MPIRUN = [
+    Case("mpi_sync", {"comm": replace(SMALL, allreduce="mpi")}, world="mpi", finding="8", sampled=True),
+    Case("mpi_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi",
+         sampled=True),
+    Case("mpi_sma", {**SMA, "learners_per_rank": 2, "engine": "streams"}, world="mpi", like=LOOP, sampled=True),
+    Case("mpi_late", {**SMA, **LATE}, world="mpi", finding="8"),
+    Case("mpi_aware", {"comm": replace(SMALL, cuda_aware=True, allreduce="mpi")}, world="mpi", finding="2"),
+]  # fmt: skip
+
+CASES = {case.name: case for case in (*ALGORITHMS, *REDUCERS, *ENGINES, *DATA, *UNDER_MPIRUN)}

@@ -1,0 +1,214 @@
+"""Train a case on the pretend GPU and on the CPU, and compare."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpcsgd import train
+from hpcsgd.comm.communicator import Communicator, SingleCommunicator
+from hpcsgd.comm.mpi import connect
+from hpcsgd.config import CommConfig, LogConfig
+from hpcsgd.errors import JointError
+from hpcsgd.record.reader import load_run
+from hpcsgd.record.timer import StepTimer
+from tests.pretend_gpu.cases import Case, Keys, recipe
+from tests.pretend_gpu.files import with_files
+from tests.pretend_gpu.machine import the_machine
+from tests.pretend_gpu.ranks import Twin, nccl_of_twins
+from tests.pretend_gpu.trouble import replaced
+
+SHOWN = 3
+"""Races, waits and devices of a row that are shown."""
+
+
+@dataclass
+class Outcome:
+    """What a run left: its tensors and the losses in its log, or the message that ended it."""
+
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass
+class Row:
+    """A row of the table.
+
+    Attributes:
+        difference: largest one of any parameter, state of the optimizer, statistic, loss.
+        launches, events, waits: of a steady step.
+        races, foreign: in all.
+        error: what ended the run on the device.
+        wrong: what is not as asked.
+        seen: examples.
+    """
+
+    name: str
+    difference: float = math.nan
+    launches: int = 0
+    events: int = 0
+    waits: int = 0
+    races: int = 0
+    foreign: int = 0
+    error: str = ""
+    wrong: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a file."""
+        return asdict(self)
+
+
+def run_case(case: Case, folder: Path) -> Row:
+    """The row of a case; ``folder`` has the data that cases share. Collective under mpirun."""
+    findings, row = the_machine().findings, Row(case.name)
+    findings.clear()
+    with case.within(), steps_marked() as marks:
+        ours = train_once(case, "cuda", case.keys, folder)
+    row.races, row.foreign, row.error = findings.races.total(), findings.foreign.total(), ours.error
+    row.launches, row.events, row.waits = steady(marks)
+    row.seen = seen(findings.races, "race") + seen(findings.foreign, "device") + seen(findings.waits, "wait")
+    theirs = on_cpu(case, folder)
+    row.difference = difference(ours, theirs)
+    row.wrong = wrong(case, row, theirs)
+    return row
+
+
+_on_cpu: dict[str, Outcome] = {}
+
+
+def on_cpu(case: Case, folder: Path) -> Outcome:
+    """The outcome on the CPU, which cases and planted defects share."""
+    keys = {**case.keys, **case.like}
+    key = repr((case.world, case.within, case.stop_after, sorted(keys.items())))
+    if key not in _on_cpu:
+        with case.within():
+            _on_cpu[key] = train_once(case, "cpu", keys, folder)
+    return _on_cpu[key]
+
+
+def train_once(case: Case, device: str, keys: Keys, folder: Path) -> Outcome:
+    """Train a case; what ends it is part of the outcome."""
+    machine = the_machine()
+    before = machine.home, machine.guard.device
+    machine.home = 1 if case.world == "second" else before[0]
+    try:
+        with nccl_of_twins() if case.world == "nccl" else nullcontext():
+            return _train(case, device, with_files(keys, folder))
+    finally:
+        machine.home, machine.guard.device = before
+        for index in range(machine.guard.num_devices):
+            machine.guard.set_stream(index, 0)
+
+
+def _train(case: Case, device: str, keys: Keys) -> Outcome:
+    """The run itself."""
+    kept: list[Any] = []
+    build = train.build
+
+    def remember(*arguments: Any, **options: Any) -> Any:
+        kept.append(build(*arguments, **options))
+        return kept[-1]
+
+    comm = _ranks(case)
+    with tempfile.TemporaryDirectory() as name, replaced(train, "build", remember):
+        directory = comm.broadcast_object(f"{name}/run")
+        config = recipe(device, {**keys, "run_dir": directory})
+        if case.world == "second":
+            config = replace(config, log=LogConfig(enabled=False, save_model=False))
+        try:
+            if case.stop_after is not None:
+                train.run(replace(config, max_steps=case.stop_after), comm)
+                comm, config = _ranks(case), replace(config, resume="auto")
+            train.run(config, comm)
+        except (Exception, SystemExit) as error:  # what breaks is a row of the table too
+            if case.world == "mpi" and not isinstance(error, JointError):
+                raise
+            return Outcome(error=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+        if isinstance(comm, Twin) and comm.aborted:
+            return Outcome(error="the job was aborted")
+        comm.barrier()
+        stack = kept[-1].learners
+        tensors = [stack.rows.buffer, stack.statistics, stack.counts]
+        losses = load_run(directory).iterations["loss"].tolist() if config.log.enabled else []
+        comm.barrier()
+    return Outcome([tensor.cpu().double() for tensor in tensors], losses)
+
+
+def _ranks(case: Case) -> Communicator:
+    """The communicator of a case."""
+    if case.world == "mpi":
+        return connect(CommConfig())
+    return SingleCommunicator() if case.world == "one" else Twin(rank=int(case.world == "second"))
+
+
+@contextmanager
+def steps_marked() -> Iterator[list[tuple[int, int, int]]]:
+    """Inside, launches, events and waits are noted where each step begins."""
+    marks: list[tuple[int, int, int]] = []
+    begin = StepTimer.begin
+
+    def noted(self: StepTimer, step: int) -> None:
+        marks.append(the_machine().findings.marks())
+        begin(self, step)
+
+    with replaced(StepTimer, "begin", noted):
+        yield marks
+
+
+def steady(marks: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Launches, events and waits of a step in which nothing but training is done: the most frequent ones."""
+    steps = [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(marks, marks[1:], strict=False)]
+    if len(steps) < 2:
+        return 0, 0, 0
+    launches, events, waits = (max(statistics.multimode(column)) for column in zip(*steps[1:], strict=True))
+    return launches, events, waits
+
+
+def difference(ours: Outcome, theirs: Outcome) -> float:
+    """The largest one; infinite where one of them has other numbers, or NaN alone."""
+    if len(ours.tensors) != len(theirs.tensors) or len(ours.losses) != len(theirs.losses):
+        return math.inf
+    pairs = [*zip(ours.tensors, theirs.tensors, strict=True), (torch.tensor(ours.losses), torch.tensor(theirs.losses))]
+    worst = [float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in pairs if a.numel()]
+    return max(worst, default=0.0)
+
+
+def reason_of(error: str) -> list[str]:
+    """The kind of an error and its first words, which have the step where there is one."""
+    return error.split(": ")[:2]
+
+
+def seen(counter: Counter[str], word: str) -> list[str]:
+    """The most frequent ones, as lines."""
+    return [f"{word}: {number} x {text}" for text, number in counter.most_common(SHOWN)]
+
+
+def wrong(case: Case, row: Row, theirs: Outcome) -> list[str]:
+    """What is not as the case asks."""
+    found = []
+    if row.error or theirs.error:
+        # Both may have to end, for the same reason at the same step.
+        if reason_of(row.error) != reason_of(theirs.error):
+            found.append(f"{row.error or 'no error'}, and on the CPU {theirs.error or 'none'}")
+    elif not row.difference <= case.tolerance:
+        found.append(f"it differs from the CPU by {row.difference:.1e}")
+    if row.races:
+        found.append(f"{row.races} races")
+    if row.foreign:
+        found.append(f"{row.foreign} uses of another device")
+    if case.waits is not None and row.waits > case.waits:
+        found.append(f"{row.waits} waits a step")
+    if case.launches is not None and row.launches > case.launches:
+        found.append(f"{row.launches} launches a step")
+    return found

@@ -1,0 +1,92 @@
+"""The package on a GPU that is not there: equal to the CPU, without races, and defects are found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
+from tests.pretend_gpu.cases import CASES, Case
+from tests.pretend_gpu.mutations import MUTATIONS
+from tests.pretend_gpu.studies import FUSED
+
+Rows = dict[str, dict[str, Any]]
+
+
+def sampled(*, under_mpirun: bool) -> list[Any]:
+    """The cases that are run here; one with a finding must be wrong until that is mended."""
+    return [
+        pytest.param(case, id=case.name, marks=[pytest.mark.xfail(strict=True, reason=f"finding {case.finding}")])
+        if case.finding
+        else pytest.param(case, id=case.name)
+        for case in CASES.values()
+        if case.sampled and under_mpirun == (case.world == "mpi")
+    ]
+
+
+def table(words: list[str], file: Path) -> Rows:
+    """The rows that a command writes to ``file``."""
+    done = subprocess.run(
+        [*words, "--sample", "--json", str(file)],
+        cwd=ROOT,
+        env=environment(OMPI_MCA_mpi_yield_when_idle="1"),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert done.returncode in (0, 1) and file.exists(), done.stdout + done.stderr
+    return {row["name"]: row for row in map(json.loads, file.read_text().splitlines())}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """The table of one process."""
+    return table([sys.executable, "-m", "tests.pretend_gpu"], tmp_path_factory.mktemp("pretend") / "rows")
+
+
+@pytest.fixture(scope="module")
+def rows_of_two(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """The table of two ranks, each on a GPU of its own."""
+    return table(command(2, "-m", "tests.pretend_gpu"), tmp_path_factory.mktemp("pretend") / "rows")
+
+
+@pytest.mark.parametrize("case", sampled(under_mpirun=False))
+def test_a_run_is_that_of_a_cpu(case: Case, rows: Rows) -> None:
+    assert rows[case.name]["wrong"] == [], rows[case.name]["seen"]
+
+
+@pytest.mark.parametrize("case", sampled(under_mpirun=True))
+def test_a_run_of_two_ranks_is_that_of_cpus(case: Case, rows_of_two: Rows) -> None:
+    assert rows_of_two[case.name]["wrong"] == [], rows_of_two[case.name]["seen"]
+
+
+def test_a_study_measures_what_it_does_on_a_cpu(rows: Rows) -> None:
+    found = [rows[name] for name in FUSED if name in rows]
+    assert found and [row["wrong"] for row in found] == [[] for _ in found]
+
+
+@pytest.mark.parametrize("name", [mutation.name for mutation in MUTATIONS if mutation.sampled])
+def test_a_planted_defect_is_found(name: str, rows: Rows) -> None:
+    assert rows[name]["wrong"], rows[name]
+
+
+def test_tests_for_a_gpu_pass() -> None:
+    """Those of the engines, the batches and the clock; the others are of what a CPU cannot pretend."""
+    folders = ["learners/engines/test_choose.py", "data/test_loader.py", "record/test_timer.py"]
+    words = ["-m", "pytest", "-q", "-p", "tests.pretend_gpu.plugin", "-p", "no:cacheprovider", "-m", "gpu"]
+    done = subprocess.run(
+        [sys.executable, *words, *(f"tests/single/{folder}" for folder in folders)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
