@@ -43,7 +43,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES.values():
-            if is_asked(case.name, case.sampled) and under_mpirun == (case.world == "mpi"):
+            if is_asked(case.name, case.sampled) and under_mpirun == case.is_of_mpi:
                 tell(options.json, run_case(case, Path(folder)), case.finding)
         for name in FUSED:
             if is_asked(name, name == "study") and not under_mpirun:

@@ -37,7 +37,7 @@ class Case:
         name: by which it is asked for.
         keys: of the recipe, beside those of :func:`recipe`.
         world: its ranks: ``one``, ``twin`` (the first of two that do the same), ``second`` (the other, on the second
-            GPU), ``nccl`` (twins whose gradients are summed as by NCCL), ``mpi`` (two, under mpirun).
+            GPU), ``nccl`` (twins whose gradients are summed as by NCCL), ``mpi`` and ``mpi_nccl`` (two, under mpirun).
         tolerance: largest difference from the CPU.
         like: keys that are others on the CPU.
         waits: times that the host may wait in a steady step; None: not asked.
@@ -60,13 +60,18 @@ class Case:
     finding: str = ""
     sampled: bool = False
 
+    @property
+    def is_of_mpi(self) -> bool:
+        """Whether it is one for mpirun."""
+        return self.world.startswith("mpi")
+
 
 SMALL = CommConfig(chunk_bytes=16384, bucket_bytes=32768)
 IMAGES = DataConfig(
     name="synthetic",
     synthetic_shape=(3, 8, 8),
     synthetic_train_samples=96,
-    synthetic_test_samples=24,
+    synthetic_test_samples=16,
     flip=True,
     crop_padding=1,
 )
@@ -77,9 +82,10 @@ DIGITS = DataConfig(
 
 
 def recipe(device: str, keys: Keys) -> RunConfig:
-    """A run of a dozen steps of a small residual network."""
+    """A run of a few steps of a small residual network."""
     values: dict[str, Any] = {
-        "epochs": 2,
+        "epochs": 3,
+        "max_steps": 8,
         "local_batch_size": 8,
         "device": device,
         "progress": "none",
@@ -106,7 +112,7 @@ LOOP = {"engine": "loop"}
 LATE = {"comm": replace(SMALL, overlap=True)}
 AWARE = {"comm": replace(SMALL, cuda_aware=True)}
 TAIL = {"data": replace(IMAGES, tail="keep", synthetic_train_samples=90)}
-POST = algorithm("post_local_sgd", local_start="step:5")
+POST = algorithm("post_local_sgd", local_start="step:4")
 OWN = {
     "model": ModelConfig(name="tests.single.tasks.own_task.Net"),
     "loss": LossConfig(name="tests.single.tasks.own_task.entropy"),
@@ -117,7 +123,7 @@ ROWS = {
     "data": DataConfig(name="tests.single.data.own.own_data.Files", workers=1, init_args={"train": 48}),
 }
 DENSE = {"model": ModelConfig(name="fully_connected", widths=(8, 8)), "data": DIGITS}
-RESNET20 = {"model": ModelConfig(name="resnet20"), "max_steps": 6}
+RESNET20 = {"model": ModelConfig(name="resnet20"), "max_steps": 5}
 
 
 def learners(count: int, engine: str, **keys: Any) -> dict[str, Any]:
@@ -143,7 +149,7 @@ ALGORITHMS = [
 ]
 
 REDUCERS = [
-    Case("aware", AWARE, finding="2", sampled=True),
+    Case("aware", AWARE, within=trouble.mpi_takes_gpu_buffers, finding="2", sampled=True),
     Case("nccl", world="nccl", sampled=True),
     Case("nccl_unchecked", {"faults": FaultConfig(check_finite=False)}, world="nccl"),
     Case("nccl_post", POST, world="nccl"),
@@ -174,7 +180,7 @@ ENGINES = [
 DATA = [
     Case("tail", {**learners(2, "graph"), **LATE, **TAIL}, like=LOOP),
     Case("resume", {**learners(2, "graph"), "checkpoint": CheckpointConfig(every_steps=4)}, world="one", like=LOOP,
-         stop_after=7, sampled=True),
+         stop_after=5, sampled=True),
     Case("nhwc", {"model": ModelConfig(name="resnet8", channels_last=True)}, world="one", waits=0),
     Case("pack", {"data": "pack"}, world="one", finding="two waits a step", waits=0, sampled=True),
     Case("reader", {"data": "pack", **learners(2, "graph")}, world="one", like=LOOP,
@@ -193,8 +199,12 @@ UNDER_MPIRUN = [
     Case("mpi_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi",
          sampled=True),
     Case("mpi_sma", {**SMA, "learners_per_rank": 2, "engine": "streams"}, world="mpi", like=LOOP, sampled=True),
+    Case("mpi_nccl", {"comm": replace(SMALL, allreduce="torch")}, world="mpi_nccl", sampled=True),
+    Case("mpi_nccl_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi_nccl"),
+    Case("mpi_nccl_sma", {**SMA, "learners_per_rank": 2, "engine": "graph"}, world="mpi_nccl", like=LOOP),
     Case("mpi_late", {**SMA, **LATE}, world="mpi", finding="8"),
-    Case("mpi_aware", {"comm": replace(SMALL, cuda_aware=True, allreduce="mpi")}, world="mpi", finding="2"),
+    Case("mpi_aware", {"comm": replace(SMALL, cuda_aware=True, allreduce="mpi")}, world="mpi",
+         within=trouble.mpi_takes_gpu_buffers, finding="2"),
 ]  # fmt: skip
 
 CASES = {case.name: case for case in (*ALGORITHMS, *REDUCERS, *ENGINES, *DATA, *UNDER_MPIRUN)}

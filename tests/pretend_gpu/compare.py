@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,13 +20,17 @@ from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import CommConfig, LogConfig
 from hpcsgd.errors import JointError
+from hpcsgd.record.collector import Collector
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.timer import StepTimer
 from tests.pretend_gpu.cases import Case, Keys, recipe
 from tests.pretend_gpu.files import with_files
 from tests.pretend_gpu.machine import the_machine
-from tests.pretend_gpu.ranks import Twin, nccl_of_twins
+from tests.pretend_gpu.ranks import Twin, nccl
 from tests.pretend_gpu.trouble import replaced
+
+FIRST_STEADY = 2
+"""Before, graphs are captured and buffers are made."""
 
 SHOWN = 3
 """Races, waits and devices of a row that are shown."""
@@ -72,11 +77,11 @@ class Row:
 def run_case(case: Case, folder: Path) -> Row:
     """The row of a case; ``folder`` has the data that cases share. Collective under mpirun."""
     findings, row = the_machine().findings, Row(case.name)
-    findings.clear()
-    with case.within(), steps_marked() as marks:
+    the_machine().begin_run()
+    with case.within(), steps_counted() as steps:
         ours = train_once(case, "cuda", case.keys, folder)
     row.races, row.foreign, row.error = findings.races.total(), findings.foreign.total(), ours.error
-    row.launches, row.events, row.waits = steady(marks)
+    row.launches, row.events, row.waits = steps.steady()
     row.seen = seen(findings.races, "race") + seen(findings.foreign, "device") + seen(findings.waits, "wait")
     theirs = on_cpu(case, folder)
     row.difference = difference(ours, theirs)
@@ -103,12 +108,20 @@ def train_once(case: Case, device: str, keys: Keys, folder: Path) -> Outcome:
     before = machine.home, machine.guard.device
     machine.home = 1 if case.world == "second" else before[0]
     try:
-        with nccl_of_twins() if case.world == "nccl" else nullcontext():
+        with nccl(_mpi_world() if case.world == "mpi_nccl" else None) if "nccl" in case.world else nullcontext():
             return _train(case, device, with_files(keys, folder))
     finally:
         machine.home, machine.guard.device = before
         for index in range(machine.guard.num_devices):
             machine.guard.set_stream(index, 0)
+
+
+@functools.cache
+def _mpi_world() -> Any:
+    """All ranks, with a message space of NCCL's own."""
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD.Dup()
 
 
 def _train(case: Case, device: str, keys: Keys) -> Outcome:
@@ -132,7 +145,7 @@ def _train(case: Case, device: str, keys: Keys) -> Outcome:
                 comm, config = _ranks(case), replace(config, resume="auto")
             train.run(config, comm)
         except (Exception, SystemExit) as error:  # what breaks is a row of the table too
-            if case.world == "mpi" and not isinstance(error, JointError):
+            if case.is_of_mpi and not isinstance(error, JointError):
                 raise
             return Outcome(error=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
         if isinstance(comm, Twin) and comm.aborted:
@@ -147,32 +160,51 @@ def _train(case: Case, device: str, keys: Keys) -> Outcome:
 
 def _ranks(case: Case) -> Communicator:
     """The communicator of a case."""
-    if case.world == "mpi":
+    if case.is_of_mpi:
         return connect(CommConfig())
     return SingleCommunicator() if case.world == "one" else Twin(rank=int(case.world == "second"))
 
 
+@dataclass
+class Steps:
+    """What was counted where each step began, and the steps in which more than training was done."""
+
+    marks: list[tuple[int, int, int]] = field(default_factory=list)
+    disturbed: set[int] = field(default_factory=set)
+
+    def steady(self) -> tuple[int, int, int]:
+        """Launches, events and waits of the steps in which nothing but training is done: of each, the most."""
+        costs = [
+            tuple(after - before for before, after in zip(*pair, strict=True))
+            for step, pair in enumerate(itertools.pairwise(self.marks))
+            if step >= FIRST_STEADY and step not in self.disturbed
+        ]
+        launches, events, waits = (max(column) for column in zip(*costs, strict=True)) if costs else (0, 0, 0)
+        return launches, events, waits
+
+
 @contextmanager
-def steps_marked() -> Iterator[list[tuple[int, int, int]]]:
-    """Inside, launches, events and waits are noted where each step begins."""
-    marks: list[tuple[int, int, int]] = []
-    begin = StepTimer.begin
+def steps_counted() -> Iterator[Steps]:
+    """Inside, steps are counted; an evaluation or a gather for the log disturbs one."""
+    steps = Steps()
 
-    def noted(self: StepTimer, step: int) -> None:
-        marks.append(the_machine().findings.marks())
-        begin(self, step)
+    def disturbing(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            steps.disturbed.add(len(steps.marks) - 1)
+            return plain(*arguments, **options)
 
-    with replaced(StepTimer, "begin", noted):
-        yield marks
+        return call
 
+    def begin(self: StepTimer, step: int) -> None:
+        steps.marks.append(the_machine().findings.marks())
+        plain_begin(self, step)
 
-def steady(marks: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Launches, events and waits of a step in which nothing but training is done: the most frequent ones."""
-    steps = [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(marks, marks[1:], strict=False)]
-    if len(steps) < 2:
-        return 0, 0, 0
-    launches, events, waits = (max(statistics.multimode(column)) for column in zip(*steps[1:], strict=True))
-    return launches, events, waits
+    with (
+        replaced(StepTimer, "begin", begin) as plain_begin,
+        replaced(Collector, "gather", disturbing(Collector.gather)),
+        replaced(train, "evaluate_consensus", disturbing(train.evaluate_consensus)),
+    ):
+        yield steps
 
 
 def difference(ours: Outcome, theirs: Outcome) -> float:

@@ -42,13 +42,13 @@ def copy_(to: Tensor, source: Tensor, *, non_blocking: bool) -> Tensor:
         raise PretendError(f"{NOT_IN_CAPTURE}: a copy that waits, {where()}")
     if capture is not None:
         capture.save(numbers_of(to))
-    clock = machine.order.enqueue(stream)
+    clock, what = machine.order.enqueue(stream), f"copy, {where()}"
     machine.findings.launches += 1
     uses = [(tensor, write) for tensor, write in ((source, False), (to, True)) if machine.memory_of(tensor) is not None]
     for tensor, write in uses:
         memory = machine.memory_of(tensor)
         assert memory is not None
-        machine.touch(memory, spans_of(numbers_of(tensor)), stream, clock, "copy", write=write)
+        machine.touch(memory, spans_of(numbers_of(tensor)), stream, clock, what, write=write)
     compute = functools.partial(PLAIN_COPY, numbers_of(to), numbers_of(source))
     compute()
     if capture is not None:
@@ -107,7 +107,7 @@ def let_tensors_be_made() -> torch.library.Library:
             stream = machine.current(result.device.index)
             clock = machine.order.enqueue(stream)
             machine.findings.launches += 1
-            machine.touch(result.memory, spans_of(numbers), stream, clock, "arange", write=True)
+            machine.touch(result.memory, spans_of(numbers), stream, clock, f"arange, {where()}", write=True)
         return result
 
     library.impl("empty.memory_format", empty, "CUDA")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 _HERE = str(Path(__file__).parent)
 
@@ -47,10 +49,25 @@ def where() -> str:
     """The line of the package that the present call comes from; outside of the package, of whoever called."""
     frame, first = sys._getframe(1), ""
     while frame is not None:
-        name = frame.f_code.co_filename
-        if "/hpcsgd/" in name and "/tests/" not in name:
-            return f"{'/'.join(Path(name).parts[-2:])}:{frame.f_lineno}"
-        if not first and not (name.startswith((_HERE, "<")) or "/torch/" in name):
-            first = f"{'/'.join(Path(name).parts[-2:])}:{frame.f_lineno}"
+        file = _file(frame.f_code.co_filename)
+        if file.is_ours:
+            return f"{file.name}:{frame.f_lineno}"
+        if not first and file.is_callers:
+            first = f"{file.name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return first
+
+
+class _File(NamedTuple):
+    """A source: its short name, whether it is the package's, or of one who calls it or torch."""
+
+    name: str
+    is_ours: bool
+    is_callers: bool
+
+
+@functools.cache
+def _file(path: str) -> _File:
+    """The source at ``path``."""
+    is_ours = "/hpcsgd/" in path and "/tests/" not in path
+    return _File("/".join(Path(path).parts[-2:]), is_ours, not (path.startswith((_HERE, "<")) or "/torch/" in path))

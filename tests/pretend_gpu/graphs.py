@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.pretend_gpu.findings import PretendError
+from tests.pretend_gpu.findings import PretendError, where
 from tests.pretend_gpu.machine import NOT_IN_CAPTURE, the_machine
 from tests.pretend_gpu.memory import Memory, Span, numbers_of, spans_of
 from tests.pretend_gpu.order import Actor
@@ -51,10 +51,11 @@ class CUDAGraph:
             stream = machine.current()
             clock = machine.order.enqueue(stream)
             machine.findings.launches += 1
+            what = f"replay of a graph, {where()}"
             for node in self.nodes:
                 node.run()
                 for memory, spans, write in node.uses:
-                    machine.touch(memory, spans, stream, clock, "replay of a graph", write=write)
+                    machine.touch(memory, spans, stream, clock, what, write=write)
 
     def pool(self) -> tuple[int, int]:
         """Its memory pool."""

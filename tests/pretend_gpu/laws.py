@@ -48,7 +48,7 @@ class Laws:
     def run(self, name: str) -> Row:
         """The row of a law on this rank. Collective: a rank that does not come to its end ends the job."""
         findings, row = the_machine().findings, Row(name, difference=0.0)
-        findings.clear()
+        the_machine().begin_run()
         try:
             self._bodies[name](self._comm)
         except BaseException as error:

@@ -41,6 +41,13 @@ class Machine:
         self._next_stream = 1
         guard.listen(self._on_record, self._on_block, self._on_question, self._on_pinned)
 
+    def begin_run(self) -> None:
+        """Forget what was found, and what was done: all of it is over."""
+        with self.order.lock:
+            self.findings.clear()
+            self.order.begin_era()
+            self._recorded.clear()
+
     # Streams
 
     def new_stream(self, device: int) -> Actor:
@@ -106,17 +113,19 @@ class Machine:
             memory = self.memory_of(tensor)
             if memory is not None:
                 host = self.order.host()
-                self.touch(memory, spans_of(numbers_of(tensor)), host, self.order.tick(host), what, write=write)
+                self.touch(
+                    memory, spans_of(numbers_of(tensor)), host, self.order.tick(host), f"{what}, {where()}", write=write
+                )
 
     def touch(
         self, memory: Memory, spans: Sequence[Span], actor: Actor, clock: Clock, what: str, *, write: bool
     ) -> None:
-        """``actor`` reads or writes part of ``memory``."""
+        """``actor`` reads or writes part of ``memory``; ``what`` says what it does, and where that is."""
         capture = self.captured(actor)
         if capture is not None:
             # Nothing runs yet: what is captured is compared with itself, and counts when it is replayed.
             memory = capture.shadow(memory)
-        for race in memory.touch(spans, actor, clock, f"{what}, {where()}", write=write):
+        for race in memory.touch(spans, actor, clock, what, write=write, era=self.order.era):
             self.findings.races[race] += 1
 
     # What torch's own C++ tells

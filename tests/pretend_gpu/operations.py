@@ -62,7 +62,14 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 
 def real(value: Any) -> Any:
     """An argument as the CPU takes it."""
-    return tree_map_only(DeviceTensor, lambda tensor: tensor.real_tensor, value)
+    if isinstance(value, DeviceTensor):
+        return value.real_tensor
+    return type(value)(map(real, value)) if isinstance(value, (list, tuple)) else value
+
+
+def real_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the CPU takes them."""
+    return {name: real(value) for name, value in options.items()}
 
 
 @dataclass
@@ -103,7 +110,7 @@ class Call:
 
     def on_cpu(self) -> Callable[[], Any]:
         """Does it, on the CPU, whenever it is called."""
-        kwargs = real(self.kwargs)
+        kwargs = real_options(self.kwargs)
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("cpu")
         kwargs.pop("pin_memory", None)
@@ -128,7 +135,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         device = next(t.device for t in tensors_in([*args, *kwargs.values()]) if isinstance(t, DeviceTensor))
         wanted = kwargs.get("device")
         if wanted is not None and torch.device(wanted).type == "cpu":
-            return func(*real(args), **real(kwargs))
+            return func(*real(args), **real_options(kwargs))
         call = Call(func, kind, args, kwargs, device)
         call.sort_tensors()
         if kind.is_view:
@@ -147,9 +154,9 @@ def _look(call: Call) -> Any:
     """The host waits for a result."""
     machine = the_machine()
     stream = machine.current(call.device.index)
-    clock = machine.order.enqueue(stream)
+    clock, what = machine.order.enqueue(stream), f"{call.kind.name}, {where()}"
     for tensor in call.read:
-        machine.touch(tensor.memory, spans_of(tensor.real_tensor), stream, clock, call.kind.name, write=False)
+        machine.touch(tensor.memory, spans_of(tensor.real_tensor), stream, clock, what, write=False)
     machine.findings.launches += 1
     machine.wait(clock, call.kind.name)
     return tree_map_only(Tensor, lambda part: wrapped(machine, part, call.device, where()), call.on_cpu()())
@@ -167,18 +174,19 @@ def _launch(call: Call) -> Any:
     compute = call.on_cpu()
     out = compute()
     made: list[DeviceTensor] = []
-    result = tree_map_only(Tensor, _wrapper(call, made), out)
+    what = f"{call.kind.name}, {where()}"
+    result = tree_map_only(Tensor, _wrapper(call, made, what), out)
     machine.findings.launches += call.num_launches()
     uses = [(tensor, False) for tensor in call.read] + [(tensor, True) for tensor in (*call.written, *made)]
     clock = machine.order.enqueue(stream)
     for tensor, write in uses:
-        machine.touch(tensor.memory, spans_of(tensor.real_tensor), stream, clock, call.kind.name, write=write)
+        machine.touch(tensor.memory, spans_of(tensor.real_tensor), stream, clock, what, write=write)
     if capture is not None:
         capture.keep(compute, out, uses, [tensor.real_tensor for tensor in made])
     return result
 
 
-def _wrapper(call: Call, made: list[DeviceTensor]) -> Callable[[Tensor], DeviceTensor]:
+def _wrapper(call: Call, made: list[DeviceTensor], what: str) -> Callable[[Tensor], DeviceTensor]:
     """Gives the tensor of the device for a result: an argument, another look at one, or a new one."""
     machine = the_machine()
     given = (*call.written, *call.read)
@@ -191,7 +199,7 @@ def _wrapper(call: Call, made: list[DeviceTensor]) -> Callable[[Tensor], DeviceT
         for tensor in given:
             if part.numel() and tensor.real_tensor.untyped_storage().data_ptr() == address:
                 return DeviceTensor(part, call.device, tensor.memory)
-        made.append(wrapped(machine, part, call.device, f"{call.kind.name}, {where()}"))
+        made.append(wrapped(machine, part, call.device, what))
         return made[-1]
 
     return wrap

@@ -47,12 +47,22 @@ class Clock(dict[Actor, int]):
 
 
 class Order:
-    """The clocks of all actors. To be used under :attr:`lock`."""
+    """The clocks of all actors. To be used under :attr:`lock`.
+
+    Attributes:
+        era: what was done in an earlier one comes before all of this one.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.era = 0
         self._clocks: dict[Actor, Clock] = {}
         self._calls_backward: list[Actor] = []
+
+    def begin_era(self) -> None:
+        """Everything so far is over."""
+        self.era += 1
+        self._clocks.clear()
 
     def host(self) -> Actor:
         """The present thread; autograd's own threads work for the one that called backward."""

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from hpcsgd.comm import backends, torch_gradients
+from hpcsgd.comm import backends
 from hpcsgd.comm.communicator import Array, Communicator, SingleCommunicator
 from hpcsgd.comm.mpi import MpiCommunicator
 from tests.pretend_gpu.machine import the_machine
 from tests.pretend_gpu.memory import numbers_of
-from tests.pretend_gpu.streams import Event, Stream, current_stream
+from tests.pretend_gpu.streams import Event, Stream, StreamContext, current_stream
 from tests.pretend_gpu.tensor import DeviceTensor
+from tests.pretend_gpu.trouble import replaced
 
 T = TypeVar("T")
-PROBED = 1024
-"""Elements of the buffer by which ``comm.cuda_aware`` is tried: rank r has r + 1 in each."""
 
 
 class Twin(SingleCommunicator):
     """One of two ranks that do the same: the sum over them is twice the own part.
+
+    But by ones an MPI is tried: the other rank has twos then.
 
     An array on the device is touched by MPI at once, whatever its queue holds.
     """
@@ -39,13 +40,13 @@ class Twin(SingleCommunicator):
         self.aborted = False
 
     def sum_(self, array: Any) -> None:
-        """Twice the array; what tries an MPI has ones on one rank and twos on the other."""
+        """Twice the array."""
         if not isinstance(array, Tensor):
             array *= 2
             return
         the_machine().host_touches(array, "MPI's sum", write=True)
         real = numbers_of(array)
-        real.mul_(3 if real.numel() == PROBED and bool((real == 1).all()) else 2)
+        real.mul_(3 if bool((real == 1).all()) else 2)
 
     def gather(self, array: Array, root: int = 0) -> Array | None:
         """Both have the same."""
@@ -91,37 +92,61 @@ class Work:
 
 
 class Nccl:
-    """Sums over twins on a stream of its own, behind what is in the current one."""
+    """In the place of torch.distributed: sums on a stream of its own, behind what is in the current one."""
 
-    def __init__(self) -> None:
+    def __init__(self, comm: Any = None) -> None:
+        """``comm``: MPI's, by which the numbers go; None: those of :class:`Twin`."""
+        self._comm = comm
         self._stream: Stream | None = None
 
-    def all_reduce(self, tensor: Tensor, async_op: bool = False) -> Work:
-        """Replace ``tensor`` by its sum."""
-        if tensor.device.type == "cpu":
-            tensor.mul_(2)
+    def all_reduce(self, tensor: Tensor, group: Any = None, async_op: bool = False) -> Work:
+        """Replace ``tensor`` by its sum; on a GPU, in its queue."""
+        if not isinstance(tensor, DeviceTensor):
+            self._sum(tensor, group)
             return Work(None)
-        self._stream = self._stream or Stream()
-        self._stream.wait_stream(current_stream())  # type: ignore[arg-type]
-        with torch.cuda.stream(self._stream), torch.no_grad():  # type: ignore[arg-type]
-            tensor.mul_(2)
+        self._stream = self._stream or Stream(tensor.device)
+        self._stream.wait_stream(current_stream(tensor.device))
+        with StreamContext(self._stream), torch.no_grad():
+            tensor.mul_(1)
+            self._sum(tensor.real_tensor, group)
         work = Work(self._stream.record_event())
         if not async_op:
             work.wait()
         return work
 
+    def new_group(self, ranks: list[int]) -> Any:
+        """Some of the ranks. Collective in all."""
+        return self._comm.Create(self._comm.group.Incl(ranks))
+
+    def _sum(self, real: Tensor, group: Any) -> None:
+        """Sum the numbers themselves."""
+        if self._comm is None:
+            real.mul_(2)
+            return
+        from mpi4py import MPI
+
+        (group or self._comm).Allreduce(MPI.IN_PLACE, PLAIN_NUMPY(real.detach()))
+
+
+PLAIN_NUMPY = torch.Tensor.numpy
+"""Before it is watched: what NCCL touches is in its stream."""
+
 
 @contextmanager
-def nccl_of_twins() -> Iterator[None]:
-    """Inside, gradients are summed by :class:`Nccl`."""
-    library = types.SimpleNamespace(
-        all_reduce=Nccl().all_reduce, destroy_process_group=lambda: None, Work=Work, is_initialized=lambda: True
-    )
-    before = (torch_gradients.dist, torch_gradients.start_process_group, backends.resolve_allreduce)
-    torch_gradients.dist = library  # type: ignore[assignment]
-    torch_gradients.start_process_group = lambda *_, **__: None
-    backends.resolve_allreduce = lambda *_, **__: "torch"
-    try:
+def nccl(world: Any = None) -> Iterator[None]:
+    """Inside, torch.distributed is :class:`Nccl`; ``world``: MPI's communicator, None: twins."""
+    library = Nccl(world)
+    values: dict[str, Any] = {
+        "all_reduce": library.all_reduce,
+        "new_group": library.new_group,
+        "init_process_group": lambda *_, **__: None,
+        "destroy_process_group": lambda *_: None,
+        "is_nccl_available": lambda: True,
+        "is_initialized": lambda: False,
+    }
+    with ExitStack() as stack:
+        for name, value in values.items():
+            stack.enter_context(replaced(dist, name, value))
+        if world is None:
+            stack.enter_context(replaced(backends, "resolve_allreduce", lambda *_: "torch"))
         yield
-    finally:
-        (torch_gradients.dist, torch_gradients.start_process_group, backends.resolve_allreduce) = before

@@ -28,7 +28,7 @@ DATA = DataConfig(
 def run_study(name: str) -> Row:
     """The row of the study ``name``."""
     findings, row = the_machine().findings, Row(name)
-    findings.clear()
+    the_machine().begin_run()
     ours = measurements("cuda", FUSED[name])
     row.races, row.foreign = findings.races.total(), findings.foreign.total()
     row.seen = seen(findings.races, "race") + seen(findings.foreign, "device")

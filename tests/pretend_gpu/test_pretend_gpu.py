@@ -12,6 +12,7 @@ import pytest
 
 from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
 from tests.pretend_gpu.cases import CASES, Case
+from tests.pretend_gpu.laws import SAMPLE
 from tests.pretend_gpu.mutations import MUTATIONS
 from tests.pretend_gpu.studies import FUSED
 
@@ -25,7 +26,7 @@ def sampled(*, under_mpirun: bool) -> list[Any]:
         if case.finding
         else pytest.param(case, id=case.name)
         for case in CASES.values()
-        if case.sampled and under_mpirun == (case.world == "mpi")
+        if case.sampled and under_mpirun == case.is_of_mpi
     ]
 
 
@@ -64,6 +65,11 @@ def test_a_run_is_that_of_a_cpu(case: Case, rows: Rows) -> None:
 @pytest.mark.parametrize("case", sampled(under_mpirun=True))
 def test_a_run_of_two_ranks_is_that_of_cpus(case: Case, rows_of_two: Rows) -> None:
     assert rows_of_two[case.name]["wrong"] == [], rows_of_two[case.name]["seen"]
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_law_holds_on_two_gpus(name: str, rows_of_two: Rows) -> None:
+    assert rows_of_two[name]["wrong"] == [], rows_of_two[name]["seen"]
 
 
 def test_a_study_measures_what_it_does_on_a_cpu(rows: Rows) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -67,6 +69,13 @@ def reader_within_capture() -> Iterator[None]:
         return one(self, *arguments, **options)
 
     with replaced(StreamLoader, "_read", late_read), replaced(LoopEngine, "one", slow_one):
+        yield
+
+
+@contextmanager
+def mpi_takes_gpu_buffers() -> Iterator[None]:
+    """The MPI library says that it does, in the words of one that can."""
+    with mock.patch.dict(os.environ, MPICH_GPU_SUPPORT_ENABLED="1"):
         yield
 
 
