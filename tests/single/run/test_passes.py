@@ -70,6 +70,7 @@ def reduced(*, calls_hooks: bool) -> tuple[list[int], Tensor]:
         config=SimpleNamespace(accumulation_steps=1),
         algorithm=SimpleNamespace(normaliser=lambda step, size, num_global: 1.0),
         timer=SimpleNamespace(lap=None),
+        task=SimpleNamespace(is_weighted=False),
         gradients=gradients,
         engine=Warming(net, flat, calls_hooks=calls_hooks),
     )
