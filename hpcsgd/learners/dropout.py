@@ -57,7 +57,12 @@ def seed_rank(seed: int, rank: int) -> None:
 
     The ranks differ, and what the process drew before does not count.
     """
-    torch.manual_seed(int(np.random.SeedSequence([_RANK_STREAM, seed, rank]).generate_state(1)[0]))
+    torch.manual_seed(rank_seed(seed, rank))
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """The seed of torch's global generators on a rank with one learner, in a run with ``seed``."""
+    return int(np.random.SeedSequence([_RANK_STREAM, seed, rank]).generate_state(1)[0])
 
 
 def stream_seed(seed: int, learner: int) -> int:

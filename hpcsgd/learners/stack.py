@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcsgd.comm.flat import Slot
+from hpcsgd.learners.draws import GlobalDraws
 from hpcsgd.learners.dropout import give_streams
 from hpcsgd.learners.replica import Replica
 from hpcsgd.optim.rows import Rows
@@ -23,6 +24,7 @@ class ReplicaStack:
         means, variances: [m, S], its halves.
         counts: int64 [m, norms], batches that each BatchNorm layer has seen.
         generators: a random stream a learner, for dropout; none where the model has no dropout.
+        draws: what each learner draws from torch's global generators; None: they draw as any program does.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ReplicaStack:
             replica.move_to(self.parameters[j], self.gradients[j], self.statistics[j], self.counts[j])
         modules = [r.module for r in self.replicas] if own_streams else []
         self.generators = give_streams(modules, seeds or range(len(modules)), device)
+        self.draws: GlobalDraws | None = None
         self._split()
 
     def _split(self) -> None:
@@ -98,6 +101,10 @@ class ReplicaStack:
         """Set all gradients to zero."""
         self.gradients.zero_()
 
+    def draw_apart(self, seeds: Sequence[int]) -> None:
+        """Let each learner draw from torch's global generators as if it had them alone, seeded by its seed."""
+        self.draws = GlobalDraws(seeds, self.device)
+
     def check_trainable(self) -> None:
         """See :meth:`~hpcsgd.learners.replica.Replica.check_trainable`."""
         for replica in self.replicas:
@@ -138,14 +145,20 @@ class ReplicaStack:
                 generator.set_state(state)
         self.replicas = self.replicas[:count]
         self.generators = self.generators[:count]
+        if self.draws is not None:
+            self.draws.keep(rows)
         self.statistics, self.counts = self.statistics[:count], self.counts[:count]
         self._split()
 
     def random_states(self) -> list[Tensor]:
         """The states of the random streams, for a checkpoint."""
-        return [generator.get_state() for generator in self.generators]
+        own = [generator.get_state() for generator in self.generators]
+        return own if self.draws is None else own + self.draws.flat()
 
     def load_random_states(self, states: Sequence[Tensor]) -> None:
         """Take up :meth:`random_states` again."""
+        if self.draws is not None:
+            states, drawn = states[: len(self.generators)], states[len(self.generators) :]
+            self.draws.load(drawn)
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)

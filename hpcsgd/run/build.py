@@ -22,7 +22,7 @@ from hpcsgd.learners.dropout import seed_rank
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.optim.choose import find_kind, make_optimizer
 from hpcsgd.record.timer import StepTimer
-from hpcsgd.run.parts import Cleanup, Labels, Parts, for_timing, make_learners
+from hpcsgd.run.parts import Cleanup, Labels, Parts, for_timing, let_draw_apart, make_learners
 from hpcsgd.run.plan import make_plan
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.build import make_task
@@ -73,6 +73,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     if imported or given is not NOTHING:
         task, tried = try_together(config, task, loader, device, comm)
         seed_rank(config.seed, comm.rank)
+        let_draw_apart(learners, config, comm, task)
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config

@@ -19,7 +19,7 @@ from hpcsgd.data.batches import Loader, Split
 from hpcsgd.data.identity import Identity
 from hpcsgd.data.trees import Tree
 from hpcsgd.errors import JointError, RanksLostError
-from hpcsgd.learners.dropout import stream_seed
+from hpcsgd.learners.dropout import rank_seed, stream_seed
 from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import Table, make_engine
 from hpcsgd.learners.replica import Replica
@@ -209,4 +209,13 @@ def make_learners(
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    return ReplicaStack(replicas, seeds, states_of(config, optimizer))
+    learners = ReplicaStack(replicas, seeds, states_of(config, optimizer))
+    let_draw_apart(learners, config, comm, task)
+    return learners
+
+
+def let_draw_apart(learners: ReplicaStack, config: RunConfig, comm: Communicator, task: Task) -> None:
+    """Let several learners draw from torch's global generators as so many ranks would, where they do."""
+    own = len(learners)
+    if task.draws and own > 1:
+        learners.draw_apart([rank_seed(config.seed, comm.rank * own + j) for j in range(own)])

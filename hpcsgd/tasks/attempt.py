@@ -31,6 +31,7 @@ class Attempt:
         is_weighted: the loss gives sum and weight.
         metrics: the value of each on this batch.
         unused: parameters that got no gradient.
+        draws: the network draws from torch's global generators, other than by ``nn.Dropout``.
     """
 
     inputs: str
@@ -41,6 +42,7 @@ class Attempt:
     is_weighted: bool
     metrics: dict[str, float]
     unused: list[str]
+    draws: bool = False
 
 
 def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
@@ -61,9 +63,14 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
     if own is None:
         return None
     module.train()
+    for part in module.modules():
+        # It will have a stream of its own in each learner.
+        if isinstance(part, nn.Dropout):
+            part.eval()
     known = {id(parameter) for parameter in module.parameters()}
     # What a user's code draws must leave no trace in the training.
     with torch.random.fork_rng(devices=[]):
+        before = _global_states(batch.device)
         with _part("the model's forward pass"):
             outputs = task.forward(module, own.inputs)
         check_none_made(module, known)
@@ -78,13 +85,19 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
                 raise ValueError("it does not depend on any parameter")
         with _part("the backward pass"):
             total.backward()
+        draws = any(not torch.equal(a, b) for a, b in zip(before, _global_states(batch.device), strict=True))
         _check_gradients(module)
         with torch.no_grad():
             detached = map_tree(lambda tensor: tensor.detach(), outputs)
             metrics = {name: _measure(task, name, detached, own.targets) for name in task.metrics}
     unused = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
     forms = (form(own.inputs), form(outputs), form(own.targets))
-    return Attempt(*forms, len(own), float(total.detach() / weight), both is not None, metrics, unused)
+    return Attempt(*forms, len(own), float(total.detach() / weight), both is not None, metrics, unused, draws)
+
+
+def _global_states(device: torch.device) -> list[Tensor]:
+    """The states of torch's global generators that a network on ``device`` can draw from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def form(tree: Tree) -> str:

@@ -22,12 +22,14 @@ class Task:
         loss: what training makes small: one number a sample, or sum and weight.
         metrics: what an evaluation measures, by name; ``loss`` is the first of them.
         is_weighted: the loss gives sum and weight.
+        draws: networks draw from torch's global generators, other than by ``nn.Dropout``.
     """
 
     new_module: Callable[[int], nn.Module]
     loss: Figure
     metrics: Mapping[str, Metric]
     is_weighted: bool = False
+    draws: bool = False
 
     def forward(self, module: nn.Module, inputs: Tree) -> Tree:
         """The outputs of ``module``: the one place that calls a network.

@@ -32,8 +32,9 @@ def try_together(
     """:func:`try_task` on all ranks: the task as it is now known to be, and what was seen here. Collective."""
     found = agree(comm, lambda: try_task(config, task, loader, device))
     # A rank without samples has seen nothing.
-    weighted = comm.allgather_object(found is not None and found.is_weighted)
-    return replace(task, is_weighted=any(weighted)), found
+    seen = comm.allgather_object((False, False) if found is None else (found.is_weighted, found.draws))
+    weighted, draws = zip(*seen, strict=True)
+    return replace(task, is_weighted=any(weighted), draws=any(draws)), found
 
 
 def try_task(config: RunConfig, task: Task, loader: Loader, device: torch.device) -> Attempt | None:

@@ -94,7 +94,10 @@ class Workshop:
         replicas = [
             Replica(self.task.new_module(seed), self.device, self.dtype, channels_last=channels_last) for seed in seeds
         ]
-        return ReplicaStack(replicas, seeds, self.states)
+        stack = ReplicaStack(replicas, seeds, self.states)
+        if self.task.draws:
+            stack.draw_apart(seeds)
+        return stack
 
     def make_engine(self, name: str, stack: ReplicaStack, smoothing: Tensor) -> Engine:
         """The engine ``name`` for learners with their own label smoothing, [m].
@@ -153,7 +156,8 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         agree(comm, lambda: make_reducer(config.comm, team, device, comm)),
     )
     if imported:
-        shop.task = replace(task, is_weighted=agree(comm, lambda: _try(shop)).is_weighted)
+        tried = agree(comm, lambda: _try(shop))
+        shop.task = replace(task, is_weighted=tried.is_weighted, draws=tried.draws)
     return shop
 
 

@@ -47,6 +47,19 @@ def check_loss(task: Task, engine: str) -> None:
         )
 
 
+def check_draws(stack: ReplicaStack, engine: str) -> None:
+    """Refuse networks that draw from torch's global generators, which only one learner at a time can have.
+
+    Raises:
+        NotPossibleError: they do.
+    """
+    if stack.draws is not None:
+        raise NotPossibleError(
+            f"the engine {engine} takes learners side by side, and the model draws from torch's global generator (as "
+            "F.dropout does, other than nn.Dropout): choose the engine loop"
+        )
+
+
 class Engine(Protocol):
     """Takes the passes of all learners of one stack. It follows the stack when learners are dropped.
 

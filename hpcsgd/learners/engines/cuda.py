@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import leaves, map_tree
-from hpcsgd.learners.engines.base import Lap, NotPossibleError, check_loss, no_lap, start_training
+from hpcsgd.learners.engines.base import Lap, NotPossibleError, check_draws, check_loss, no_lap, start_training
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.tasks.task import Task
@@ -25,12 +25,13 @@ class StreamsEngine(LoopEngine):
         """Make the streams.
 
         Raises:
-            NotPossibleError: the learners are not on a GPU.
+            NotPossibleError: the learners are not on a GPU, or draw from torch's global generators.
         """
         super().__init__(stack, task)
         device = stack.device
         if device.type != "cuda":
             raise NotPossibleError(f"the engine {self.name} needs a GPU, and the learners are on the {device.type}")
+        check_draws(stack, self.name)
         self._streams = [torch.cuda.Stream(device) for _ in stack.replicas]
 
     def passes(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, map_tree
-from hpcsgd.learners.engines.base import Lap, check_loss, no_lap, start_training
+from hpcsgd.learners.engines.base import Lap, check_draws, check_loss, no_lap, start_training
 from hpcsgd.learners.engines.convert import convert
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.learners.engines.ops import memory_order
@@ -30,6 +30,7 @@ class FusedEngine:
             NotPossibleError: the model has a part that has no fused form, or the loss gives sum and weight.
         """
         check_loss(task, self.name)
+        check_draws(stack, self.name)
         self.stack = stack
         self.task = task
         self._convert(memory_order(stack.device, num_images=2))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, stack_trees
-from hpcsgd.learners.engines.base import Lap, no_lap, start_training
+from hpcsgd.learners.engines.base import Lap, check_draws, no_lap, start_training
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.tasks.task import Task
 
@@ -34,7 +34,8 @@ class LoopEngine:
         if len(self.stack) == 1:
             return self.one(0, batch, normalisers[0], size, lap).unsqueeze(0)
         every = zip(batch.learners(), normalisers, strict=True)
-        return torch.stack([self.one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
+        one = self.one if self.stack.draws is None else self._one_apart
+        return torch.stack([one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
 
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
         """The passes of one learner; the sum of its losses, or that and its weight."""
@@ -49,6 +50,14 @@ class LoopEngine:
             lap("backward")
             total = found.detach() if total is None else total + found.detach()
         return self.no_losses() if total is None else total
+
+    def _one_apart(
+        self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap
+    ) -> Tensor:
+        """The same, by what this learner draws."""
+        assert self.stack.draws is not None
+        with self.stack.draws.of(learner):
+            return self.one(learner, batch, normaliser, size, lap)
 
     def no_losses(self, *axes: int) -> Tensor:
         """What passes give, before any is taken: zeros, with ``axes`` in front."""
@@ -72,8 +81,13 @@ class ThreadsEngine(LoopEngine):
     name = "threads"
 
     def __init__(self, stack: ReplicaStack, task: Task) -> None:
-        """Start the threads."""
+        """Start the threads.
+
+        Raises:
+            NotPossibleError: the model draws from torch's global generator.
+        """
         super().__init__(stack, task)
+        check_draws(stack, self.name)
         self._pool = ThreadPoolExecutor(len(stack), thread_name_prefix="learner")
 
     def passes(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpcsgd.algorithms.schedule import Action
@@ -300,3 +301,39 @@ def a_checkpoint_of_learners_gives_back_every_row_and_stream(comm: Communicator,
         for _ in training(parts, first, 9):
             pass
         assert_same_state(capture(parts, 9), expected)
+
+
+class Drawing(nn.Module):
+    """Draws from torch's global generator, as nothing but its own forward pass knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(16, 8), nn.Dropout(0.25), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.drop(self.first(images.flatten(1)).tanh())
+        result: Tensor = self.last(F.dropout(hidden, 0.5, self.training) + 0.1 * torch.randn_like(hidden))
+        return result
+
+
+@law(name=["sync_sgd", "local_sgd"], sizes=(2,))
+def learners_draw_from_the_global_generator_as_so_many_ranks(comm: Communicator, name: str) -> None:
+    own, changes = comm.rank, {"algorithm": algorithm_named(name, comm.size), "data": ENOUGH, "accumulation_steps": 3}
+    with built(make_config(**changes), comm, lambda: seeded(Drawing)) as parts:
+        apart = [parts.replica.parameters.clone() for _ in training(parts, last=6)]
+    together = make_config(**changes, learners_per_rank=comm.size, engine="loop")
+    with built(together, SingleCommunicator(), lambda: seeded(Drawing)) as parts:
+        for step, _ in training(parts, last=6):
+            if step == 2:
+                saved = capture(parts, step + 1)
+            assert_close(parts.learners.parameters[own], apart[step], what=f"step {step}")
+        whole = parts.learners.parameters.clone()
+        put_back(parts, saved)
+        for _ in training(parts, 3, 6):
+            pass
+        assert_bits(parts.learners.parameters, whole)
+    try:
+        with built(replace(together, engine="threads"), SingleCommunicator(), lambda: seeded(Drawing)):
+            raise AssertionError("not refused")
+    except UsageError as error:
+        assert "the engine threads takes learners side by side" in str(error), error

@@ -35,6 +35,13 @@ class Fails(Net):
         raise RuntimeError("no such layer")
 
 
+class Drops(Net):
+    """Draws from torch's global generator."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.dropout(super().forward(images), 0.1, self.training)
+
+
 class Grows(Net):
     """Makes a parameter in a forward pass, from the pass ``after`` on."""
 

@@ -42,8 +42,10 @@ def train(config: StudyConfig) -> tuple[Path, list[dict[str, str]]]:
         return folder, list(csv.DictReader(file))
 
 
-def test_an_own_model_by_any_optimizer(tmp_path: Path) -> None:
-    words = (f"--model.class_path={OWN}.Net", "--model.init_args={width: 6}", "--optimizer.name=torch.optim.AdamW")
+@pytest.mark.parametrize("name", ["Net", "Drops"])
+def test_an_own_model_by_any_optimizer(tmp_path: Path, name: str) -> None:
+    """Also one that draws from torch's global generator: no trial feels what another one draws."""
+    words = (f"--model.class_path={OWN}.{name}", "--model.init_args={width: 6}", "--optimizer.name=torch.optim.AdamW")
     folder, rows = train(study(tmp_path, *words, "--fuse=2"))
     assert json.loads((folder / "study.json").read_text())["optimizer"] == "torch.optim.AdamW"
     assert [row["step"] for row in rows] == ["5", "10"]
