@@ -33,9 +33,6 @@ def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bo
         UsageError: on all ranks: ``cuda`` where some rank sees no GPU, ``auto`` where some do and some do not, or two
             ranks on one GPU unasked.
     """
-    if kind != "cpu":
-        # Read at the first CUDA call: streams of more than 8 learners would wait for each other in fewer queues.
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     count = torch.cuda.device_count() if kind != "cpu" else 0
     blind = [rank for rank, number in enumerate(comm.allgather_object(count)) if not number]
     if kind == "cuda" and blind or kind == "auto" and 0 < len(blind) < comm.size:
@@ -43,6 +40,8 @@ def bind_device(kind: str, comm: Communicator, place: Topology, *, share_gpu: bo
             f"device is {kind}, but rank {blind[0]} sees no GPU: check CUDA_VISIBLE_DEVICES, or choose device: cpu"
         )
     if count:
+        # Read where CUDA starts, below: in 8 queues, its own number, streams of more learners wait for each other.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
         index = place.local_rank % count
         torch.cuda.set_device(index)
         device, name = torch.device("cuda", index), gpu_name(index)

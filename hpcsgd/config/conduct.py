@@ -28,7 +28,7 @@ class CommConfig:
             iteration computes, to the same bits; unset, not.
         bucket_bytes: gradients are reduced in buckets of about this size.
         chunk_bytes: averagings go in chunks of this size.
-        cuda_aware: hand GPU buffers to MPI itself; probed by a real round trip first.
+        cuda_aware: hand GPU buffers to MPI itself, where it says that it takes them and a real round trip shows it.
         allreduce_algorithm: pinned before MPI starts, for equal bits from run to run; ``default`` leaves the
             choice to the MPI library.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,17 @@ from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.torch_reducer import QueuedSums, TorchReducer
 from hpcsgd.errors import DivergedError
-from tests.parallel.laws.common import assert_bits, assert_close, num_versions, stack
+from tests.parallel.laws.common import (
+    algorithm_named,
+    assert_bits,
+    assert_close,
+    built,
+    make_config,
+    num_versions,
+    stack,
+    train,
+    vector,
+)
 from tests.parallel.laws.registry import law
 
 LENGTHS = (1, 2, 7, 40, 151)
@@ -62,6 +74,27 @@ def torch_reduces_as_mpi_does(comm: Communicator) -> None:
     for reducer in (*made, *made):
         reducer.close()
     assert not dist.is_initialized()
+
+
+@law(sizes=(2, 4), name=["post_local_sgd", "hierarchical_local_sgd", "sma", "sma_overlapped"])
+def a_run_that_torch_averages_is_that_of_mpi(comm: Communicator, name: str) -> None:
+    """Gloo stands in for NCCL. The gradients of the first steps leave their process group, which goes on."""
+    section = algorithm_named(name.removesuffix("_overlapped"), comm.size)
+    overlap = True if "overlapped" in name else None
+    found = {}
+    for averaging in ("mpi", "nccl"):
+        config = make_config(algorithm=section, comm={"allreduce": "torch", "overlap": overlap})
+        with mock.patch("hpcsgd.comm.backends.resolve_averaging", lambda *_given, kind=averaging: kind):
+            with built(config, comm) as parts:
+                assert parts.world.name == {"mpi": "mpi", "nccl": "torch"}[averaging]
+                train(parts)
+                assert dist.is_initialized() == (averaging == "nccl")
+                parts.algorithm.finish()
+            assert not dist.is_initialized()
+        found[averaging] = vector(parts.replica.module)
+    assert_close(found["nccl"], found["mpi"])
+    if comm.size == 2:
+        assert_bits(found["nccl"], found["mpi"])
 
 
 @law(chunk_bytes=[1, 24, 100, 4096], dtype=["float32", "float64"])

@@ -88,6 +88,7 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
         ("algorithm: {name: ea_sgd, restart: reset}", [], ["algorithm.restart", "none for ea_sgd"]),
         ("algorithm: {name: sma, block_sync_period: 2}\ncomm: {overlap: true}", [], ["comm.overlap", "block_sync"]),
         ("algorithm: {name: sma}\non_failure: shrink\ncomm: {overlap: true}", [], ["comm.overlap", "shrink"]),
+        ("algorithm: {name: sma}\non_failure: shrink\ncomm: {averaging: nccl}", [], ["comm.averaging", "shrink"]),
         ("learning_rate: {decay: step}", [], ["learning_rate.milestones"]),
         ("learning_rate: {decay: step, milestones: [3, 2]}", [], ["learning_rate.milestones", "rising"]),
         ("optimizer: {momentum: 1.0}", [], ["optimizer.momentum", "1.0"]),
