@@ -167,16 +167,9 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         rate = plan.learning_rate(step)
         with at_step(step):
             done = algorithm.step(step, rate, len(batch))
-        row = SharedRow(
-            step,
-            step // plan.steps_per_epoch,
-            rate,
-            done.action,
-            done.num_bytes,
-            collector.segment,
-            len(batch),
-            plan.num_global(step),
-        )
+        sent = (done.action, done.num_bytes, collector.segment)
+        samples = (len(batch), plan.num_global(step))
+        row = SharedRow(step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale)
         collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from hpcsgd.algorithms.buffers import broadcast_
+from hpcsgd.algorithms.loss_scale import LossScale
 from hpcsgd.algorithms.rows import spread_first_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
@@ -44,11 +45,13 @@ class Synchronisation:
         num_bytes: of the buffers.
         gradient_norm: the norm of the gradient before it was clipped, 0-d on the device: of the mean gradient of all
             ranks, or the largest of this rank's learners; NaN where gradients are not clipped, or there is none.
+        loss_scale: of the gradients; 0: the update was left out, as one had overflowed; NaN: the loss is not scaled.
     """
 
     action: Action
     num_bytes: int = 0
     gradient_norm: Tensor | float = math.nan
+    loss_scale: float = math.nan
 
 
 class Algorithm(Protocol):
@@ -56,9 +59,11 @@ class Algorithm(Protocol):
 
     Attributes:
         optimizer: what steps the learners.
+        loss_scale: what the losses of the coming step are to be multiplied by; None: by nothing.
     """
 
     optimizer: RowOptimizer
+    loss_scale: LossScale | None
 
     def start(self, step: int = 0) -> None:
         """Before ``step``, the first of this start: step 0 begins with rank 0's replica on all ranks."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
+from hpcsgd.algorithms.loss_scale import taken
 from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
@@ -62,6 +63,7 @@ class LocalSGD:
         self.learners = learners
         self.update = update
         self.optimizer = update.optimizer
+        self.loss_scale = update.loss_scale
         self.gradients = gradients
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
         self.spans = spans
@@ -100,7 +102,7 @@ class LocalSGD:
         if action in (Action.GRADIENT, Action.GLOBAL):
             self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
-        return Synchronisation(action, num_bytes, norm)
+        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale))
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -133,6 +135,7 @@ class LocalSGD:
             "equal": self._equal,
             "until_hash": self.comparisons.left,
             "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.loss_scale.state_dict() if self.loss_scale is not None else None,
             "averagings": self._averagings,
             "anchored": self.anchored.state_dict() if self.anchored is not None else None,
         }
@@ -142,6 +145,8 @@ class LocalSGD:
         self._equal = state["equal"]
         self.comparisons.left = state["until_hash"]
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.loss_scale is not None:
+            self.loss_scale.load_state_dict(state["loss_scale"])
         self._averagings = state["averagings"]
         if self.anchored is not None:
             self.anchored.load_state_dict(state["anchored"])

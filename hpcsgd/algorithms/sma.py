@@ -29,6 +29,7 @@ from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
 from hpcsgd.algorithms.central import CentralModel
+from hpcsgd.algorithms.loss_scale import taken
 from hpcsgd.algorithms.rows import sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.update import Update
@@ -77,6 +78,7 @@ class SMA:
         self.learners = learners
         self.update = update
         self.optimizer = update.optimizer
+        self.loss_scale = update.loss_scale
         self.world = world
         self.block = block
         self.spans = spans
@@ -120,7 +122,7 @@ class SMA:
             self._restart()
         if action is Action.GLOBAL and not self._late:
             self.comparisons.count(self.central.model)
-        return Synchronisation(action, num_bytes, norm)
+        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale))
 
     def check(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -152,6 +154,7 @@ class SMA:
             "blocks": blocks,
             "until_hash": self.comparisons.left,
             "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.loss_scale.state_dict() if self.loss_scale is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -159,6 +162,8 @@ class SMA:
         self.central.load_state_dict(state["central"])
         self.comparisons.left = state["until_hash"]
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.loss_scale is not None:
+            self.loss_scale.load_state_dict(state["loss_scale"])
         if self._reference is not None:
             self._reference.copy_(state["blocks"]["reference"])
             self._moved.copy_(state["blocks"]["moved"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hpcsgd.algorithms.base import Spans
+from hpcsgd.algorithms.loss_scale import LossScale
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
 from hpcsgd.optim.clip import clip_
@@ -21,7 +22,12 @@ class Update:
     """
 
     def __init__(
-        self, learners: ReplicaStack, optimizer: RowOptimizer, spans: Spans, clip_norm: float | None = None
+        self,
+        learners: ReplicaStack,
+        optimizer: RowOptimizer,
+        spans: Spans,
+        clip_norm: float | None = None,
+        loss_scale: LossScale | None = None,
     ) -> None:
         """
         Args:
@@ -29,15 +35,19 @@ class Update:
             optimizer: of their rows.
             spans: the clock.
             clip_norm: largest norm of a gradient; None: any.
+            loss_scale: what the gradients are to be divided by, and which of them count; None: as they are, all.
         """
         self.learners = learners
         self.optimizer = optimizer
         self.spans = spans
         self.clip_norm = clip_norm
         self.weights: Tensor | None = None
+        self.loss_scale = loss_scale
 
     def __call__(self, count: int, rate: float, *, alike: bool = False) -> Tensor | float:
         """Update the first ``count`` learners with learning rate ``rate``; the others stay as they are.
+
+        With a scaled loss that is collective, and all stay as they are where a gradient of any has overflowed.
 
         Args:
             count: learners that have samples; the gradients of the others are dropped.
@@ -49,7 +59,8 @@ class Update:
         """
         norm: Tensor | float = math.nan
         with self.spans.span("update"):
-            if count:
+            is_good = self.loss_scale is None or self.loss_scale.unscale_(self.learners.gradients, alike=alike)
+            if count and is_good:
                 self.learners.check_trainable()
                 if self.weights is not None:
                     self.learners.gradients[:count].div_(self._divisors(self.weights[:count]))

@@ -32,6 +32,8 @@ def check(config: RunConfig) -> str:
         engine="auto",
         on_failure="abort",
         device="cpu",
+        # CPUs have not all kernels of float16.
+        precision="bfloat16" if config.precision == "float16" else config.precision,
         algorithm=AlgorithmConfig(batch_norm_policy=config.algorithm.batch_norm_policy),
         comm=CommConfig(allreduce="mpi"),
     )

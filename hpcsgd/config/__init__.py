@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpcsgd.config.check import FREE, check_threads, check_values, path_field, require
+from hpcsgd.config.check import FREE, check_threads, check_values, path_field, require, used_with
 from hpcsgd.config.conduct import (
     CheckpointConfig,
     CommConfig,
@@ -68,6 +68,10 @@ class RunConfig:
         import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the initial parameters, the permutations and the augmentation.
         dtype: floating-point type of parameters and data.
+        precision: what forward pass and loss compute in; parameters stay in ``dtype``. ``float32`` is IEEE; ``tf32``
+            lets a GPU round the factors of float32 products to 10 bits; ``bfloat16`` and ``float16`` are torch's
+            autocast, the latter with a scaled loss: a step in which a gradient of any learner overflows is left out by
+            all, at half the scale from then on.
         device: ``auto`` is a GPU where there is one.
         deterministic: on a GPU, take kernels that add in one order only: a run that is repeated, or resumed, is the
             same to the last bit, and some steps are slower. On CPUs that is so anyway.
@@ -97,6 +101,7 @@ class RunConfig:
     import_from: str | None = path_field()
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = used_with("dtype", "float32", default="float32")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     deterministic: bool = False
     cudnn_benchmark: bool = False

@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from hpcsgd.config.check import FREE, check_threads, check_values, default_of, is_import_path, path_field, require
+from hpcsgd.config.check import (
+    FREE,
+    check_threads,
+    check_values,
+    default_of,
+    is_import_path,
+    path_field,
+    require,
+    used_with,
+)
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.method import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
@@ -148,6 +157,8 @@ class StudyConfig:
         import_from: directory that import paths are looked for in, beside what is installed; unset, the recipe's.
         seed: of the search, the initial parameters and the orders of the data.
         dtype: floating-point type of parameters and data.
+        precision: what forward pass and loss compute in, as in a run; ``float16`` is not for trials, each of which
+            would need a scale of its own.
         device: ``auto`` is a GPU where there is one.
         share_gpu: allow several ranks on one GPU.
         threads: torch threads of a rank; unset, the cores it is bound to, shared with the ranks beside it.
@@ -165,6 +176,7 @@ class StudyConfig:
     import_from: str | None = path_field()
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = used_with("dtype", "float32", default="float32")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     share_gpu: bool = False
     threads: int | None = None

@@ -5,6 +5,7 @@ Pure arithmetic on gathered iterations; runs on rank 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class SharedRow:
     segment: int
     num_local: int
     num_global: int
+    loss_scale: float = math.nan
 
 
 @dataclass(frozen=True)

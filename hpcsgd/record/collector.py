@@ -180,7 +180,9 @@ class Collector:
             own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
         if self.guard is not None:
-            losses = np.where(own[:, RANK_NAMES.index("loss_weight")] != 0, own[:, RANK_NAMES.index("loss")], 0.0)
+            # A step of float16 that was left out may have had any loss: its scale has taken care of it.
+            counts = (own[:, RANK_NAMES.index("loss_weight")] != 0) & [row.loss_scale != 0 for row in shared]
+            losses = np.where(counts, own[:, RANK_NAMES.index("loss")], 0.0)
             notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
             self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses, notes)
         if not self.config.enabled:

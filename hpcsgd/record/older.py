@@ -9,11 +9,8 @@ from typing import Any
 
 from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
 
-SINCE = {"utilisation": 2, "tuner": 2, "gradient_norm": 3, "loss_weight": 4}
+SINCE = {"utilisation": 2, "tuner": 2, "gradient_norm": 3, "loss_weight": 4, "loss_scale": 4}
 """The schema version from which on a column or table is there."""
-
-ADDED = tuple(column for column in RANK_COLUMNS if column.name in SINCE)
-"""Columns that older logs lack: NaN there."""
 
 METRIC_ROWS_SINCE = 3
 """From this version on, an evaluation of a split is a row a metric; before, it was one row with a column each."""
@@ -50,12 +47,14 @@ def read_rows(group: Any, table: str, version: int, count: int) -> dict[str, Any
 
     names = [INDEX[table], *(column.name for column in columns_of(table, version))]
     found = {name: group[name][:count] for name in dict.fromkeys(names)}
-    if table == "iterations":
-        found |= {c.name: np.full(found["loss"].shape, np.nan) for c in ADDED if c.name not in found}
-    elif table == "evaluations" and "metric" not in found:
+    if table == "evaluations" and "metric" not in found:
         values = [found.pop(column.name) for column in METRIC_COLUMNS]
         found = {name: np.repeat(column, len(values)) for name, column in found.items()}
         found["metric"] = np.tile(np.array([c.name.encode() for c in METRIC_COLUMNS]), len(values[0]))
         found["value"] = np.stack(values, axis=1).reshape(-1)
         found[INDEX[table]] = np.arange(len(found["value"]))
+    for column in columns_of(table):
+        if column.name not in found:
+            like = found["loss" if column in RANK_COLUMNS else INDEX[table]]
+            found[column.name] = np.full(like.shape, np.nan)
     return found

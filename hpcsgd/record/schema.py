@@ -65,6 +65,13 @@ ITERATION_COLUMNS = (
     Column("action", "u1", "1", "what was synchronised: " + ", ".join(f"{i} {a}" for i, a in enumerate(ACTIONS))),
     Column("sync_bytes", "i8", "B", "payload of that synchronisation: bytes of the buffers reduced, on each rank"),
     Column("segment", "i8", "1", "row of /segments that the iteration belongs to"),
+    Column(
+        "loss_scale",
+        "f8",
+        "1",
+        "what the losses of float16 were multiplied by before the backward pass; 0: gradients overflowed, and the "
+        "update was left out; NaN: losses are not scaled",
+    ),
 )
 """Columns ``[step]``: the same on every rank."""
 

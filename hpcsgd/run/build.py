@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -27,6 +28,7 @@ from hpcsgd.run.plan import make_plan
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import NOTHING, Given
+from hpcsgd.tasks.precision import make_autocast, set_float32
 from hpcsgd.tasks.together import import_together, try_together
 
 
@@ -53,6 +55,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     place = places[comm.rank]
     imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
+    set_float32(config.precision)
     threads = set_threads(config.threads, comm, place)
     data = staged(config.data, comm, place.local_rank)
     dataset = open_together(data, comm, place.node, given.data)
@@ -62,6 +65,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         comm,
         lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
     )
+    task = replace(task, autocast=make_autocast(config.precision, device))
     example = map_tree(as_tensor, dataset.example)
     agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
     optimizer = agree(comm, lambda: find_kind(config, device, given.optimizer))
@@ -70,8 +74,10 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     cleanup.loader = loader
     check_first_batches(loader, comm)
     tried = None
-    if imported or given is not NOTHING:
+    is_own = bool(imported) or given is not NOTHING
+    if is_own or task.autocast is not None:
         task, tried = try_together(config, task, loader, device, comm)
+    if is_own:
         seed_rank(config.seed, comm.rank)
         let_draw_apart(learners, config, comm, task)
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))

@@ -60,7 +60,7 @@ def _counts(task: Task, module: nn.Module, batches: Iterable[tuple[Tree, Tree]])
     sums: list[Tensor] = []
     for inputs, targets in batches:
         outputs = task.forward(module, inputs)
-        found = [metric.counts(outputs, targets).double() for metric in task.metrics.values()]
+        found = [task.compute(metric.counts, outputs, targets).double() for metric in task.metrics.values()]
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
     return sums
 

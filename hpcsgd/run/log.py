@@ -30,6 +30,7 @@ from hpcsgd.run.kernels import gpu_versions
 from hpcsgd.run.parts import Labels, Parts
 from hpcsgd.run.plan import Plan
 from hpcsgd.run.resume import Start
+from hpcsgd.tasks.precision import float32_flags
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 NUM_SAMPLES = RANK_NAMES.index("num_samples")
@@ -181,6 +182,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "gpu": gpu_versions(parts.learners.device),
         "engine": parts.engine.name,
         "engine_seconds": parts.engine_tables,
+        "precision": {"compute": parts.config.precision, "float32_on_gpu": float32_flags()},
         "world_size": comm.size,
         "num_learners": plan.num_learners,
         "learners_per_rank": len(parts.learners),

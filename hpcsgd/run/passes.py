@@ -42,7 +42,9 @@ def forward_backward(parts: Parts, step: int, batch: Batch) -> Tensor:
     if not parts.engine.calls_hooks:
         parts.gradients.hold()
     normalisers = [parts.algorithm.normaliser(step, size, num_global) for size in batch.sizes]
-    losses = parts.engine.passes(batch, normalisers, part_size(parts), parts.timer.lap)
+    scale = parts.algorithm.loss_scale
+    scaled = normalisers if scale is None else [normaliser / scale.value for normaliser in normalisers]
+    losses = parts.engine.passes(batch, scaled, part_size(parts), parts.timer.lap)
     if not parts.task.is_weighted:
         return losses.sum()
     # What the losses weigh is only known now: the gradients have been divided by the number of samples.

@@ -201,6 +201,8 @@ def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
             state["buffers"] = {str(j): {} for j in range(len(state["counts"]))}
             if "central" not in state["algorithm"]:
                 state["algorithm"] |= {"averagings": 0, "anchored": slow}
+        # Before precisions, no loss was scaled.
+        state["algorithm"].setdefault("loss_scale", None)
     return state
 
 
@@ -283,6 +285,8 @@ def _restore_consensus(parts: Parts, states: list[dict[str, Any]]) -> tuple[Part
     for name in learners.rows.names:
         learners.rows[name].copy_(torch.cat([s["rows"][name].double() for s in states]).mean(dim=0))
     parts.algorithm.optimizer.load_first(states[0]["algorithm"]["optimizer"])
+    if parts.algorithm.loss_scale is not None:
+        parts.algorithm.loss_scale.load_state_dict(states[0]["algorithm"]["loss_scale"])
     if "central" in states[0]["algorithm"]:
         learners.parameters.copy_(states[0]["algorithm"]["central"]["model"])
     statistics = torch.cat([s["statistics"].double() for s in states])

@@ -9,6 +9,7 @@ import torch
 
 from hpcsgd.algorithms.base import Algorithm
 from hpcsgd.algorithms.local_sgd import LocalSGD
+from hpcsgd.algorithms.loss_scale import LossScale
 from hpcsgd.algorithms.sma import SMA
 from hpcsgd.algorithms.stability import check_blocks
 from hpcsgd.algorithms.update import Update
@@ -51,10 +52,13 @@ def connect(
         gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
     block = _block_reducer(config, comm, place, device) or world
-    update = Update(learners, optimizer, timer, config.optimizer.clip_norm)
+    scale = LossScale(comm) if config.precision == "float16" else None
+    update = Update(learners, optimizer, timer, config.optimizer.clip_norm, scale)
     algorithm = _make_algorithm(config, comm, place, plan, learners, update, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None
-    gradients.guard = world.guard = block.guard = guard
+    world.guard = block.guard = guard
+    # Gradients of a scaled loss may overflow: what becomes of them is the scale's to say.
+    gradients.guard = guard if scale is None else None
     return gradients, world, algorithm
 
 

@@ -71,11 +71,11 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
     # What a user's code draws must leave no trace in the training.
     with torch.random.fork_rng(devices=[]):
         before = _global_states(batch.device)
-        with _part("the model's forward pass"):
+        with _part("the model's forward pass", task):
             outputs = task.forward(module, own.inputs)
         check_none_made(module, known)
-        with _part("the loss"):
-            given = task.loss(outputs, own.targets)
+        with _part("the loss", task):
+            given = task.compute(task.loss, outputs, own.targets)
             both = sum_and_weight(given)
             total = both[0] if both is not None else one_each(given, len(own)).sum()
             weight = float(both[1].detach()) if both is not None else float(len(own))
@@ -83,7 +83,7 @@ def attempt(task: Task, module: nn.Module, batch: Batch) -> Attempt | None:
                 raise ValueError(f"its weight is {weight:g}: it must be 0 or more")
             if not total.requires_grad:
                 raise ValueError("it does not depend on any parameter")
-        with _part("the backward pass"):
+        with _part("the backward pass", task):
             total.backward()
         draws = any(not torch.equal(a, b) for a, b in zip(before, _global_states(batch.device), strict=True))
         _check_gradients(module)
@@ -113,8 +113,8 @@ def form(tree: Tree) -> str:
 
 def _measure(task: Task, name: str, outputs: Tree, targets: Tree) -> float:
     """One metric of the batch."""
-    with _part(f"the metric {name}"):
-        counts = task.metrics[name].counts(outputs, targets)
+    with _part(f"the metric {name}", task):
+        counts = task.compute(task.metrics[name].counts, outputs, targets)
         if not isinstance(counts, Tensor) or counts.dim() != 1:
             raise ValueError(f"its counts are {form(counts)}: they must be a tensor [k], of one axis")
         value = task.metrics[name].value(counts.double().tolist())
@@ -134,7 +134,7 @@ def _check_gradients(module: nn.Module) -> None:
 
 
 @contextmanager
-def _part(what: str) -> Iterator[None]:
+def _part(what: str, task: Task) -> Iterator[None]:
     """Tell what goes wrong inside as that of a part of the task."""
     try:
         yield
@@ -143,4 +143,5 @@ def _part(what: str) -> Iterator[None]:
     except Exception as error:  # a user's code may fail in any way
         if is_out_of_memory(error):
             raise
-        raise UsageError(f"{what} fails: {in_words(error)}") from error
+        where = f" in precision {task.autocast.name}" if task.autocast is not None else ""
+        raise UsageError(f"{what} fails{where}: {in_words(error)}") from error

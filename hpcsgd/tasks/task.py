@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -11,6 +12,9 @@ from hpcsgd.data.trees import Tree
 from hpcsgd.models import check_passes
 from hpcsgd.tasks.losses import CrossEntropy, Figure, one_each, sum_and_weight
 from hpcsgd.tasks.metrics import Metric
+from hpcsgd.tasks.precision import Autocast
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Task:
         metrics: what an evaluation measures, by name; ``loss`` is the first of them.
         is_weighted: the loss gives sum and weight.
         draws: networks draw from torch's global generators, other than by ``nn.Dropout``.
+        autocast: makes contexts for forward passes, losses and metrics; None: they compute as they are given.
     """
 
     new_module: Callable[[int], nn.Module]
@@ -30,6 +35,17 @@ class Task:
     metrics: Mapping[str, Metric]
     is_weighted: bool = False
     draws: bool = False
+    autocast: Autocast | None = None
+
+    def compute(self, function: Callable[..., T], *arguments: object) -> T:
+        """``function`` of ``arguments`` in the task's precision.
+
+        Each call is cast anew: a graph that is captured in one must not keep the casts of old parameters.
+        """
+        if self.autocast is None:
+            return function(*arguments)
+        with self.autocast():
+            return function(*arguments)
 
     def forward(self, module: nn.Module, inputs: Tree) -> Tree:
         """The outputs of ``module``: the one place that calls a network.
@@ -38,9 +54,7 @@ class Task:
             module: the network, or a copy of it.
             inputs: a tensor; or a dict of the arguments by their names; or a tuple or list of them.
         """
-        if isinstance(inputs, Tensor):
-            return module(inputs)
-        return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+        return self.compute(_call, module, inputs)
 
     def check_passes(self, seed: int, example: Tree | None, sizes: Collection[int]) -> None:
         """See that the network can take the passes of a plan, as far as a sample is known.
@@ -57,7 +71,7 @@ class Task:
             check_passes(lambda: self.new_module(seed), lambda module: self.forward(module, example), sizes)
 
     def losses(self, outputs: Tree, targets: Tree, num_samples: int, learner: int | None = None) -> Tensor:
-        """The loss of each of ``num_samples`` samples, [n].
+        """The loss of each of ``num_samples`` samples, [n], of 32 bits or more.
 
         Args:
             outputs, targets: of the samples.
@@ -67,7 +81,9 @@ class Task:
         Raises:
             ValueError: the loss gives something else.
         """
-        return one_each(self._loss_of(learner)(outputs, targets), num_samples)
+        losses = one_each(self.compute(self._loss_of(learner), outputs, targets), num_samples)
+        # A sum over samples is none of few bits.
+        return losses if self.autocast is None else losses.float()
 
     def _loss_of(self, learner: int | None) -> Figure:
         """The loss of the samples of ``learner``, or of all."""
@@ -83,12 +99,19 @@ class Task:
         Raises:
             ValueError: the loss gives something else.
         """
+        if self.is_weighted:
+            both = sum_and_weight(self.compute(self.loss, outputs, targets))
+            if both is None:
+                raise ValueError("the loss gave sum and weight at first, and now it does not")
+            return both
         loss = self._loss_of(learner)
-        if isinstance(loss, CrossEntropy):
+        if isinstance(loss, CrossEntropy) and self.autocast is None:
             return loss.total(outputs, targets)
-        if not self.is_weighted:
-            return one_each(loss(outputs, targets), num_samples).sum()
-        both = sum_and_weight(self.loss(outputs, targets))
-        if both is None:
-            raise ValueError("the loss gave sum and weight at first, and now it does not")
-        return both
+        return self.losses(outputs, targets, num_samples, learner).sum()
+
+
+def _call(module: nn.Module, inputs: Tree) -> Tree:
+    """The outputs of ``module`` for a tensor, or for arguments by their names or in their order."""
+    if isinstance(inputs, Tensor):
+        return module(inputs)
+    return module(**inputs) if isinstance(inputs, dict) else module(*inputs)

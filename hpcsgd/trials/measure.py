@@ -70,7 +70,7 @@ def _errors(engine: Engine, split: Part, team: Communicator, batch_size: int) ->
     for first in range(start, max(stop, start + 1), batch_size):
         last = min(first + batch_size, stop)
         labels = targets[first:last]
-        logits = engine.outputs(stretch(inputs, first, last))
+        logits = _whole(engine.outputs(stretch(inputs, first, last)))
         each = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), *labels.shape), reduction="none")
         wrong = logits.argmax(dim=-1) != labels
         each, wrong = (x.flatten(2).mean(dim=2, dtype=torch.float64) if x.dim() > 2 else x for x in (each, wrong))
@@ -96,7 +96,7 @@ def _values(
         inputs, targets = (
             map_tree(torch.clone, stretch(tree, first, min(first + batch_size, shown[1]))) for tree in split
         )
-        outputs = engine.outputs(inputs)
+        outputs = map_tree(_whole, engine.outputs(inputs))
         found = [
             [metric.counts(map_tree(itemgetter(row), outputs), targets).double() for metric in metrics.values()]
             for row in range(len(next(leaves(outputs))))
@@ -114,3 +114,8 @@ def _values(
 def _part(size: int, team: Communicator) -> tuple[int, int]:
     """The first sample of this rank's part, and the one behind its last."""
     return size * team.rank // team.size, size * (team.rank + 1) // team.size
+
+
+def _whole(outputs: Tensor) -> Tensor:
+    """Outputs of few bits, where the trials compute so, in 32: what is measured of them is not of few."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32)) if outputs.is_floating_point() else outputs

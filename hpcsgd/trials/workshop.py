@@ -33,6 +33,7 @@ from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.losses import CrossEntropy
 from hpcsgd.tasks.metrics import Metric
+from hpcsgd.tasks.precision import make_autocast, set_float32
 from hpcsgd.tasks.task import Task
 from hpcsgd.tasks.together import import_together
 from hpcsgd.trials.batches import GroupBatches
@@ -125,10 +126,12 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     places = agree(comm, lambda: discover(comm))
     imported = import_together(config, comm)
     device, device_name = bind_device(config.device, comm, places[comm.rank], share_gpu=config.share_gpu)
+    set_float32(config.precision)
     set_threads(config.threads, comm, places[comm.rank])
     dataset = open_together(config.data, comm, places[comm.rank].node)
     agree(comm, lambda: _check_splits(dataset))
     task = agree(comm, lambda: make_task(config.model, dataset, config.loss, config.metrics))
+    task = replace(task, autocast=make_autocast(config.precision, device))
     agree(comm, lambda: _check(config, comm.size, dataset, task))
     dtype = getattr(torch, config.dtype)
     channels_last = config.model.channels_last
@@ -155,7 +158,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         splits,
         agree(comm, lambda: make_reducer(config.comm, team, device, comm)),
     )
-    if imported:
+    if imported or task.autocast is not None:
         tried = agree(comm, lambda: _try(shop))
         shop.task = replace(task, is_weighted=tried.is_weighted, draws=tried.draws)
     return shop

@@ -33,9 +33,13 @@ class DenseEngine:
         """Find the layers of ``stack``.
 
         Raises:
-            NotPossibleError: the model is not as :func:`~hpcsgd.models.fully_connected.fully_connected` makes it, or
-                the loss is not the cross-entropy.
+            NotPossibleError: the model is not as :func:`~hpcsgd.models.fully_connected.fully_connected` makes it, the
+                loss is not the cross-entropy, or autocast, which knows nothing of this backward pass, is asked for.
         """
+        if task.autocast is not None:
+            raise NotPossibleError(
+                f"the engine dense has no form of precision {task.autocast.name}: choose the engine fused"
+            )
         self.stack = stack
         self.task = task
         self._smoothing = _smoothing(task.loss)

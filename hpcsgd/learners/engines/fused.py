@@ -61,7 +61,7 @@ class FusedEngine:
         order = memory_order(inputs.device, count)
         if len(self.stack) != self._size or order is not self._program.copies.order:
             self._convert(order)
-        outputs = self._program(inputs)
+        outputs = self.task.compute(self._program, inputs)
         flat = map_tree(lambda tensor: tensor.flatten(0, 1), targets)
         each = self.task.losses(outputs.flatten(0, 1), flat, len(self.stack) * count).view(len(self.stack), count)
         losses = each.detach().sum(1)
@@ -81,7 +81,7 @@ class FusedEngine:
         module = self.stack.module
         training = module.training
         module.eval()
-        result = self._program(inputs.expand(self._size, *inputs.shape))
+        result = self.task.compute(self._program, inputs.expand(self._size, *inputs.shape))
         module.train(training)
         return result
 

@@ -142,29 +142,36 @@ def as_features(images: Tensor, num_learners: int) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """x W' + b for each learner. The gradients of W and b go straight to the flat gradient, without a copy between."""
+    """x W' + b for each learner. The gradients of W and b go straight to the flat gradient, without a copy between.
+
+    Within autocast the product is of few bits, and so are those of the backward pass; the flat gradient is not.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Weights, bias: Weights | None, anchor: Tensor) -> Tensor:
         """Features [m, n, inputs] to [m, n, outputs]; ``anchor`` makes autograd come here at all."""
-        ctx.save_for_backward(x)
         ctx.weight, ctx.bias = weight, bias
         transposed = weight.values.detach().transpose(1, 2)
-        return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias.values.unsqueeze(1), x, transposed)
+        product = torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias.values.unsqueeze(1), x, transposed)
+        ctx.save_for_backward(x if x.dtype is product.dtype else x.to(product.dtype))
+        return product
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, None, None, None]:
         """Add to the gradients of W and b; that of x is given back."""
         (x,) = ctx.saved_tensors
         (outer_x,) = outer
-        gradients = ctx.weight.gradients
-        if gradients[0].numel() < SMALL:
+        gradients, values = ctx.weight.gradients, ctx.weight.values.detach()
+        is_cast = outer_x.dtype is not values.dtype
+        if is_cast or gradients[0].numel() < SMALL:
             gradients.add_(torch.bmm(outer_x.transpose(1, 2), x))
         else:
             gradients.baddbmm_(outer_x.transpose(1, 2), x)
         if ctx.bias is not None:
             ctx.bias.gradients.add_(outer_x.sum(1))
-        return (torch.bmm(outer_x, ctx.weight.values.detach()) if ctx.needs_input_grad[0] else None), None, None, None
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None
+        return torch.bmm(outer_x, values.to(outer_x.dtype) if is_cast else values), None, None, None
 
 
 class Linear:

@@ -32,6 +32,7 @@ MODULES = (
     "tuning",
     "evaluation",
     "resuming",
+    "precision",
 )
 
 Law = Callable[..., None]

@@ -140,6 +140,7 @@ class FakeRun:
             "learning_rate": np.full(len(steps), 0.1) if self.rates is None else np.asarray(self.rates),
             "action": action,
             "sync_bytes": np.where(action > 0, self.sync_bytes, 0),
+            "loss_scale": np.full(len(action), np.nan),
             "segment": np.searchsorted(np.asarray(self.resumed, int), steps, side="right"),
         }
         assert columns.keys() == {c.name for c in ITERATION_COLUMNS}

@@ -93,7 +93,7 @@ def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
 def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> None:
     make_run(tmp_path)
     whole = load_run(tmp_path)
-    missing = ["utilisation", "gradient_norm", "loss_weight"]
+    missing = ["utilisation", "gradient_norm", "loss_weight", "loss_scale"]
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 1
         del file["tuner"]
@@ -117,7 +117,7 @@ def test_a_log_of_version_2_has_a_row_a_metric_too(tmp_path: Path) -> None:
     expected = [(s, split, m, n) for s in (6, 12, 18) for split, n in (("train", 130), ("test", 37)) for m in METRICS]
     assert list(rows.itertuples(index=False, name=None)) == expected
     assert run.evaluations["value"].round(4).tolist()[-4:] == [2.06, 0.3615, 2.0614, 0.4324]
-    assert run.iterations[["gradient_norm", "loss_weight"]].isna().all(axis=None)
+    assert run.iterations[["gradient_norm", "loss_weight", "loss_scale"]].isna().all(axis=None)
     assert list(run.iterations.columns) == ["step", "rank", *(c.name for c in ITERATION_COLUMNS + RANK_COLUMNS)]
 
 
