@@ -23,6 +23,7 @@ from hpcsgd.record.collector import Collector
 from hpcsgd.run import streams
 from hpcsgd.run.build import build
 from hpcsgd.run.claims import Claim
+from hpcsgd.run.compiling import compile_passes
 from hpcsgd.run.course import is_complete, look_ahead
 from hpcsgd.run.directory import save_model
 from hpcsgd.run.evaluate import Metrics, consensus_model, evaluate_consensus, rows_of
@@ -100,8 +101,9 @@ def _run(
         if is_complete(parts, claim.before):
             return RunResult(parts.path, {})
         parts, start = find_start(parts, claim.before)
+        parts = compile_passes(parts, start.step)
         if config.learners_per_rank == "auto" and parts.trials is None:
-            parts = tune(parts)
+            parts = compile_passes(tune(parts), start.step)
         if start.step == 0:
             parts = choose(parts)
         if config.on_failure == "abort":

@@ -34,6 +34,7 @@ def check(config: RunConfig) -> str:
         device="cpu",
         # CPUs have not all kernels of float16.
         precision="bfloat16" if config.precision == "float16" else config.precision,
+        compile=False,
         algorithm=AlgorithmConfig(batch_norm_policy=config.algorithm.batch_norm_policy),
         comm=CommConfig(allreduce="mpi"),
     )

@@ -72,6 +72,10 @@ class RunConfig:
             lets a GPU round the factors of float32 products to 10 bits; ``bfloat16`` and ``float16`` are torch's
             autocast, the latter with a scaled loss: a step in which a gradient of any learner overflows is left out by
             all, at half the scale from then on.
+        compile: let torch compile the model, on all ranks before the run's clock begins: ``true``, ``false``, or
+            ``auto``, which goes on without where it cannot be compiled. It is for engines that call the model, and not
+            for ``fused`` and ``dense``.
+        compile_backend: what of torch compiles it, as ``torch.compile`` names it.
         device: ``auto`` is a GPU where there is one.
         deterministic: on a GPU, take kernels that add in one order only: a run that is repeated, or resumed, is the
             same to the last bit, and some steps are slower. On CPUs that is so anyway.
@@ -102,6 +106,8 @@ class RunConfig:
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = used_with("dtype", "float32", default="float32")
+    compile: bool | Literal["auto"] = False
+    compile_backend: str = "inductor"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     deterministic: bool = False
     cudnn_benchmark: bool = False
@@ -153,6 +159,10 @@ class RunConfig:
         require(entropy or not self.label_smoothing, "label_smoothing", self.label_smoothing, f"0 for {self.loss.name}")
         even = self.loss.reduction == "none" or self.data.tail != "keep"
         require(even, "data.tail", self.data.tail, "drop or wrap with loss.reduction mean: all batches must be equal")
+        calls = self.engine not in ("fused", "dense") or self.compile is not True
+        require(
+            calls, "engine", self.engine, "one that calls the model with compile true: loop, threads, streams, graph"
+        )
         averages_gradients = self.algorithm.name == "sync_sgd" or self.algorithm.local_start is not None
         if self.on_failure == "shrink" and averages_gradients:
             raise ValueError(

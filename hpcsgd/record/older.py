@@ -9,7 +9,14 @@ from typing import Any
 
 from hpcsgd.record.schema import INDEX, ITERATION_COLUMNS, RANK_COLUMNS, SCHEMA_VERSION, TABLES, Column
 
-SINCE = {"utilisation": 2, "tuner": 2, "gradient_norm": 3, "loss_weight": 4, "loss_scale": 4}
+SINCE = {
+    "utilisation": 2,
+    "tuner": 2,
+    "gradient_norm": 3,
+    "loss_weight": 4,
+    "loss_scale": 4,
+    "compile_seconds": 4,
+}
 """The schema version from which on a column or table is there."""
 
 METRIC_ROWS_SINCE = 3

@@ -157,6 +157,12 @@ SEGMENT_COLUMNS = (
     Column("first_step", "i8", "1", "first step of the segment"),
     Column("world_size", "i8", "1", "ranks"),
     Column("lost_ranks", "S80", "", "ranks that died and without which it began, with commas; empty: none"),
+    Column(
+        "compile_seconds",
+        "f8",
+        "s",
+        "compiling the model before it, outside of all clocks: maximum over ranks; NaN: not compiled",
+    ),
     Column("started", "S32", "", "UTC time of the start, ISO 8601"),
     Column("git_commit", "S48", "", "commit of the code, '-dirty' with local changes"),
     Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),

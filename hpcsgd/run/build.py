@@ -65,7 +65,8 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         comm,
         lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
     )
-    task = replace(task, autocast=make_autocast(config.precision, device))
+    backend = config.compile_backend if config.compile else None
+    task = replace(task, autocast=make_autocast(config.precision, device), compile_backend=backend)
     example = map_tree(as_tensor, dataset.example)
     agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
     optimizer = agree(comm, lambda: find_kind(config, device, given.optimizer))

@@ -18,6 +18,7 @@ from hpcsgd.data.trees import Tree
 from hpcsgd.record.clocks import Evaluation
 from hpcsgd.record.summary import metric_text
 from hpcsgd.run.parts import Parts
+from hpcsgd.tasks.compiling import as_written
 from hpcsgd.tasks.task import Task
 
 
@@ -74,7 +75,9 @@ def consensus_model(parts: Parts, step: int) -> Iterator[nn.Module]:
             full = (s for s in range(step, -1, -1) if parts.plan.num_global(s) >= parts.plan.num_learners)
             latest = sorted(itertools.islice(full, parts.config.evaluate.recompute_batches))
             inputs = ([own.inputs for own in parts.loader.batch(s).learners()] for s in latest)
-            recompute_statistics_(parts.learners, parts.task.forward, inputs, parts.world)
+            # Each batch weighs by another number: a compiler would take every one for another model.
+            with as_written(replica.module for replica in parts.learners.replicas):
+                recompute_statistics_(parts.learners, parts.task.forward, inputs, parts.world)
         yield module
 
 

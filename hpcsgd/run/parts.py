@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from hpcsgd.record.timer import StepTimer
 from hpcsgd.run.plan import Plan, make_plan
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.attempt import Attempt
+from hpcsgd.tasks.compiling import compile_
 from hpcsgd.tasks.task import Task
 
 
@@ -108,6 +110,8 @@ class Parts:
     """The timings that the engine was chosen by, of each rank."""
     trials: list[Trial] | None = None
     """What the tuner tried."""
+    compile_seconds: float = math.nan
+    """What compilation took, on the slowest rank; NaN: nothing is compiled."""
     # What joins all learners.
     gradients: GradientAllreduce
     world: FlatReducer
@@ -208,6 +212,9 @@ def make_learners(
     module, dtype = task.new_module(config.seed), getattr(torch, config.dtype)
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
     replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
+    if task.compile_backend is not None:
+        for replica in replicas:
+            compile_(replica.module, task.compile_backend)
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
     learners = ReplicaStack(replicas, seeds, states_of(config, optimizer))
     let_draw_apart(learners, config, comm, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class Task:
         is_weighted: the loss gives sum and weight.
         draws: networks draw from torch's global generators, other than by ``nn.Dropout``.
         autocast: makes contexts for forward passes, losses and metrics; None: they compute as they are given.
+        compile_backend: what of torch compiles the networks that learn; None: they are called as they are written.
     """
 
     new_module: Callable[[int], nn.Module]
@@ -36,6 +37,11 @@ class Task:
     is_weighted: bool = False
     draws: bool = False
     autocast: Autocast | None = None
+    compile_backend: str | None = None
+
+    def uncompiled(self) -> Task:
+        """The same without compilation."""
+        return replace(self, compile_backend=None)
 
     def compute(self, function: Callable[..., T], *arguments: object) -> T:
         """``function`` of ``arguments`` in the task's precision.

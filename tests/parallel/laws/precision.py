@@ -127,3 +127,16 @@ def a_step_that_overflows_on_one_rank_is_left_out_by_all(comm: Communicator, nam
             assert log.provenance["precision"]["compute"] == "float16"
             scales = log.iterations.groupby("step")["loss_scale"].unique().explode().tolist()
             assert scales == [2.0**16] * 4 + [0.0] + [2.0**15] * (len(scales) - 5)
+
+
+@law(sizes=(2,))
+def a_compiled_run_that_is_stopped_ends_with_the_bits_of_one_that_is_neither(comm: Communicator) -> None:
+    with shared_folder(comm) as folder:
+        config = replace(logged(comm, "sync_sgd", "mpi", folder / "whole"), model=few_bits().model)
+        run(config, comm)
+        compiled = replace(config, compile=True, compile_backend="aot_eager", run_dir=str(folder / "stopped"))
+        stop_and_go_on(comm, compiled, 4)
+        if comm.rank == 0:
+            whole, stopped = load_run(folder / "whole"), load_run(folder / "stopped")
+            assert_same_run(stopped, whole)
+            assert (stopped.segments["compile_seconds"] > 0).tolist() == [True, True]

@@ -88,6 +88,7 @@ class FakeRun:
                         "first_step": step,
                         "world_size": world_size,
                         "lost_ranks": "",
+                        "compile_seconds": np.nan,
                         "started": self.started,
                         "git_commit": "",
                         "job": "",
