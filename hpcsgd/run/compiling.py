@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,7 +71,10 @@ def _take_all_passes(parts: Parts, step: int) -> None:
     """One pass of each shape and mode that the run has on this rank."""
     import torch._dynamo.config
 
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
+    settings: Any = torch._dynamo.config
+    # The second is its name before torch 2.6.
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
+    setattr(settings, limit, max(getattr(settings, limit), MOST_SHAPES))
     learners, task = parts.learners, parts.task
     with _unchanged(parts) as module:
         if parts.loader.has(step):

@@ -101,6 +101,16 @@ def test_together_or_one_after_another(
         )
 
 
+def test_trials_compute_in_the_precision_of_their_study(shop: Callable[..., Workshop]) -> None:
+    """What is measured first is near what it would be, and not the same."""
+    few, exact = (
+        np.array([trial.measurements[0][1][::2] for trial in train(shop(precision=name), 0, 2, "fused")])
+        for name in ("bfloat16", "float32")
+    )
+    assert not np.array_equal(few, exact)
+    np.testing.assert_allclose(few, exact, rtol=0.05)
+
+
 def test_a_group_is_the_same_bits_each_time(shop: Callable[..., Workshop]) -> None:
     first, again = (train(shop(stop__at_goal="true"), 1, 4) for _ in range(2))
     assert first == again

@@ -11,7 +11,7 @@ from torch import Tensor
 from hpcsgd.learners.engines.base import NotPossibleError
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.learners.engines.fused import FusedEngine
-from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.tasks.precision import make_autocast
 from hpcsgd.tasks.task import Task
@@ -59,6 +59,13 @@ def test_the_fused_engine_computes_in_few_bits_as_the_loop_does(name: str, preci
     ]
     assert outputs[0].dtype is outputs[1].dtype is not torch.float32
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=8 * EPS[precision] * float(outputs[1].abs().max()))
+
+
+def test_threads_compute_in_few_bits_too() -> None:
+    """Autocast is of the thread that enters it."""
+    build = of_package("fully_connected", SHAPE, widths=(30,))
+    ours, theirs = (after_two_passes(kind, build, 4, "bfloat16") for kind in (ThreadsEngine, LoopEngine))
+    assert torch.equal(ours.gradients, theirs.gradients)
 
 
 def test_the_dense_engine_has_no_form_of_it() -> None:
