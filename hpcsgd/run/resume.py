@@ -113,8 +113,7 @@ def _united(buffers: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def _named_rows(rows: Rows) -> dict[str, torch.Tensor]:
     """A copy of parameters and optimizer state by name, each [m, P], in one allocation on the host."""
-    copy = _to_host(rows.buffer).chunk(len(rows.names), dim=1)
-    return dict(zip(rows.names, copy, strict=True))
+    return dict(zip(rows.names, _to_host(rows.buffer).chunk(len(rows.names), dim=1), strict=True))
 
 
 def _cloned(value: Any) -> Any:

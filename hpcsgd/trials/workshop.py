@@ -13,7 +13,8 @@ from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.device import bind_device, set_threads
 from hpcsgd.comm.reduce import FlatReducer, finish_on_stream, mark
 from hpcsgd.comm.topology import discover
-from hpcsgd.config.study import ERRORS, StudyConfig
+from hpcsgd.config.goal import ERRORS
+from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.arrays import ArraySplit
 from hpcsgd.data.make import Data, make_store
 from hpcsgd.data.shards import pass_sizes, steps_per_epoch

@@ -31,10 +31,10 @@ class LoopEngine:
     ) -> Tensor:
         """See :class:`~hpcsgd.learners.engines.base.Engine`."""
         start_training(self.stack, fresh)
-        if len(self.stack) == 1:
-            return self.one(0, batch, normalisers[0], size, lap).unsqueeze(0)
-        every = zip(batch.learners(), normalisers, strict=True)
         one = self.one if self.stack.draws is None else self._one_apart
+        if len(self.stack) == 1:
+            return one(0, batch, normalisers[0], size, lap).unsqueeze(0)
+        every = zip(batch.learners(), normalisers, strict=True)
         return torch.stack([one(j, own, normaliser, size, lap) for j, (own, normaliser) in enumerate(every)])
 
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:

@@ -68,7 +68,7 @@ def reduced(*, calls_hooks: bool) -> tuple[list[int], Tensor]:
     parts: Any = SimpleNamespace(
         plan=SimpleNamespace(num_global=lambda step: 1, local_batch_size=1),
         config=SimpleNamespace(accumulation_steps=1),
-        algorithm=SimpleNamespace(normaliser=lambda step, size, num_global: 1.0),
+        algorithm=SimpleNamespace(normaliser=lambda step, size, num_global: 1.0, loss_scale=None),
         timer=SimpleNamespace(lap=None),
         task=SimpleNamespace(is_weighted=False),
         gradients=gradients,

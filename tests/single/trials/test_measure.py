@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hpcsgd.comm.communicator import SingleCommunicator
-from hpcsgd.config.study import ERRORS
+from hpcsgd.config.goal import ERRORS
 from hpcsgd.data.trees import Tree
 from hpcsgd.learners.engines.loop import LoopEngine
 from hpcsgd.tasks.losses import right

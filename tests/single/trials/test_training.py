@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from hpcsgd.config import LearningRateConfig, OptimizerConfig
-from hpcsgd.config.study import ERRORS, StudyConfig
+from hpcsgd.config.goal import ERRORS
+from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_loader, make_split
 from hpcsgd.learners.replica import Replica
