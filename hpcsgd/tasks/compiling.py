@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -21,8 +22,13 @@ def compile_(module: nn.Module, backend: str) -> None:
     known = torch._dynamo.list_backends(exclude_tags=())
     if backend not in known:
         raise UsageError(f"compile_backend is {backend!r}: choose one of {', '.join(known)}")
-    # A shape that is not known before would else be a reason to compile anew what was for one shape.
-    module.compile(backend=backend, dynamic=False)
+
+    def call(*inputs: Any, **named: Any) -> Any:
+        return module._call_impl(*inputs, **named)
+
+    # Not by module.compile(), which compiles nothing of a class of torch's own, as nn.Sequential. A second shape would
+    # else be a reason to compile anew, for any shape, what was for one.
+    module._compiled_call_impl = torch.compile(call, backend=backend, dynamic=False)
 
 
 def undo_compile(module: nn.Module) -> None:

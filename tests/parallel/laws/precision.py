@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
 from hpcsgd.config import RunConfig
@@ -136,6 +137,7 @@ def a_compiled_run_that_is_stopped_ends_with_the_bits_of_one_that_is_neither(com
         run(config, comm)
         compiled = replace(config, compile=True, compile_backend="aot_eager", run_dir=str(folder / "stopped"))
         stop_and_go_on(comm, compiled, 4)
+        assert counters["stats"]["unique_graphs"] > 0
         if comm.rank == 0:
             whole, stopped = load_run(folder / "whole"), load_run(folder / "stopped")
             assert_same_run(stopped, whole)
