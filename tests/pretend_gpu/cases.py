@@ -189,8 +189,8 @@ DATA = [
          world="one", tolerance=ROUNDING),
     Case("own", OWN, sampled=True),
     Case("rows", ROWS, world="one", sampled=True),
-    Case("nan", {"log": LogConfig(flush_steps=5, save_model=False)}, within=trouble.nan_at_step_3, finding="9",
-         sampled=True),
+    Case("nan", within=trouble.nan_at_step_3, finding="9, where an evaluation comes first", sampled=True),
+    Case("nan_unseen", {"evaluate": EvaluateConfig(every_epochs=0)}, within=trouble.nan_at_step_3),
     Case("nvml", within=trouble.utilisation_fails, finding="4", sampled=True),
 ]  # fmt: skip
 

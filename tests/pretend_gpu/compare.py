@@ -195,11 +195,18 @@ def steps_counted() -> Iterator[Steps]:
 
         return call
 
+    def anew(*arguments: Any) -> Any:
+        # What the tuner tried are no steps of the run.
+        steps.marks.clear()
+        steps.disturbed.clear()
+        return plain_train(*arguments)
+
     def begin(self: StepTimer, step: int) -> None:
         steps.marks.append(the_machine().findings.marks())
         plain_begin(self, step)
 
     with (
+        replaced(train, "train", anew) as plain_train,
         replaced(StepTimer, "begin", begin) as plain_begin,
         replaced(Collector, "gather", disturbing(Collector.gather)),
         replaced(train, "evaluate_consensus", disturbing(train.evaluate_consensus)),

@@ -14,6 +14,7 @@ from tests.pretend_gpu.machine import the_machine
 
 NAME = "Pretend GPU"
 BUSY_PERCENT = 50
+NCCL_VERSION = (2, 0, 0)
 
 
 def replace_cuda() -> None:
@@ -52,6 +53,7 @@ def replace_cuda() -> None:
         "set_rng_state": lambda state, device=None: None,
     }.items():
         setattr(torch.cuda, name, value)
+    torch.cuda.nccl.version = lambda: NCCL_VERSION
 
 
 def _exchange_device(index: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from hpcsgd.comm import backends
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import MpiCommunicator, connect
 from hpcsgd.config import CommConfig
@@ -15,6 +16,7 @@ from tests.parallel.laws.registry import all_cases
 from tests.parallel.run_laws import CASE_SECONDS, GRACE_SECONDS, arrive
 from tests.pretend_gpu.compare import Row, seen
 from tests.pretend_gpu.machine import the_machine
+from tests.pretend_gpu.ranks import nccl
 
 SAMPLE = (
     "sync_sgd.ranks_equal_one_process_with_all_samples[mpi-False]",
@@ -24,25 +26,33 @@ SAMPLE = (
 )
 """Those that the tests take."""
 
-NOT_MADE_FOR_A_GPU = ("torch", "horovod")
-"""Allreduces that have no GPU to go to here."""
+WITHOUT_A_GPU = "horovod"
+"""The allreduce that is built for CPUs here: a tensor of the GPU ends its process."""
 
 
 def names() -> list[str]:
-    """All laws of two ranks that only need MPI."""
-    return [case.id for case in all_cases() if 2 in case.sizes and not any(w in case.id for w in NOT_MADE_FOR_A_GPU)]
+    """All laws of two ranks, but those that are on this allreduce."""
+    return [case.id for case in all_cases() if 2 in case.sizes and WITHOUT_A_GPU not in case.id]
 
 
 class Laws:
     """Runs laws, one after another."""
 
     def __init__(self) -> None:
-        """Let what the laws train be on the GPU."""
+        """Let what the laws train be on the GPU, and sum there by MPI, or as by NCCL."""
+        resolve = backends.resolve_allreduce
+
+        def without_horovod(*arguments: Any) -> str:
+            name = resolve(*arguments)
+            return "mpi" if name == WITHOUT_A_GPU else name
+
+        backends.resolve_allreduce = without_horovod
         common.BASE = replace(common.BASE, device="cuda")
         comm = connect(CommConfig())
         assert isinstance(comm, MpiCommunicator), "to be started by mpirun"
         self._comm: MpiCommunicator = comm
         self._control: Any = comm.comm.Dup()
+        self._nccl: Any = comm.comm.Dup()
         self._bodies: dict[str, Callable[[Communicator], None]] = {case.id: case.body for case in all_cases()}
 
     def run(self, name: str) -> Row:
@@ -50,7 +60,8 @@ class Laws:
         findings, row = the_machine().findings, Row(name, difference=0.0)
         the_machine().begin_run()
         try:
-            self._bodies[name](self._comm)
+            with nccl(self._nccl):
+                self._bodies[name](self._comm)
         except BaseException as error:
             row.error = type(error).__name__
             row.wrong.append(f"{row.error}: {' '.join(str(error).split())[:160]}")
