@@ -75,5 +75,7 @@ def _properties(device: Any = None) -> types.SimpleNamespace:
         major=9,
         minor=0,
         multi_processor_count=132,
+        pci_domain_id=0,
         pci_bus_id=index,
+        pci_device_id=0,
     )

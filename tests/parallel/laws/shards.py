@@ -20,7 +20,7 @@ TAILS = {"none": 0, "one": 1, "most": -1}
 
 def keys(images: torch.Tensor) -> list[str]:
     """A name for each image, by its pixels."""
-    return [hashlib.sha1(image.contiguous().numpy().tobytes()).hexdigest() for image in images]
+    return [hashlib.sha1(image.contiguous().cpu().numpy().tobytes()).hexdigest() for image in images]
 
 
 @law(tail=["drop", "wrap", "keep"], rest=list(TAILS))
@@ -73,7 +73,7 @@ def the_ranks_share_one_permutation_of_own_data(comm: Communicator, kind: str, t
     parts = assemble(config, comm, given)
     for step in range(2 * parts.plan.steps_per_epoch):
         batch, expected = parts.loader.batch(step), whole.loader.batch(step)
-        found = comm.allgather_object((batch.inputs, batch.targets))
+        found = comm.allgather_object((batch.inputs.cpu(), batch.targets.cpu()))
         assert_bits(torch.cat([inputs for inputs, _ in found]), expected.inputs)
         assert_bits(torch.cat([targets for _, targets in found]), expected.targets)
     for built_parts in (whole, parts):

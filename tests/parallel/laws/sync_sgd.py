@@ -133,7 +133,7 @@ def the_loss_is_that_of_all_samples(comm: Communicator, allreduce: str) -> None:
     with built(config, comm) as parts:
         parts.algorithm.start()
         parts.timer.begin(0)
-        total = forward_backward(parts, 0, parts.loader.batch(0)).double().numpy().reshape(1)
+        total = forward_backward(parts, 0, parts.loader.batch(0)).double().cpu().numpy().reshape(1)
         parts.algorithm.step(0, 0.1, 3)
     comm.sum_(total)
     assert_close(torch.from_numpy(total), expected.detach().reshape(1))
