@@ -49,11 +49,9 @@ def make_task(
     measured = given.loss if given.loss is not None else _make_loss(loss)
     if loss.reduction == "mean":
         measured = _as_each(measured)
-    trained: Figure = measured
-    if label_smoothing:
-        if measured is not cross_entropy:
-            raise UsageError("label_smoothing is for cross_entropy: leave it at 0 with a loss of your own")
-        trained = CrossEntropy(label_smoothing)
+    if label_smoothing and measured is not cross_entropy:
+        raise UsageError("label_smoothing is for cross_entropy: leave it at 0 with a loss of your own")
+    trained = CrossEntropy(label_smoothing) if measured is cross_entropy else measured
     wanted: dict[str, Figure | Metric] = {"loss": measured}
     if given.metrics is not None:
         wanted |= given.metrics

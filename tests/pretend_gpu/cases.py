@@ -149,22 +149,22 @@ ALGORITHMS = [
 ]
 
 REDUCERS = [
-    Case("aware", AWARE, within=trouble.mpi_takes_gpu_buffers, finding="2", sampled=True),
+    Case("aware", AWARE, within=trouble.mpi_takes_gpu_buffers, sampled=True),
     Case("nccl", world="nccl", sampled=True),
     Case("nccl_unchecked", {"faults": FaultConfig(check_finite=False)}, world="nccl"),
     Case("nccl_post", POST, world="nccl"),
     Case("nccl_streams", {"learners_per_rank": 2, "engine": "streams"}, world="nccl", like=LOOP),
-    Case("nccl_graph", {"engine": "graph"}, world="nccl", like=LOOP, finding="1"),
-    Case("second", world="second", finding="8", sampled=True),
+    Case("nccl_graph", {"engine": "graph"}, world="nccl", like=LOOP),
+    Case("second", world="second", sampled=True),
     Case("second_plain", {"comm": replace(SMALL, overlap=False)}, world="second"),
 ]
 
 ENGINES = [
-    Case("m1_graph", {"engine": "graph"}, like=LOOP, finding="1", sampled=True),
+    Case("m1_graph", {"engine": "graph"}, like=LOOP, sampled=True),
     Case("m1_fused", {"engine": "fused"}, like=LOOP, tolerance=ROUNDING),
     Case("m3_loop", learners(3, "loop"), world="one", waits=1),
     Case("m3_streams", learners(3, "streams"), world="one", waits=1, like=LOOP, sampled=True),
-    Case("m3_graph", learners(3, "graph"), world="one", waits=1, like=LOOP, finding="a wait a step", sampled=True),
+    Case("m3_graph", learners(3, "graph"), world="one", waits=1, like=LOOP, sampled=True),
     Case("m3_fused", learners(3, "fused"), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
     Case("m3_dense", learners(3, "dense", **DENSE), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
     Case("m3_auto", learners(3, "auto"), tolerance=ROUNDING),
@@ -172,9 +172,9 @@ ENGINES = [
                    "tuner": TunerConfig(windows=1, window_seconds=0.01, max_learners=2)},
          tolerance=ROUNDING, sampled=True),
     Case("memory", learners(3, "auto"), world="one", tolerance=ROUNDING, within=trouble.no_memory_in_capture,
-         finding="5", sampled=True),
+         sampled=True),
     Case("resnet20_graph", {**RESNET20, "engine": "graph"}, world="one", waits=0, launches=40, like=LOOP,
-         finding="a wait a step", sampled=True),
+         sampled=True),
 ]  # fmt: skip
 
 DATA = [
@@ -184,27 +184,27 @@ DATA = [
     Case("nhwc", {"model": ModelConfig(name="resnet8", channels_last=True)}, world="one", waits=0),
     Case("pack", {"data": "pack"}, world="one", finding="two waits a step", waits=0, sampled=True),
     Case("reader", {"data": "pack", **learners(2, "graph")}, world="one", like=LOOP,
-         within=trouble.reader_within_capture, finding="6", sampled=True),
+         within=trouble.reader_within_capture, sampled=True),
     Case("text", {"data": "text", "model": ModelConfig(name="transformer", embedding=8, hidden=16, heads=2)},
          world="one", tolerance=ROUNDING),
     Case("own", OWN, sampled=True),
     Case("rows", ROWS, world="one", sampled=True),
     Case("nan", within=trouble.nan_at_step_3, finding="9, where an evaluation comes first", sampled=True),
     Case("nan_unseen", {"evaluate": EvaluateConfig(every_epochs=0)}, within=trouble.nan_at_step_3),
-    Case("nvml", within=trouble.utilisation_fails, finding="4", sampled=True),
+    Case("nvml", within=trouble.utilisation_fails, sampled=True),
 ]  # fmt: skip
 
 UNDER_MPIRUN = [
-    Case("mpi_sync", {"comm": replace(SMALL, allreduce="mpi")}, world="mpi", finding="8", sampled=True),
+    Case("mpi_sync", {"comm": replace(SMALL, allreduce="mpi")}, world="mpi", sampled=True),
     Case("mpi_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi",
          sampled=True),
     Case("mpi_sma", {**SMA, "learners_per_rank": 2, "engine": "streams"}, world="mpi", like=LOOP, sampled=True),
     Case("mpi_nccl", {"comm": replace(SMALL, allreduce="torch")}, world="mpi_nccl", sampled=True),
     Case("mpi_nccl_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi_nccl"),
     Case("mpi_nccl_sma", {**SMA, "learners_per_rank": 2, "engine": "graph"}, world="mpi_nccl", like=LOOP),
-    Case("mpi_late", {**SMA, **LATE}, world="mpi", finding="8"),
+    Case("mpi_late", {**SMA, **LATE}, world="mpi"),
     Case("mpi_aware", {"comm": replace(SMALL, cuda_aware=True, allreduce="mpi")}, world="mpi",
-         within=trouble.mpi_takes_gpu_buffers, finding="2"),
+         within=trouble.mpi_takes_gpu_buffers),
 ]  # fmt: skip
 
 CASES = {case.name: case for case in (*ALGORITHMS, *REDUCERS, *ENGINES, *DATA, *UNDER_MPIRUN)}

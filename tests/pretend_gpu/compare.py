@@ -127,14 +127,14 @@ def _mpi_world() -> Any:
 def _train(case: Case, device: str, keys: Keys) -> Outcome:
     """The run itself."""
     kept: list[Any] = []
-    build = train.build
+    loop = train.train
 
-    def remember(*arguments: Any, **options: Any) -> Any:
-        kept.append(build(*arguments, **options))
-        return kept[-1]
+    def remember(parts: Any, *others: Any) -> Any:
+        kept.append(parts)
+        return loop(parts, *others)
 
     comm = _ranks(case)
-    with tempfile.TemporaryDirectory() as name, replaced(train, "build", remember):
+    with tempfile.TemporaryDirectory() as name, replaced(train, "train", remember):
         directory = comm.broadcast_object(f"{name}/run")
         config = recipe(device, {**keys, "run_dir": directory})
         if case.world == "second":

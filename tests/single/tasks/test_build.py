@@ -16,7 +16,7 @@ from hpcsgd.errors import UsageError
 from hpcsgd.record import load_run
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import Given
-from hpcsgd.tasks.losses import cross_entropy
+from hpcsgd.tasks.losses import CrossEntropy
 from hpcsgd.train import run
 from tests.single.tasks import own_task
 
@@ -174,7 +174,7 @@ def test_accuracy_is_measured_where_classes_are_learned(name: str) -> None:
     config: Any = load_config(None, ["--data.name=synthetic", "--local_batch_size=1"])
     task = make_task(ModelConfig(), load_dataset(config.data), LossConfig(name=name))
     assert list(task.metrics) == ["loss", "accuracy"][: 2 if name == "cross_entropy" else 1]
-    assert task.loss is cross_entropy or name != "cross_entropy"
+    assert isinstance(task.loss, CrossEntropy) == (name == "cross_entropy")
 
 
 def test_inputs_of_several_parts_are_arguments_by_name_or_place() -> None:
