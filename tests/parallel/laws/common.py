@@ -27,6 +27,7 @@ from hpcsgd.config import (
     OptimizerConfig,
     RunConfig,
 )
+from hpcsgd.record.timer import Synchronising
 from hpcsgd.run.build import build
 from hpcsgd.run.parts import Parts
 from hpcsgd.run.passes import forward_backward
@@ -152,13 +153,13 @@ class Watch:
 def watch_averagings(parts: Parts) -> Watch:
     """Keep, from now on, what goes into each synchronisation."""
     watch = Watch(parts.replica.parameters.clone())
-    enter = parts.timer.enter_sync
+    synchronising = parts.timer.synchronising
 
-    def enter_sync() -> None:
+    def kept(*arguments: Any, **options: Any) -> Synchronising:
         watch.before = parts.replica.parameters.clone()
-        enter()
+        return synchronising(*arguments, **options)
 
-    parts.timer.enter_sync = enter_sync  # type: ignore[method-assign]
+    parts.timer.synchronising = kept  # type: ignore[method-assign]
     return watch
 
 
