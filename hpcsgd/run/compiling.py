@@ -52,7 +52,7 @@ def compile_passes(parts: Parts, step: int) -> Parts:
             break
     seconds = max(own for _, own in told)
     # The run's clock begins now.
-    parts.timer.origin += seconds
+    parts.timer.origin += parts.comm.broadcast_object(time.perf_counter() - begin)
     return replace(parts, compile_seconds=parts.compile_seconds + seconds if parts.compile_seconds >= 0 else seconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.record.timer import Synchronising
 from hpcsgd.run.evaluate import consensus_model
 from hpcsgd.run.parts import Parts
 from tests.parallel.laws.common import (
@@ -136,13 +138,13 @@ def averaged_statistics_are_merged_at_every_averaging(comm: Communicator, name: 
 def watch_statistics(parts: Parts) -> list[tuple[Tensor, Tensor]]:
     """A list that gets the running statistics as they are when a synchronisation begins."""
     before = [own_statistics(parts.replica.module)]
-    enter = parts.timer.enter_sync
+    synchronising = parts.timer.synchronising
 
-    def enter_sync() -> None:
+    def kept(*arguments: Any, **options: Any) -> Synchronising:
         before.append(own_statistics(parts.replica.module))
-        enter()
+        return synchronising(*arguments, **options)
 
-    parts.timer.enter_sync = enter_sync  # type: ignore[method-assign]
+    parts.timer.synchronising = kept  # type: ignore[method-assign]
     return before
 
 
