@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcsgd.config import RunConfig
-from hpcsgd.config.recipe import load_config, print_help, to_yaml
+from hpcsgd.config.command import asked, recipe_of
+from hpcsgd.config.recipe import load_config
 from hpcsgd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,22 +18,12 @@ if TYPE_CHECKING:
 
 def train(words: list[str]) -> int:
     """``hpcsgd train [RECIPE] [--print_config] [--key value ...]``; gives the exit code."""
-    if "-h" in words or "--help" in words:
-        print_help()
+    found = asked(words, RunConfig, load_config)
+    if found is None:
         return 0
-    recipe, overrides = _recipe_of([word for word in words if word != "--print_config"])
-    config, mistake = RunConfig(local_batch_size=1), None
-    try:
-        config = load_config(recipe, overrides)
-    except UsageError as error:
-        mistake = error
-    if "--print_config" in words:
-        if mistake is not None:
-            raise mistake
-        print(to_yaml(config), end="")
-        return 0
+    recipe, config, mistake = found
     name = Path(recipe).stem if recipe is not None else None
-    return _train_together(config, mistake, ["hpcsgd", "train", *words], name)
+    return _train_together(config or RunConfig(local_batch_size=1), mistake, ["hpcsgd", "train", *words], name)
 
 
 def check(words: list[str]) -> int:
@@ -40,17 +31,11 @@ def check(words: list[str]) -> int:
     if not words or "-h" in words or "--help" in words:
         print("usage: hpcsgd check RECIPE [--KEY VALUE ...]\n\nImport, build and try what a recipe names.")
         return 0 if words else 2
-    config = load_config(*_recipe_of(words))
+    config = load_config(*recipe_of(words))
     from hpcsgd.api.check import check as check_run
 
     print(check_run(config))
     return 0
-
-
-def _recipe_of(words: list[str]) -> tuple[str | None, list[str]]:
-    """The recipe of a command line, which comes first, and the other words."""
-    recipe = words[0] if words and not words[0].startswith("-") else None
-    return recipe, words[recipe is not None :]
 
 
 def _train_together(config: RunConfig, mistake: UsageError | None, argv: list[str], name: str | None) -> int:

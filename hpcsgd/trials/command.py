@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcsgd.config import DataConfig, paths
-from hpcsgd.config.recipe import load, print_help, to_yaml
+from hpcsgd.config.command import asked
+from hpcsgd.config.recipe import load
 from hpcsgd.config.study import RangeConfig, SpaceConfig, StopConfig, StudyConfig
 from hpcsgd.errors import UsageError
 
@@ -53,22 +54,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_study(words: list[str]) -> int:
     """``hpcsgd study run [RECIPE] [--print_config] [--key value ...]``."""
-    if "-h" in words or "--help" in words:
-        print_help(StudyConfig)
+    found = asked(words, StudyConfig, _load)
+    if found is None:
         return 0
-    recipe = words[0] if words and not words[0].startswith("-") else None
-    overrides = [word for word in words[recipe is not None :] if word != "--print_config"]
-    config, mistake = _placeholder(), None
-    try:
-        config = _with_study_dir(load(StudyConfig, recipe, overrides), recipe)
-    except UsageError as error:
-        mistake = error
-    if "--print_config" in words:
-        if mistake is not None:
-            raise mistake
-        print(to_yaml(config), end="")
-        return 0
-    return _run_together(config, mistake, ["hpcsgd", "study", "run", *words])
+    _, config, mistake = found
+    return _run_together(config or _placeholder(), mistake, ["hpcsgd", "study", "run", *words])
+
+
+def _load(recipe: str | None, overrides: list[str]) -> StudyConfig:
+    """The study of a recipe."""
+    return _with_study_dir(load(StudyConfig, recipe, overrides), recipe)
 
 
 def _run_together(config: StudyConfig, mistake: UsageError | None, argv: list[str]) -> int:
