@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hpcsgd.comm.device import use_device
 from hpcsgd.config import DataConfig
+from hpcsgd.data.ahead import PixelReader, Sender, Sent
 from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser
@@ -27,10 +29,25 @@ _CROP_STREAM = 7
 """First word of the seeds, in the count of ``hpcsgd.data.shards``."""
 
 
+@dataclass(frozen=True)
+class Raw:
+    """The samples of a step as they are read.
+
+    Attributes:
+        tensors: the stored images, uint8 [n, H, W, C]; of each the part that is taken, as :func:`cut` wants it, [n, 4];
+            labels, int64 [n].
+        sizes: samples of each learner.
+    """
+
+    tensors: tuple[Tensor, Tensor, Tensor]
+    sizes: list[int]
+
+
 class StreamLoader(OfSteps):
     """Training batches of the learners of a rank, read from the disk: ``DeviceLoader`` is used alike.
 
-    A batch is a function of the step alone; what is asked for in order is read ahead.
+    A batch is a function of the step alone; what is asked for in order is read ahead, and sent to the device. It comes
+    in three stages: :meth:`read`, :meth:`send`, :meth:`make`.
 
     Attributes:
         steps_per_epoch: steps of an epoch.
@@ -57,15 +74,18 @@ class StreamLoader(OfSteps):
             dtype: of the images in a batch.
             channels_last: memory order of the images in a batch.
         """
-        self._split = dataset.train
+        self._labels = dataset.train.targets
+        self._pixels = PixelReader(dataset.train.inputs.transpose(0, 2, 3, 1), device)
+        self._sender = Sender(device)
+        self._share = dataset.shape[1] / dataset.train.inputs.shape[2]
         self._config = config
         self._device = device
         self._dtype = dtype
         self._shape = dataset.shape
         self._memory = torch.channels_last if channels_last else torch.contiguous_format
         self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader", initializer=use_device, initargs=(device,))
-        self._ahead: dict[int, Future[Tensor]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader", initializer=use_device, initargs=(device,))
+        self._ahead: dict[int, Future[tuple[Sent, list[int]]]] = {}
         # Of two epochs: a batch that is read ahead may be of the next.
         self._draws = lru_cache(2)(lambda epoch: crop_draws(seed, epoch, len(dataset.train)))
         self._order = order
@@ -84,39 +104,53 @@ class StreamLoader(OfSteps):
     def batch(self, step: int) -> Batch:
         """The batch of global step ``step``: images [n, C, H, W] and labels int64 [n], learner after learner."""
         under_way = self._ahead.pop(step, None)
-        self._ahead = {step + 1: self._reader.submit(self._read, step + 1)}
-        pixels = self._read(step) if under_way is None else under_way.result()
-        parts = self._order.samples(step)
+        if under_way is None:
+            under_way = self._thread.submit(self._bring, step)
+        # One thread reads, batch after batch: the memory of this one is not read into while it is used here.
+        self._ahead = {step + 1: self._thread.submit(self._bring, step + 1)}
+        return self.make(*under_way.result())
+
+    def read(self, step: int) -> Raw:
+        """Read the samples of a step into memory. To be called by one thread at a time."""
+        order = self._order
+        parts = order.samples(step)
         samples = np.concatenate(parts)
-        images = pixels.to(self._device, non_blocking=True).movedim(-1, 1).to(self._dtype)
-        images = cut(images, self._crops(step, samples), self._shape[1])
-        labels = torch.from_numpy(self._split.targets[samples]).to(self._device)
-        sizes = [len(part) for part in parts]
+        rest = self._crops(step // order.steps_per_epoch, samples), torch.from_numpy(self._labels[samples])
+        boxes, labels = (tensor.pin_memory() if self._device.type == "cuda" else tensor for tensor in rest)
+        return Raw((self._pixels.read(samples), boxes, labels), [len(part) for part in parts])
+
+    def send(self, raw: Raw) -> Sent:
+        """Begin to copy them to the device."""
+        return self._sender.send(*raw.tensors)
+
+    def make(self, sent: Sent, sizes: list[int]) -> Batch:
+        """The batch of what was sent: cut, mirrored and normalised on the device."""
+        pixels, boxes, labels = sent.take()
+        # In the order of their channels from here on: converting pixel by pixel takes a CPU several times as long.
+        images = pixels.movedim(-1, 1).to(self._dtype, memory_format=torch.contiguous_format)
+        images = cut(images, boxes, self._shape[1])
         return Batch(self._normalise(images).contiguous(memory_format=self._memory), labels, sizes)
 
     def close(self) -> None:
         """End the thread."""
         self._ahead.clear()
-        self._reader.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
 
-    def _read(self, step: int) -> Tensor:
-        """The stored images of a step, uint8 [n, H, W, C]."""
-        stored = self._split.inputs.transpose(0, 2, 3, 1)
-        pixels = torch.from_numpy(np.array(stored[np.concatenate(self._order.samples(step))]))
-        return pixels.pin_memory() if self._device.type == "cuda" else pixels
+    def _bring(self, step: int) -> tuple[Sent, list[int]]:
+        """Read the samples of a step and send them."""
+        raw = self.read(step)
+        return self.send(raw), raw.sizes
 
-    def _crops(self, step: int, samples: NDArray[np.int64]) -> Tensor:
+    def _crops(self, epoch: int, samples: NDArray[np.int64]) -> Tensor:
         """The part of each image that is taken, as :func:`cut` wants it."""
-        draws = self._draws(step // self.steps_per_epoch)[samples]
-        stored = self._split.inputs.shape[2]
-        share = self._shape[1] / stored
+        draws = self._draws(epoch)[samples]
         if self._config.random_resized_crop:
             boxes = random_boxes(draws)
         else:
-            boxes = np.tile([share, share, 0.0, 0.0], (len(samples), 1))
+            boxes = np.tile([self._share, self._share, 0.0, 0.0], (len(samples), 1))
         mirrored = (draws[:, 4] < 0.5) & self._config.flip
         boxes[:, 0] *= np.where(mirrored, -1.0, 1.0)
-        return torch.from_numpy(boxes).to(self._device, self._dtype)
+        return torch.from_numpy(boxes).to(self._dtype)
 
 
 def crop_draws(seed: int, epoch: int, num_samples: int) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from tests.pretend_gpu.cases import CASES
 from tests.pretend_gpu.compare import Row, run_case
 from tests.pretend_gpu.ranks import Work
 from tests.pretend_gpu.streams import Event, Stream
+from tests.pretend_gpu.tensor import DeviceTensor
 from tests.pretend_gpu.trouble import replaced
 
 STEPS = 4
@@ -140,6 +141,9 @@ MUTATIONS = [
     Mutation("branch_not_joined", "m3_graph",
              lambda: left_out(Stream, "wait_stream", "_branches", "_come_back",
                               when=lambda here, _: is_capturing() and here == torch.cuda.current_stream())),
+    # Batches that are sent ahead
+    Mutation("batch_before_copy", "pack", lambda: left_out(Stream, "wait_event", "take")),
+    Mutation("copied_over_in_use", "pack", lambda: left_out(DeviceTensor, "record_stream", "take")),
     # NCCL
     Mutation("step_before_nccl", "nccl", lambda: left_out(Work, "wait", "wait")),
     # The log
@@ -147,6 +151,6 @@ MUTATIONS = [
     Mutation("loss_looked_at", "one", loss_looked_at, waits=0),
     # Devices
     Mutation("labels_on_the_host", "pack",
-             lambda: left_out(torch.Tensor, "to", "batch", when=is_labels, instead=lambda labels, _: labels)),
+             lambda: left_out(torch.Tensor, "to", "send", when=is_labels, instead=lambda labels, *_, **__: labels)),
     Mutation("device_not_bound", "second_plain", lambda: left_out(torch.cuda, "set_device", "bind_device")),
 ]  # fmt: skip

@@ -49,18 +49,18 @@ def no_memory_in_capture() -> Iterator[None]:
 
 @contextmanager
 def reader_within_capture() -> Iterator[None]:
-    """The thread that reads ahead pins its first batch while a graph is captured."""
-    read, one = StreamLoader._read, LoopEngine.one
+    """The thread that reads ahead pins and sends the second batch while a graph is captured."""
+    bring, one = StreamLoader._bring, LoopEngine.one
     begun, pinned = threading.Event(), threading.Event()
 
-    def late_read(self: StreamLoader, step: int) -> Tensor:
-        ahead = threading.current_thread().name.startswith("reader")
+    def bring_late(self: StreamLoader, step: int) -> Any:
+        ahead = step > 0
         if ahead and self._device.type == "cuda":
             begun.wait(PATIENCE_SECONDS)
-        pixels = read(self, step)
+        sent = bring(self, step)
         if ahead:
             pinned.set()
-        return pixels
+        return sent
 
     def slow_one(self: LoopEngine, *arguments: Any, **options: Any) -> Tensor:
         if the_machine().capture is not None:
@@ -68,7 +68,7 @@ def reader_within_capture() -> Iterator[None]:
             pinned.wait(PATIENCE_SECONDS)
         return one(self, *arguments, **options)
 
-    with replaced(StreamLoader, "_read", late_read), replaced(LoopEngine, "one", slow_one):
+    with replaced(StreamLoader, "_bring", bring_late), replaced(LoopEngine, "one", slow_one):
         yield
 
 

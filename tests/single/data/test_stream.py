@@ -14,7 +14,7 @@ from hpcsgd.config import DataConfig, ModelConfig, RunConfig
 from hpcsgd.data.blocks import WINDOW_BLOCKS, block_permutation
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_loader
-from hpcsgd.data.stream import StreamLoader, StreamSplit, crop_draws, cut, random_boxes
+from hpcsgd.data.stream import Raw, StreamLoader, StreamSplit, crop_draws, cut, random_boxes
 from hpcsgd.train import run
 
 CPU = torch.device("cpu")
@@ -87,14 +87,14 @@ def test_without_augmentation_a_batch_is_the_stored_images(packed: Path) -> None
 
 def test_a_failure_of_the_reader_reaches_the_training(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = loader_of(packed)
-    read = loader._read
+    read = loader.read
 
-    def fail(step: int) -> torch.Tensor:
+    def fail(step: int) -> Raw:
         if step == 1:
             raise OSError("the disk is gone")
         return read(step)
 
-    monkeypatch.setattr(loader, "_read", fail)
+    monkeypatch.setattr(loader, "read", fail)
     loader.batch(0)
     with pytest.raises(OSError, match="the disk is gone"):
         loader.batch(1)
