@@ -1,4 +1,4 @@
-"""``hpcsgd data fetch`` and ``hpcsgd data pack``."""
+"""``hpcsgd data fetch``, ``hpcsgd data pack`` and ``hpcsgd data bench``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def data(words: list[str]) -> int:
         from hpcsgd.data.fetch import fetch
 
         print(fetch(arguments.name, arguments.to, arguments.source))
+        return 0
+    if arguments.command == "bench":
+        from hpcsgd.data.bench import bench
+
+        print(bench(arguments.pack, arguments.batch_size, arguments.image_size, arguments.device))
         return 0
     from hpcsgd.data.packing import pack
 
@@ -43,4 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     packer.add_argument("--size", type=int, default=256, metavar="N", help="height and width (default: %(default)s)")
     packer.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     packer.add_argument("--skip_bad", action="store_true", help="leave out files that cannot be read, and name them")
+    meter = commands.add_parser("bench", help="measure how fast a pack is read and augmented")
+    meter.add_argument("pack", metavar="FILE", type=paths.argument, help="a file of hpcsgd data pack")
+    meter.add_argument("--batch_size", type=int, default=256, metavar="N", help="of a rank (default: %(default)s)")
+    meter.add_argument("--image_size", type=int, metavar="N", help="height and width to cut to (default: as packed)")
+    meter.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     return parser
