@@ -103,6 +103,8 @@ class DataConfig:
             files; of ``image_folder``: the folder of train/CLASS/IMAGE and val/CLASS/IMAGE; of ``pack``: the file.
         image_size: height and width of an image of ``image_folder`` or ``pack``; unset, 224, or as packed.
         random_resized_crop: cut a random part of each training image of a ``pack`` and bring it to the size (Goyal).
+        antialias: of ``random_resized_crop``: average the pixels that one of a smaller image covers, of boxes of whole
+            pixels, as torchvision does; else each is taken from the four nearest pixels.
         block_size: images of a ``pack`` that are read at one place; blocks come in random order.
         stage_dir: directory on each node that the pack is copied to before it is read; a copy of the same content is
             taken.
@@ -138,6 +140,7 @@ class DataConfig:
     sequence_length: int = used_with("name", "text", default=64)
     image_size: int | None = used_with("name", "image_folder", "pack", default=None)
     random_resized_crop: bool = used_with("name", "pack", default=False)
+    antialias: bool = used_with("name", "pack", default=False)
     block_size: int = used_with("name", "pack", default=128)
     stage_dir: str | None = path_field(used_with=("name", ("pack",)))
     train_fraction: float = 1.0
@@ -166,6 +169,8 @@ class DataConfig:
         require(self.block_size >= 1, "data.block_size", self.block_size, "1 or more")
         packed = self.name == "pack"
         require(not packed or self.train_fraction == 1, "data.train_fraction", self.train_fraction, "1 for a pack")
+        resized = self.random_resized_crop
+        require(resized or not self.antialias, "data.antialias", True, "false without data.random_resized_crop")
         require(0 < self.train_fraction <= 1, "data.train_fraction", self.train_fraction, "in (0, 1]")
         require(self.crop_padding >= 0, "data.crop_padding", self.crop_padding, "0 or more")
         require(self.validation_samples >= 0, "data.validation_samples", self.validation_samples, "0 or more")

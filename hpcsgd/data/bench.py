@@ -33,7 +33,7 @@ Timed = Callable[..., Any]
 """From a stage, a function and its arguments to its result."""
 
 
-def bench(path: Path, batch_size: int, image_size: int | None, device: str) -> str:
+def bench(path: Path, batch_size: int, image_size: int | None, device: str, *, antialias: bool = False) -> str:
     """Read, send and augment batches of a pack as a rank that trains on it does; a table of the rates.
 
     The batches are read once before: it is the way from the page cache that is measured, not the disk. Progress goes
@@ -44,6 +44,7 @@ def bench(path: Path, batch_size: int, image_size: int | None, device: str) -> s
         batch_size: samples of a batch.
         image_size: height and width that images are cut to; None: as packed.
         device: ``auto``, ``cpu`` or ``cuda``.
+        antialias: as ``data.antialias``.
 
     Raises:
         UsageError: it is no pack, its training images are fewer than a batch or smaller than they are to be cut to, or
@@ -52,7 +53,9 @@ def bench(path: Path, batch_size: int, image_size: int | None, device: str) -> s
     place = _find_device(device)
     if image_size is not None and image_size < 1:
         raise UsageError(f"--image_size is {image_size}: it must be 1 or more")
-    config = DataConfig(name="pack", dir=str(path), image_size=image_size, random_resized_crop=True, flip=True)
+    config = DataConfig(
+        name="pack", dir=str(path), image_size=image_size, random_resized_crop=True, antialias=antialias, flip=True
+    )
     data = load_dataset(config)
     if not 1 <= batch_size <= data.num_train:
         raise UsageError(

@@ -19,7 +19,8 @@ def data(words: list[str]) -> int:
     if arguments.command == "bench":
         from hpcsgd.data.bench import bench
 
-        print(bench(arguments.pack, arguments.batch_size, arguments.image_size, arguments.device))
+        form = arguments.batch_size, arguments.image_size, arguments.device
+        print(bench(arguments.pack, *form, antialias=arguments.antialias))
         return 0
     from hpcsgd.data.packing import pack
 
@@ -53,4 +54,5 @@ def make_parser() -> argparse.ArgumentParser:
     meter.add_argument("--batch_size", type=int, default=256, metavar="N", help="of a rank (default: %(default)s)")
     meter.add_argument("--image_size", type=int, metavar="N", help="height and width to cut to (default: as packed)")
     meter.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    meter.add_argument("--antialias", action="store_true", help="as data.antialias")
     return parser

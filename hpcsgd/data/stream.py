@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,16 +16,10 @@ from hpcsgd.comm.device import use_device
 from hpcsgd.config import DataConfig
 from hpcsgd.data.ahead import PixelReader, Sender, Sent
 from hpcsgd.data.batches import Batch, OfSteps
+from hpcsgd.data.crops import crop_draws, cut, random_boxes, resample, to_pixels
 from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.device import Normaliser
 from hpcsgd.data.order import Order
-
-AREA = (0.08, 1.0)
-RATIO = (3 / 4, 4 / 3)
-"""Of a random crop: its part of the image, and its width over its height (Szegedy 2015; Goyal 2017, section 5.1)."""
-
-_CROP_STREAM = 7
-"""First word of the seeds, in the count of ``hpcsgd.data.shards``."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class StreamLoader(OfSteps):
         self._labels = dataset.train.targets
         self._pixels = PixelReader(dataset.train.inputs.transpose(0, 2, 3, 1), device)
         self._sender = Sender(device)
-        self._share = dataset.shape[1] / dataset.train.inputs.shape[2]
+        self._stored = dataset.train.inputs.shape[2]
         self._config = config
         self._device = device
         self._dtype = dtype
@@ -128,7 +121,8 @@ class StreamLoader(OfSteps):
         pixels, boxes, labels = sent.take()
         # In the order of their channels from here on: converting pixel by pixel takes a CPU several times as long.
         images = pixels.movedim(-1, 1).to(self._dtype, memory_format=torch.contiguous_format)
-        images = cut(images, boxes, self._shape[1])
+        crop = resample if self._config.antialias else cut
+        images = crop(images, boxes, self._shape[1])
         return Batch(self._normalise(images).contiguous(memory_format=self._memory), labels, sizes)
 
     def close(self) -> None:
@@ -146,38 +140,14 @@ class StreamLoader(OfSteps):
         draws = self._draws(epoch)[samples]
         if self._config.random_resized_crop:
             boxes = random_boxes(draws)
+            if self._config.antialias:
+                boxes = to_pixels(boxes, self._stored)
         else:
-            boxes = np.tile([self._share, self._share, 0.0, 0.0], (len(samples), 1))
+            share = self._shape[1] / self._stored
+            boxes = np.tile([share, share, 0.0, 0.0], (len(samples), 1))
         mirrored = (draws[:, 4] < 0.5) & self._config.flip
         boxes[:, 0] *= np.where(mirrored, -1.0, 1.0)
         return torch.from_numpy(boxes).to(self._dtype)
-
-
-def crop_draws(seed: int, epoch: int, num_samples: int) -> NDArray[np.float64]:
-    """Uniform draws of each sample in an epoch, [num_samples, 5], whichever rank it falls to."""
-    return np.random.default_rng([_CROP_STREAM, seed, epoch]).random((num_samples, 5))
-
-
-def random_boxes(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes of random area, shape and place within an image: width, height, and the middle, [n, 4].
-
-    Sizes are parts of the image's; places go from -1 to 1. Sides longer than the image are cut to it.
-    """
-    area = AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0]
-    ratio = np.exp(np.log(RATIO[0]) + np.log(RATIO[1] / RATIO[0]) * draws[:, 1])
-    sides = np.minimum(np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1), 1.0)
-    places = (2 * draws[:, 2:4] - 1) * (1 - sides)
-    return np.concatenate([sides, places], axis=1)
-
-
-def cut(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Cut ``boxes`` [n, 4] (width, height, middle; a negative width mirrors) from images [n, C, H, W], by bilinear
-    interpolation: [n, C, size, size]."""
-    theta = images.new_zeros((len(images), 2, 3))
-    theta[:, 0, 0], theta[:, 1, 1] = boxes[:, 0], boxes[:, 1]
-    theta[:, :, 2] = boxes[:, 2:]
-    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 class StreamSplit:

@@ -50,6 +50,7 @@ def test_a_new_key_must_say_what_it_counts_for(cls: Any) -> None:
             "data.block_size is 8, which counts for data.name pack",
         ),
         (lambda: DataConfig(name="mnist", random_resized_crop=True), "for data.name pack only"),
+        (lambda: DataConfig(name="pack", antialias=True), "it must be false without data.random_resized_crop"),
         (lambda: DataConfig(name="mnist", stage_dir="/x"), "for data.name pack only"),
         (lambda: DataConfig(name="text", vocabulary=9), "for data.tokens whitespace only, and that is 'bytes'"),
         (lambda: DataConfig(sequence_length=9), "data.sequence_length is 9, which counts for data.name text only"),
