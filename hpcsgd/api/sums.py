@@ -57,7 +57,8 @@ class StepSums:
         gradients.mul_(part / (float(total[0]) or 1.0))
         return float(total[0])
 
-    def logged(self) -> Tensor:
+    def logged(self) -> Tensor | float:
         """The sum, NaN without a pass; with its weight, [2], where there is one."""
-        loss = self.loss if self.loss is not None else torch.full((), math.nan)
-        return loss if self.weight is None else torch.stack((loss, self.weight.to(loss.device)))
+        if self.loss is None:
+            return math.nan
+        return self.loss if self.weight is None else torch.stack((self.loss, self.weight.to(self.loss.device)))

@@ -141,11 +141,11 @@ class Collector:
         self._utilisation: deque[float] = deque()
         self._epoch_ended = False
 
-    def add(self, row: SharedRow, loss: Tensor, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
+    def add(self, row: SharedRow, loss: Tensor | float, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
         """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2]."""
-        weighted = loss.dim() > 0
-        if weighted:
-            loss, weight = loss
+        weighted = False
+        if isinstance(loss, Tensor) and loss.dim():
+            weighted, (loss, weight) = True, loss
             self._weights.put(row.step, weight)
         self._losses.put(row.step, loss)
         self._weighted.append(weighted)
