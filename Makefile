@@ -27,7 +27,7 @@ DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
 
-.PHONY: help setup data demo check test soak fuzz lint bench clean
+.PHONY: help setup data demo check test soak fuzz lint bench gpu-check clean
 
 help:
 	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
@@ -37,6 +37,7 @@ help:
 	@echo 'make fuzz    odd recipes, data, logs, checkpoints and environments, hundreds of each (minutes; tests take a sample)'
 	@echo 'make lint    format, style, types, shell scripts'
 	@echo 'make bench   side by side with the peers: ratios with intervals'
+	@echo 'make gpu-check  is the package right and fast on the GPU here? In 520 s, without network; tests/gpu/results says more'
 	@echo 'make setup   only the virtual environment .venv (the others do it when needed)'
 	@echo 'make data    only Fashion-MNIST'
 	@echo 'make clean   remove .venv, runs/demo and what tools left'
@@ -96,6 +97,10 @@ bench: | $(STAMP)
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/trials.py
 	$(BIN)/python tests/bench/tuner.py
+
+# A machine with a GPU may have no network to make .venv by: its own Python, with torch, is taken then.
+gpu-check:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu $(ARGS)
 
 clean:
 	rm -rf .venv runs/demo build dist *.egg-info

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.comm.communicator import Communicator
+from hpcsgd.data.batches import Batch, Loader
 
 Gate = Callable[[], None]
 Times = NDArray[np.float64]
@@ -142,6 +143,21 @@ class Lane:
         except BaseException as error:  # raised again where the lane is driven
             self._error = error
             self._idle.release()
+
+
+class GatedLoader:
+    """The product's loader with a gate before each batch: there a lane can hold the loop."""
+
+    def __init__(self, loader: Loader, gate: Gate) -> None:
+        """Pass ``loader`` on."""
+        self._loader = loader
+        self._gate = gate
+        self.may_end = loader.may_end
+
+    def batch(self, step: int) -> Batch:
+        """The loader's batch."""
+        self._gate()
+        return self._loader.batch(step)
 
 
 def order_of(round_: int, count: int) -> list[int]:

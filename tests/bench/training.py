@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from interleave import Gate, Lane
+from interleave import Gate, GatedLoader, Lane
 from torch import Tensor, nn
 
 from hpcsgd.comm.mpi import MpiCommunicator
@@ -26,7 +26,6 @@ from hpcsgd.config import (
     ModelConfig,
     RunConfig,
 )
-from hpcsgd.data.batches import Batch, Loader
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.shards import epoch_permutation, learner_batch
 from hpcsgd.models import build_model
@@ -120,21 +119,6 @@ class Switched:
 
     def rest(self) -> None:
         """Nothing runs on."""
-
-
-class GatedLoader:
-    """The product's loader with a gate before each batch: there a lane can hold the loop."""
-
-    def __init__(self, loader: Loader, gate: Gate) -> None:
-        """Pass ``loader`` on."""
-        self._loader = loader
-        self._gate = gate
-        self.may_end = loader.may_end
-
-    def batch(self, step: int) -> Batch:
-        """The loader's batch."""
-        self._gate()
-        return self._loader.batch(step)
 
 
 class Horovod:

@@ -109,7 +109,7 @@ def train_once(case: Case, device: str, keys: Keys, folder: Path) -> Outcome:
     machine.home = 1 if case.world == "second" else before[0]
     try:
         with nccl(_mpi_world() if case.world == "mpi_nccl" else None) if "nccl" in case.world else nullcontext():
-            return _train(case, device, with_files(keys, folder))
+            return trained(case, device, with_files(keys, folder), _ranks)
     finally:
         machine.home, machine.guard.device = before
         for index in range(machine.guard.num_devices):
@@ -124,8 +124,8 @@ def _mpi_world() -> Any:
     return MPI.COMM_WORLD.Dup()
 
 
-def _train(case: Case, device: str, keys: Keys) -> Outcome:
-    """The run itself."""
+def trained(case: Case, device: str, keys: Keys, ranks: Callable[[Case], Communicator]) -> Outcome:
+    """The outcome of a run of ``case`` with ``keys`` on ``device``; ``ranks`` gives its communicator."""
     kept: list[Any] = []
     loop = train.train
 
@@ -133,7 +133,7 @@ def _train(case: Case, device: str, keys: Keys) -> Outcome:
         kept.append(parts)
         return loop(parts, *others)
 
-    comm = _ranks(case)
+    comm = ranks(case)
     with tempfile.TemporaryDirectory() as name, replaced(train, "train", remember):
         directory = comm.broadcast_object(f"{name}/run")
         config = recipe(device, {**keys, "run_dir": directory})
@@ -142,7 +142,7 @@ def _train(case: Case, device: str, keys: Keys) -> Outcome:
         try:
             if case.stop_after is not None:
                 train.run(replace(config, max_steps=case.stop_after), comm)
-                comm, config = _ranks(case), replace(config, resume="auto")
+                comm, config = ranks(case), replace(config, resume="auto")
             train.run(config, comm)
         except (Exception, SystemExit) as error:  # what breaks is a row of the table too
             if case.is_of_mpi and not isinstance(error, JointError):
