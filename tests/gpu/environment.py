@@ -24,8 +24,9 @@ def look(check: Check) -> None:
     card = torch.cuda.get_device_properties(check.device) if check.on_gpu else None
     memory = {"memory_gib": card.total_memory / 2**30} if card is not None else {}
     check.row("device", card=card.name if card is not None else "cpu", **memory)
-    versions = gpu_versions(check.device) or {}
-    check.row("its libraries", **{name: str(value) for name, value in versions.items() if not isinstance(value, dict)})
+    versions = gpu_versions(check.device)
+    if versions is not None:
+        check.row("its libraries", **{name: str(value) for name, value in versions.items() if name != "tf32"})
     check.row("float32 as torch has it at the start", **float32_flags())
     check.row("Python and packages", python=platform.python_version(), **_packages())
     check.row("cores of this process", number=len(os.sched_getaffinity(0)), cores=core_list())

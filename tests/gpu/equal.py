@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator
-from hpcsgd.config import TunerConfig
 from tests.gpu.check import Check
 from tests.pretend_gpu import ranks, trouble
 from tests.pretend_gpu.cases import CASES, LOOP, Case, learners
@@ -30,14 +29,11 @@ WORLDS = ("one", "twin")
 LEFT_TO_OTHERS = ("memory",)
 """Those of which another stage asks the GPU itself."""
 
-ALONE = TunerConfig(windows=1, window_seconds=0.01, max_learners=2, threshold=1e9)
-"""It tries two learners, and whatever the times are, takes one."""
-
 READERS = 3
 """Runs in which a reader's thread may meet the capture of a graph."""
 
 TINY = ("sync", "m3_graph", "pack")
-PRECISIONS = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 0.1, "float16": 2e-2}
+PRECISIONS = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 0.1, "float16": 5e-2}
 """Largest difference of a loss from that of float32 on a CPU, of losses of about 2.3 in 8 steps."""
 
 
@@ -75,8 +71,6 @@ def _cases(check: Check) -> Iterator[Case]:
         if case.name == "reader":
             plain = replace(case, within=nullcontext)
             yield from (replace(plain, name=f"reader {number}") for number in range(READERS if check.is_real else 1))
-        elif case.name == "tuner":
-            yield replace(case, keys={**case.keys, "tuner": ALONE})
         else:
             yield case
     if not check.tiny:

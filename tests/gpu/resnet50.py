@@ -105,7 +105,7 @@ def _race_at(check: Check, way: Way, batch: int) -> None:
         verdict if check.counts else "",
         **mine,
         share_of_bare=share,
-        both_mib=peak.get("peak_mib", "none"),
+        **{f"both_{name}": value for name, value in peak.items()},
     )
     _beside_published(check, way, mine["samples_per_second"])
 

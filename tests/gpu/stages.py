@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.gpu import averaging, engines, environment, equal, memory, overhead, packs, processes, repeats, resnet50
+from tests.gpu import (
+    averaging,
+    engines,
+    environment,
+    equal,
+    memory,
+    overhead,
+    packs,
+    processes,
+    repeats,
+    resnet50,
+    waits,
+)
 from tests.gpu.check import Stage
 
 STAGES = (
@@ -11,6 +23,7 @@ STAGES = (
     Stage("resnet50", 60, resnet50.race),
     Stage("engines", 80, engines.time_them),
     Stage("overhead", 40, overhead.weigh),
+    Stage("waits", 15, waits.find),
     Stage("averaging", 10, averaging.time_it),
     Stage("packs", 20, packs.time_them),
     Stage("repeats", 15, repeats.repeat, apart=True),

@@ -219,6 +219,8 @@ def difference(ours: Outcome, theirs: Outcome) -> float:
     if len(ours.tensors) != len(theirs.tensors) or len(ours.losses) != len(theirs.losses):
         return math.inf
     pairs = [*zip(ours.tensors, theirs.tensors, strict=True), (torch.tensor(ours.losses), torch.tensor(theirs.losses))]
+    if any(a.shape != b.shape for a, b in pairs):
+        return math.inf
     worst = [float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in pairs if a.numel()]
     return max(worst, default=0.0)
 
