@@ -67,6 +67,10 @@ class Check:
         """Whether times say anything."""
         return self.is_real and not self.tiny
 
+    def held(self, is_fast: bool) -> Verdict:
+        """The verdict on a figure that something is asked of; none where times say nothing."""
+        return ("ok" if is_fast else "slow") if self.counts else ""
+
     def row(self, what: str, verdict: Verdict = "", note: str = "", **figures: float | str) -> None:
         """A row of the present stage."""
         self.report.add(Row(self.stage, what, figures, verdict, note))

@@ -48,9 +48,8 @@ def time_them(check: Check) -> None:
             if batch == ASKED[0] and against["to_one_learner"] > best[0]:
                 best = against["to_one_learner"], f"{learners} learners, {name}"
     if best[0]:
-        verdict = "ok" if best[0] >= ASKED[1] else "slow"
         what = f"most of one learner at batch {ASKED[0]}"
-        check.row(what, verdict if check.counts else "", times=best[0], by=best[1], asked=ASKED[1])
+        check.row(what, check.held(best[0] >= ASKED[1]), times=best[0], by=best[1], asked=ASKED[1])
 
 
 def _speed(check: Check, learners: int, batch: int, engine: str) -> Figures:

@@ -38,9 +38,8 @@ def time_them(check: Check) -> None:
             model = ModelConfig(name="resnet8", channels_last=channels_last)
             speed = _speed(check, recipe(check, batch, (3, size, size), model, data=data))
             order = "channels last" if channels_last else "channels first"
-            verdict = "ok" if speed >= ASKED else "slow"
             what = f"{side} x {side} to {size} x {size}, {order}"
-            check.row(what, verdict if check.counts else "", images_per_second=speed, asked=ASKED)
+            check.row(what, check.held(speed >= ASKED), images_per_second=speed, asked=ASKED)
         if not check.tiny and check.has_time(10, "a training from a pack"):
             model = ModelConfig(name="resnet50", channels_last=True)
             config = recipe(check, batch, (3, size, size), model, data=data, precision="bfloat16", cudnn_benchmark=True)

@@ -15,7 +15,6 @@ from hpcsgd.run.kernels import choosing_kernels
 from hpcsgd.tasks.precision import set_float32
 from tests.gpu.check import Check
 from tests.gpu.loops import bare, entered, figures, ours, peak_memory, ratio, recipe, timed
-from tests.gpu.report import Verdict
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "analysis/published/resnet50_images_per_second.csv"
 ASKED_SHARE = 0.98
@@ -99,10 +98,9 @@ def _race_at(check: Check, way: Way, batch: int) -> None:
     share = ratio(found, "bare", "ours")
     mine, theirs = figures(found, "ours", batch), figures(found, "bare", batch)
     check.row(f"{way.name}: bare loop, batch {batch}", **theirs)
-    verdict = "ok" if share >= ASKED_SHARE else "slow"
     check.row(
         f"{way.name}: hpcsgd",
-        verdict if check.counts else "",
+        check.held(share >= ASKED_SHARE),
         **mine,
         share_of_bare=share,
         **{f"both_{name}": value for name, value in peak.items()},
@@ -112,16 +110,14 @@ def _race_at(check: Check, way: Way, batch: int) -> None:
 
 def _beside_published(check: Check, way: Way, speed: float) -> None:
     """One GPU's published images a second beside ours, of a precision of the same kind."""
-    if check.tiny or way.precision == "float32":
+    if not check.counts or way.precision == "float32":
         return
     words = ("TF32",) if way.precision == "tf32" else ("fp16", "AMP")
-    card = torch.cuda.get_device_name(check.device) if check.on_gpu else ""
+    card = torch.cuda.get_device_name(check.device)
     is_held = way.precision == "bfloat16" and any(name in card for name in HOPPER)
     for device, stack, published in published_of_one_gpu():
         if any(word in stack for word in words):
-            verdict: Verdict = ""
-            if is_held and device == HELD_AGAINST:
-                verdict = "ok" if speed >= published else "slow"
+            verdict = check.held(speed >= published) if is_held and device == HELD_AGAINST else ""
             what = f"{way.name}: published, {device}, {stack}"
             check.row(what, verdict, images_per_second=published, times=speed / published)
 

@@ -48,5 +48,6 @@ def _row(check: Check, what: str, config: RunConfig, *, of_two: bool = False) ->
                 torch.cuda.set_sync_debug_mode("default")
     places = Counter(f"{Path(one.filename).name}:{one.lineno}" for one in told if WORDS in str(one.message))
     where = ", ".join(f"{count} x {place}" for place, count in places.most_common(4))
-    expects = "" if of_two else "slow" if places else "ok"
-    check.row(what, expects, waits_of_ten_steps=places.total(), where=where or "nowhere")
+    check.row(
+        what, "" if of_two else check.held(not places), waits_of_ten_steps=places.total(), where=where or "nowhere"
+    )
