@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.record.schema import RANK_COLUMNS, TRAINING_SPANS
+from hpcsgd.record.schema import NOT_TRAINING, RANK_COLUMNS, TRAINING_SPANS
 
 INDEX = {column.name: i for i, column in enumerate(RANK_COLUMNS)}
 TRAINING = [INDEX[name] for name in TRAINING_SPANS]
@@ -99,20 +99,23 @@ class Clocks:
         """
         epochs, evaluations = [], []
         is_there = ~np.isnan(everyone[:, :, INDEX["start_seconds"]])
-        for row, values in zip(shared, np.where(is_there[:, :, None], everyone, 0.0), strict=True):
+        values = np.where(is_there[:, :, None], everyone, 0.0)
+        train = values[:, :, TRAINING].sum(axis=2)
+        evaluation, checkpoint, logging = (values[:, :, INDEX[name]] for name in NOT_TRAINING)
+        weights = values[:, :, INDEX["loss_weight"]]
+        # A rank without samples has no loss.
+        losses = (np.where(weights != 0, values[:, :, INDEX["loss"]], 0.0) * weights).sum(axis=1).tolist()
+        for i, (row, loss, weight) in enumerate(zip(shared, losses, weights.sum(axis=1).tolist(), strict=True)):
             sums = self._epoch or EpochSums(row.epoch, *np.zeros((4, self.world_size)))
-            train = values[:, TRAINING].sum(axis=1)
-            self.train_seconds += train
+            self.train_seconds += train[i]
             self.sync_bytes += row.sync_bytes
-            sums.train_seconds += train
-            sums.evaluation_seconds += values[:, INDEX["evaluation_seconds"]]
-            sums.checkpoint_seconds += values[:, INDEX["checkpoint_seconds"]]
-            sums.logging_seconds += values[:, INDEX["logging_seconds"]]
+            sums.train_seconds += train[i]
+            sums.evaluation_seconds += evaluation[i]
+            sums.checkpoint_seconds += checkpoint[i]
+            sums.logging_seconds += logging[i]
             sums.num_samples += row.num_global
-            # A rank without samples has no loss.
-            weight = values[:, INDEX["loss_weight"]]
-            sums.loss_sum += float(np.where(weight != 0, values[:, INDEX["loss"]], 0.0) @ weight)
-            sums.loss_weight += float(weight.sum())
+            sums.loss_sum += loss
+            sums.loss_weight += weight
             sums.sync_bytes += row.sync_bytes
             sums.step = row.step + 1
             ended = (row.step + 1) % self.steps_per_epoch == 0
