@@ -83,8 +83,8 @@ def test_a_planted_defect_is_found(name: str, rows: Rows) -> None:
 
 
 def test_tests_for_a_gpu_pass() -> None:
-    """Those of the engines, the batches and the clock; the others are of what a CPU cannot pretend."""
-    folders = ["learners/engines/test_choose.py", "data/test_loader.py", "record/test_timer.py"]
+    """Those of the engines and the batches; the others are of what a CPU cannot pretend, or does slowly."""
+    folders = ["learners/engines/test_choose.py", "data/test_loader.py"]
     words = ["-m", "pytest", "-q", "-p", "tests.pretend_gpu.plugin", "-p", "no:cacheprovider", "-m", "gpu"]
     done = subprocess.run(
         [sys.executable, *words, *(f"tests/single/{folder}" for folder in folders)],
