@@ -31,8 +31,9 @@ def command(num_ranks: int, *words: str, options: Sequence[str] = ()) -> list[st
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a job: as here, with MPI's leave to run as root, one thread a rank."""
+    """The environment of a job: as here, with MPI's leave to run as root, one thread a rank, and the tests at hand."""
     return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "OMP_NUM_THREADS": "1",
