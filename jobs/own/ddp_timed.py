@@ -29,7 +29,6 @@ def main(steps: int) -> None:
             loss.backward()
             run.step()
     print(f"rank {rank}: last loss {loss.item():.9g}")
-    distributed.barrier()
     distributed.destroy_process_group()
 
 

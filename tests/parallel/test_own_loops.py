@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,18 +11,25 @@ import pytest
 import hpcsgd
 from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
 
+GLOO_ENDS_BADLY = "terminate called without an active exception"
+"""Said where torch's Gloo aborts at a process's end: one in some twenty, of plain DistributedDataParallel."""
+
 
 def launch(script: str, *words: str, folder: Path) -> str:
-    """The output of two ranks of an example."""
-    done = subprocess.run(
-        command(2, str(ROOT / "jobs" / "own" / script), *words),
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    """The output of two ranks of an example; started again where Gloo has aborted, after all was done."""
+    for _ in range(5):
+        done = subprocess.run(
+            command(2, str(ROOT / "jobs" / "own" / script), *words),
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        if GLOO_ENDS_BADLY not in done.stderr:
+            break
+        shutil.rmtree(folder / "runs", ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -52,12 +60,14 @@ def test_a_script_of_ddp_is_timed_and_changed_in_nothing_else(tmp_path: Path, mo
                 for line in text.replace("    with hpcsgd.session(", "    if True:  # (").splitlines()
                 if line != "import hpcsgd"
             )
-        script = tmp_path / f"ddp_{number}.py"
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        script = folder / "ddp.py"
         script.write_text(text)
         monkeypatch.setenv("MASTER_PORT", str(29731 + number))
-        said = launch(str(script), "12", folder=tmp_path)
+        said = launch(str(script), "12", folder=folder)
         losses.append(sorted(line for line in said.splitlines() if "last loss" in line))
     assert losses[0] == losses[1] and len(losses[0]) == 2
-    log = hpcsgd.load_run(tmp_path / "runs" / "ddp_timed")
+    log = hpcsgd.load_run(tmp_path / "0" / "runs" / "ddp_timed")
     assert log.status == "completed" and len(log.iterations) == 24 and log.config["algorithm"]["name"] == "none"
     assert (log.iterations["update_seconds"] > 0).all() and log.iterations["loss"].isna().all()
