@@ -17,7 +17,7 @@ from tests.gpu.drive import Driver
 from tests.gpu.report import LINES, Mark, Report, Row, as_table, card_of, read_entry
 from tests.gpu.resnet50 import published_of_one_gpu
 from tests.gpu.stages import STAGES
-from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, environment
+from tests.parallel.ranks import ROOT, run
 
 SAMPLE = ("environment", "numbers", "resnet50", "averaging", "packs")
 
@@ -36,15 +36,7 @@ def go_through(folder: Path, stages: list[Stage], seconds: float = 100.0) -> lis
 
 def test_a_sample_of_the_stages_rehearses_on_the_pretend_gpu(tmp_path: Path) -> None:
     words = ["--tiny", "--device", "pretend", "--out", str(tmp_path), "--only", *SAMPLE]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.gpu", *words],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    done = run([sys.executable, "-m", "tests.gpu", *words])
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "Pretend_GPU.json").read_text())
     rows = [Row(**row) for row in content["rows"]]

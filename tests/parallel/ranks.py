@@ -41,17 +41,22 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def mpirun(num_ranks: int, *words: str, options: Sequence[str] = (), **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with ``words`` on so many ranks to its end, and give its exit code and output."""
+def run(words: Sequence[str], folder: Path = ROOT, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in ``folder`` to its end, in the environment of a job, and give its exit code and output."""
     return subprocess.run(
-        command(num_ranks, *words, options=options),
+        words,
         env=environment(**extra),
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
+
+
+def mpirun(num_ranks: int, *words: str, options: Sequence[str] = (), **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``words`` on so many ranks; see :func:`run`."""
+    return run(command(num_ranks, *words, options=options), **extra)
 
 
 def train_words(run_dir: Path, **keys: str) -> list[str]:

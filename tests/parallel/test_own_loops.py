@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import hpcsgd
-from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
+from tests.parallel.ranks import ROOT, command, run
 
 GLOO_ENDS_BADLY = "terminate called without an active exception"
 """Said where torch's Gloo aborts at a process's end: one in some twenty, of plain DistributedDataParallel."""
@@ -18,15 +17,7 @@ GLOO_ENDS_BADLY = "terminate called without an active exception"
 def launch(script: str, *words: str, folder: Path) -> str:
     """The output of two ranks of an example; started again where Gloo has aborted, after all was done."""
     for _ in range(5):
-        done = subprocess.run(
-            command(2, str(ROOT / "jobs" / "own" / script), *words),
-            cwd=folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
+        done = run(command(2, str(ROOT / "jobs" / "own" / script), *words), folder)
         if GLOO_ENDS_BADLY not in done.stderr:
             break
         shutil.rmtree(folder / "runs", ignore_errors=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.parallel.ranks import ROOT, TIMEOUT_SECONDS, command, environment
+from tests.parallel.ranks import command, run
 from tests.pretend_gpu.cases import CASES, Case
 from tests.pretend_gpu.laws import SAMPLE
 from tests.pretend_gpu.mutations import MUTATIONS
@@ -32,15 +31,7 @@ def sampled(*, under_mpirun: bool) -> list[Any]:
 
 def table(words: list[str], file: Path) -> Rows:
     """The rows that a command writes to ``file``."""
-    done = subprocess.run(
-        [*words, "--sample", "--json", str(file)],
-        cwd=ROOT,
-        env=environment(OMPI_MCA_mpi_yield_when_idle="1"),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    done = run([*words, "--sample", "--json", str(file)], OMPI_MCA_mpi_yield_when_idle="1")
     assert done.returncode in (0, 1) and file.exists(), done.stdout + done.stderr
     return {row["name"]: row for row in map(json.loads, file.read_text().splitlines())}
 
@@ -86,13 +77,5 @@ def test_tests_for_a_gpu_pass() -> None:
     """Those of the engines and the batches; the others are of what a CPU cannot pretend, or does slowly."""
     folders = ["learners/engines/test_choose.py", "data/test_loader.py"]
     words = ["-m", "pytest", "-q", "-p", "tests.pretend_gpu.plugin", "-p", "no:cacheprovider", "-m", "gpu"]
-    done = subprocess.run(
-        [sys.executable, *words, *(f"tests/single/{folder}" for folder in folders)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    done = run([sys.executable, *words, *(f"tests/single/{folder}" for folder in folders)])
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
