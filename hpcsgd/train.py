@@ -133,7 +133,7 @@ def _train_from(
     with open_log(parts, argv, start, claim) as collector:
         keeper = Keeper(parts, collector, signals, memory)
         try:
-            with signals.heeding_interrupts():
+            with signals.heeding_interrupts(), collector.telling_first():
                 plan, metrics = train(parts, collector, keeper, start.step)
             keeper.end(plan.total_steps, start.step)
             collector.end()

@@ -268,6 +268,7 @@ class Session:
         parts, timer = self._parts, self._parts.timer
         if self._collector is None:
             self._collector = self._stack.enter_context(parts.open_log(max(count, 1)))
+            self._stack.enter_context(self._collector.telling_first())
         epoch, ends = divmod(self.num_steps + 1, parts.plan.steps_per_epoch)
         row = SharedRow(
             self.num_steps,

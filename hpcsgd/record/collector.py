@@ -7,8 +7,8 @@ the clocks of record: the maximum over ranks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.config import LogConfig
-from hpcsgd.errors import told_as
+from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
 from hpcsgd.record.timer import StepTimer
@@ -129,6 +129,7 @@ class Collector:
         self.guard = guard
         self._gather = gather
         self._watch = watch
+        self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
         self._losses = Scalars(device, capacity)
@@ -179,12 +180,7 @@ class Collector:
         with self._watch("the queue of the GPU"):
             own = np.array([self._resolve(row) for row in shared], np.float64)
         self._note_last(shared, own)
-        if self.guard is not None:
-            # A step of float16 that was left out may have had any loss: its scale has taken care of it.
-            counts = (own[:, RANK_NAMES.index("loss_weight")] != 0) & [row.loss_scale != 0 for row in shared]
-            losses = np.where(counts, own[:, RANK_NAMES.index("loss")], 0.0)
-            notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
-            self.guard.check_losses(range(shared[0].step, shared[-1].step + 1), losses, notes)
+        self._check(shared, own[:, RANK_NAMES.index("loss")], own[:, RANK_NAMES.index("loss_weight")])
         if not self.config.enabled:
             self.clocks.pending.clear()
             return
@@ -207,6 +203,27 @@ class Collector:
             if evaluations:
                 self.writer.append_evaluations(evaluations)
 
+    @contextmanager
+    def telling_first(self) -> Iterator[None]:
+        """Inside, what is told not to be finite is told with the first step at which something was. Collective.
+
+        On a GPU an evaluation, a checkpoint or an averaging may come upon it before the losses and the guard's notes of
+        the steps before are read.
+
+        Raises:
+            DivergedError: the body raised one; of an earlier step, where one was bad.
+        """
+        try:
+            yield
+        except DivergedError:
+            if self._notes is not None and self._shared:
+                if self._device.type == "cuda":
+                    with self._watch("the queue of the GPU"):
+                        torch.cuda.synchronize(self._device)
+                losses = [self._loss_of(*each) for each in zip(self._shared, self._weighted, strict=True)]
+                self._check(self._shared, *np.array(losses, np.float64).T)
+            raise
+
     def end(self) -> None:
         """Write the row of an epoch that the run ends in, after its last gather; raises ``DiskError``."""
         rest = self.clocks.rest()
@@ -228,14 +245,36 @@ class Collector:
             self.writer.sync()
         return self.clocks.state_dict(), dict(self.writer.num_rows)
 
+    def _loss_of(self, row: SharedRow, weighted: bool) -> tuple[float, float]:
+        """The mean loss of a step, NaN without samples, and what it is the mean over."""
+        weight = self._weights.get(row.step) if weighted else row.num_local
+        return self._losses.get(row.step) / weight if weight else float("nan"), weight
+
+    def _check(self, shared: Sequence[SharedRow], losses: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        """Let the guard look at some steps. Collective.
+
+        Raises:
+            DivergedError: on all ranks, something of one was not finite.
+        """
+        if self.guard is None:
+            return
+        # A step of float16 that was left out may have had any loss: its scale has taken care of it.
+        counts = (weights != 0) & [row.loss_scale != 0 for row in shared]
+        notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
+        steps = range(shared[0].step, shared[-1].step + 1)
+        try:
+            self.guard.check_losses(steps, np.where(counts, losses, 0.0), notes)
+        except DivergedError:
+            # Steps after these are bad for the same reason.
+            self._shared.clear()
+            raise
+
     def _resolve(self, row: SharedRow) -> list[float]:
         """The values of ``RANK_COLUMNS`` of the oldest finished iteration."""
         iteration = self.timer.finished.popleft()
         assert iteration.step == row.step
         values: dict[str, Any] = iteration.durations(self.timer.clock)
-        weight = self._weights.get(row.step) if self._weighted.popleft() else row.num_local
-        values["loss"] = self._losses.get(row.step) / weight if weight else float("nan")
-        values["loss_weight"] = weight
+        values["loss"], values["loss_weight"] = self._loss_of(row, self._weighted.popleft())
         values["num_samples"] = row.num_local
         values["gradient_norm"] = self._norms.get(row.step)
         values["utilisation"] = self._utilisation.popleft()

@@ -44,7 +44,6 @@ class Case:
         launches: most launches of a steady step; None: not asked.
         stop_after: steps after which the run stops, to be resumed.
         within: what is done to it, around the run on the device.
-        finding: the number of what is known to be wrong; the case must be wrong then.
         sampled: whether the tests take it: the others are in the table only.
     """
 
@@ -57,7 +56,6 @@ class Case:
     launches: int | None = None
     stop_after: int | None = None
     within: Callable[[], AbstractContextManager[None]] = nullcontext
-    finding: str = ""
     sampled: bool = False
 
     @property
@@ -192,7 +190,7 @@ DATA = [
          world="one", tolerance=ROUNDING),
     Case("own", OWN, sampled=True),
     Case("rows", ROWS, world="one", sampled=True),
-    Case("nan", within=trouble.nan_at_step_3, finding="9, where an evaluation comes first", sampled=True),
+    Case("nan", within=trouble.nan_at_step_3, sampled=True),
     Case("nan_unseen", {"evaluate": EvaluateConfig(every_epochs=0)}, within=trouble.nan_at_step_3),
     Case("nvml", within=trouble.utilisation_fails, sampled=True),
 ]  # fmt: skip

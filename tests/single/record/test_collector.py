@@ -49,8 +49,10 @@ def test_a_wait_for_the_gpu_at_a_gather_is_watched() -> None:
     assert set(seen) == {"the queue of the GPU"} and not comm.watchdog._present
 
 
-def test_on_a_gpu_the_note_of_each_step_is_kept_and_the_first_is_named() -> None:
-    """The gradient of step 2 was bad; its loss and those of the steps after it are not seen before the gather."""
+@pytest.mark.parametrize("evaluation_first", [False, True])
+def test_on_a_gpu_the_note_of_each_step_is_kept_and_the_first_is_named(evaluation_first: bool) -> None:
+    """The gradient of step 2 was bad; its loss and those of the steps after it are not seen before the gather, or
+    before an evaluation comes upon what they have left."""
     timer = StepTimer(torch.device("cpu"), 0.0)
     # Any device but a CPU.
     collector = make_collector(timer, torch.device("meta"), SingleCommunicator())
@@ -61,9 +63,13 @@ def test_on_a_gpu_the_note_of_each_step_is_kept_and_the_first_is_named() -> None
             collector.guard.own_bad = torch.tensor(True)
         loss = torch.tensor(8.0 if step < 4 else math.nan)
         collector.add(SharedRow(step, 0, 0.1, 1, 8, 0, 4, 4), loss, math.nan, ends_epoch=False)
-    timer.stop()
-    with pytest.raises(DivergedError, match="^step 2: what was to be reduced is not finite on rank 0$"):
-        collector.gather()
+    if not evaluation_first:
+        timer.stop()
+    said = "^step 2: what was to be reduced is not finite on rank 0$"
+    with pytest.raises(DivergedError, match=said), collector.telling_first():
+        if evaluation_first:
+            raise DivergedError("step 4: what was to be averaged is not finite on ranks 0, 1")
+        collector.gather(4)
 
 
 def test_the_gradient_norm_is_that_of_its_step_and_not_a_number_where_it_was_not_taken(tmp_path: Path) -> None:
