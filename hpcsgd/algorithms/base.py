@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -36,8 +35,7 @@ class Spans(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Synchronisation:
+class Synchronisation(NamedTuple):
     """What a step synchronised, and the bytes of the buffers that were reduced, on each rank.
 
     Attributes:
@@ -52,6 +50,10 @@ class Synchronisation:
     num_bytes: int = 0
     gradient_norm: Tensor | float = math.nan
     loss_scale: float = math.nan
+
+
+NOTHING = Synchronisation(Action.NONE)
+"""Of a step that synchronised nothing."""
 
 
 class Algorithm(Protocol):

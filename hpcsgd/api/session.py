@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler
 
-from hpcsgd.algorithms.base import Synchronisation
+from hpcsgd.algorithms.base import NOTHING, Synchronisation
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.api.loop_parts import SessionParts, make_parts
 from hpcsgd.api.sums import StepSums
@@ -23,7 +23,7 @@ from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.mpi import connect
 from hpcsgd.config import AlgorithmConfig, CommConfig
 from hpcsgd.data.batches import checksum
-from hpcsgd.data.trees import leaves
+from hpcsgd.data.trees import count_samples
 from hpcsgd.errors import UsageError
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.schema import SPANS
@@ -186,17 +186,18 @@ class Session:
         """A step of this rank; without samples, it takes part in what all ranks do, and nothing else."""
         parts = self._parts
         parts.timer.skip()
-        action, count = parts.plan.schedule(self.num_steps), self._num_samples if has_samples else 0
+        count = self._num_samples if has_samples else 0
         rate, nobody = parts.own_optimizer.rate, False
         if parts.borrowed is not None:
             parts.borrowed.collect_gradients()
-            gradients, ranks = parts.learners.gradients, parts.comm if action is Action.GRADIENT else None
-            nobody = self._sums.weigh_(gradients, count, ranks) == 0
+            ranks = parts.comm if parts.plan.schedule(self.num_steps) is Action.GRADIENT else None
+            nobody = self._sums.weigh_(parts.learners.gradients, count, ranks) == 0
         # Where no rank has a sample, there is no gradient to step by.
-        done = Synchronisation(Action.NONE) if nobody else parts.algorithm.step(self.num_steps, rate, int(has_samples))
+        done = NOTHING if nobody else parts.algorithm.step(self.num_steps, rate, int(has_samples))
         self._log(rate, done, count)
         self.num_steps += 1
-        self._sums = StepSums()
+        if self._sums.loss is not None:
+            self._sums = StepSums()
 
     @contextmanager
     def consensus(self) -> Iterator[nn.Module]:
@@ -236,7 +237,8 @@ class Session:
         """Whether this rank, and where ranks are joined all of them, have a batch."""
         self._num_samples = 0
         if batch is not _END:
-            self._num_samples = next((len(tensor) for tensor in leaves(batch) if tensor.dim()), 1)
+            count = count_samples(batch)
+            self._num_samples = 1 if count is None else count
         if not self._parts.is_joined:
             self._num_global = self._num_samples * self.world_size
             return batch is not _END
@@ -263,7 +265,7 @@ class Session:
                     "the data, as by sampler=run.sampler(data)"
                 )
 
-    def _log(self, rate: float, done: Any, count: int) -> None:
+    def _log(self, rate: float, done: Synchronisation, count: int) -> None:
         """Keep the figures of a step."""
         parts, timer = self._parts, self._parts.timer
         if self._collector is None:

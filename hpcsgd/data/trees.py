@@ -42,6 +42,18 @@ def leaves(tree: Tree) -> Iterator[Any]:
             yield from leaves(part)
 
 
+def count_samples(tree: Tree) -> int | None:
+    """Length of the first tensor that has an axis; None: there is none."""
+    if isinstance(tree, dict | list | tuple):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            count = count_samples(part)
+            if count is not None:
+                return count
+        return None
+    shape = getattr(tree, "shape", None)
+    return shape[0] if shape else None
+
+
 def stretch(tree: Tree, start: int, stop: int) -> Tree:
     """Samples ``start`` to ``stop`` - 1 of tensors [n, ...], as views."""
     return map_tree(lambda tensor: tensor[start:stop], tree)

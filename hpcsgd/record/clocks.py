@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ INDEX = {column.name: i for i, column in enumerate(RANK_COLUMNS)}
 TRAINING = [INDEX[name] for name in TRAINING_SPANS]
 
 
-@dataclass(frozen=True)
-class SharedRow:
+class SharedRow(NamedTuple):
     """What an iteration was, the same on all ranks but for ``num_local``."""
 
     step: int
@@ -61,6 +60,25 @@ class EpochSums:
     loss_weight: float = 0.0
     sync_bytes: int = 0
 
+    def add(
+        self,
+        shared: list[SharedRow],
+        seconds: Sequence[NDArray[np.float64]],
+        losses: NDArray[np.float64],
+        weights: NDArray[np.float64],
+    ) -> None:
+        """Add iterations, one after another, of which ``seconds`` are those of each clock, [rows, ranks]."""
+        train, evaluation, checkpoint, logging = seconds
+        self.train_seconds = _running(self.train_seconds, train)[-1]
+        self.evaluation_seconds = _running(self.evaluation_seconds, evaluation)[-1]
+        self.checkpoint_seconds = _running(self.checkpoint_seconds, checkpoint)[-1]
+        self.logging_seconds = _running(self.logging_seconds, logging)[-1]
+        self.loss_sum = float(_running(np.float64(self.loss_sum), losses)[-1])
+        self.loss_weight = float(_running(np.float64(self.loss_weight), weights)[-1])
+        self.num_samples += sum(row.num_global for row in shared)
+        self.sync_bytes += sum(row.sync_bytes for row in shared)
+        self.step = shared[-1].step + 1
+
     def row(self) -> dict[str, object]:
         """The epoch's row in the log."""
         return {
@@ -74,6 +92,11 @@ class EpochSums:
             "logging_seconds": float(self.logging_seconds.max()),
             "sync_bytes": self.sync_bytes,
         }
+
+
+def _running(start: NDArray[np.float64] | np.float64, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``start`` with the rows so far, after each of them: the same bits however the rows are cut."""
+    return np.cumsum(np.concatenate((np.asarray(start)[None], rows)), axis=0)[1:]
 
 
 @dataclass
@@ -100,30 +123,36 @@ class Clocks:
         epochs, evaluations = [], []
         is_there = ~np.isnan(everyone[:, :, INDEX["start_seconds"]])
         values = np.where(is_there[:, :, None], everyone, 0.0)
-        train = values[:, :, TRAINING].sum(axis=2)
-        evaluation, checkpoint, logging = (values[:, :, INDEX[name]] for name in NOT_TRAINING)
-        weights = values[:, :, INDEX["loss_weight"]]
+        losses, weights = values[:, :, INDEX["loss"]], values[:, :, INDEX["loss_weight"]]
         # A rank without samples has no loss.
-        losses = (np.where(weights != 0, values[:, :, INDEX["loss"]], 0.0) * weights).sum(axis=1).tolist()
-        for i, (row, loss, weight) in enumerate(zip(shared, losses, weights.sum(axis=1).tolist(), strict=True)):
-            sums = self._epoch or EpochSums(row.epoch, *np.zeros((4, self.world_size)))
-            self.train_seconds += train[i]
-            self.sync_bytes += row.sync_bytes
-            sums.train_seconds += train[i]
-            sums.evaluation_seconds += evaluation[i]
-            sums.checkpoint_seconds += checkpoint[i]
-            sums.logging_seconds += logging[i]
-            sums.num_samples += row.num_global
-            sums.loss_sum += loss
-            sums.loss_weight += weight
-            sums.sync_bytes += row.sync_bytes
-            sums.step = row.step + 1
-            ended = (row.step + 1) % self.steps_per_epoch == 0
-            if ended:
+        weighed = np.where(weights != 0, losses, 0.0) * weights
+        columns = (values[:, :, TRAINING].sum(axis=2), *(values[:, :, INDEX[name]] for name in NOT_TRAINING))
+        done = _running(self.train_seconds, columns[0])
+        begin = 0
+        while begin < len(shared):
+            end = next((i for i, row in enumerate(shared[begin:], begin + 1) if self._ends_epoch(row)), len(shared))
+            sums = self._epoch or EpochSums(shared[begin].epoch, *np.zeros((4, self.world_size)))
+            sums.add(
+                shared[begin:end],
+                [column[begin:end] for column in columns],
+                weighed[begin:end].sum(axis=1),
+                weights[begin:end].sum(axis=1),
+            )
+            self._epoch = None if self._ends_epoch(shared[end - 1]) else sums
+            if self._epoch is None:
                 epochs.append(sums.row())
-            self._epoch = None if ended else sums
-            evaluations += self._due(row.step + 1)
+            begin = end
+        for row, seconds in zip(shared, done, strict=True):
+            self.sync_bytes += row.sync_bytes
+            if self.pending:
+                self.train_seconds = seconds
+                evaluations += self._due(row.step + 1)
+        self.train_seconds = done[-1].copy()
         return epochs, evaluations
+
+    def _ends_epoch(self, row: SharedRow) -> bool:
+        """Whether an epoch ends with the step of ``row``."""
+        return (row.step + 1) % self.steps_per_epoch == 0
 
     def rest(self) -> list[dict[str, object]]:
         """The row of an epoch that the run ends in; where the run is gone on with, the epoch is, too."""

@@ -7,7 +7,7 @@ the clocks of record: the maximum over ranks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,8 +20,9 @@ from torch import Tensor
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
+from hpcsgd.record.scalars import HostScalars, QueuedScalars
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
-from hpcsgd.record.timer import StepTimer
+from hpcsgd.record.timer import StepTimer, durations
 from hpcsgd.record.utilisation import Sampler
 from hpcsgd.record.writer import RunLogWriter
 
@@ -60,28 +61,6 @@ class Guard(Protocol):
         Raises:
             DivergedError: on all ranks, one is not finite.
         """
-
-
-class Scalars:
-    """One number each of recent iterations, copied to the host without waiting."""
-
-    def __init__(self, device: torch.device, capacity: int) -> None:
-        """Room for ``capacity`` iterations."""
-        self._host = torch.zeros(capacity, dtype=torch.float64, pin_memory=device.type == "cuda")
-        # Far quicker to read and write than the tensor, which it is a view of.
-        self._values = self._host.numpy()
-
-    def put(self, step: int, value: Tensor | float) -> None:
-        """Keep ``value``: a scalar, wherever it is, or a number of the host."""
-        index = step % len(self._values)
-        if isinstance(value, Tensor) and value.device.type != "cpu":
-            self._host[index].copy_(value.detach(), non_blocking=True)
-        else:
-            self._values[index] = float(value)
-
-    def get(self, step: int) -> float:
-        """The value of ``step``; on a GPU, only after a stamp behind it was read."""
-        return float(self._values[step % len(self._values)])
 
 
 class Collector:
@@ -132,29 +111,23 @@ class Collector:
         self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
-        self._losses = Scalars(device, capacity)
-        self._weights = Scalars(device, capacity)
-        self._norms = Scalars(device, capacity)
+        # Sum and weight of the loss, norm of the gradient.
+        self._scalars = QueuedScalars(device, capacity, 3) if device.type != "cpu" else HostScalars()
         # On a CPU the guard tells at once.
-        self._notes = Scalars(device, capacity) if device.type != "cpu" else None
-        self._shared: deque[SharedRow] = deque()
-        self._weighted: deque[bool] = deque()
-        self._utilisation: deque[float] = deque()
+        self._notes = QueuedScalars(device, capacity, 1) if device.type != "cpu" else None
+        # What an iteration was, and how busy the device.
+        self._shared: deque[tuple[SharedRow, float]] = deque()
         self._epoch_ended = False
 
     def add(self, row: SharedRow, loss: Tensor | float, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
         """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2]."""
-        weighted = False
+        weight: Tensor | float = row.num_local
         if isinstance(loss, Tensor) and loss.dim():
-            weighted, (loss, weight) = True, loss
-            self._weights.put(row.step, weight)
-        self._losses.put(row.step, loss)
-        self._weighted.append(weighted)
-        self._norms.put(row.step, gradient_norm)
+            loss, weight = loss
+        self._scalars.put(row.step, loss, weight, gradient_norm)
         if self._notes is not None and self.guard is not None:
             self._notes.put(row.step, self.guard.own_bad)
-        self._shared.append(row)
-        self._utilisation.append(self.sampler.latest)
+        self._shared.append((row, self.sampler.latest))
         self._epoch_ended |= ends_epoch
 
     def is_due(self) -> bool:
@@ -175,27 +148,29 @@ class Collector:
         self._epoch_ended &= count < len(self.timer.finished)
         if not count:
             return
-        shared = [self._shared.popleft() for _ in range(count)]
+        oldest = [self._shared.popleft() for _ in range(count)]
+        shared = [row for row, _ in oldest]
         # On a GPU the first stamp is where this rank waits for what NCCL cannot bring to an end.
         with self._watch("the queue of the GPU"):
-            own = np.array([self._resolve(row) for row in shared], np.float64)
-        self._note_last(shared, own)
-        self._check(shared, own[:, RANK_NAMES.index("loss")], own[:, RANK_NAMES.index("loss_weight")])
+            columns = self._resolve(shared) | {"utilisation": np.array([share for _, share in oldest], np.float64)}
+        self._note_last(shared, columns)
+        self._check(shared, columns["loss"], columns["loss_weight"])
         if not self.config.enabled:
             self.clocks.pending.clear()
             return
-        gathered = self._gather(own)
+        gathered = self._gather(np.stack([columns[name] for name in RANK_NAMES], axis=1))
         if gathered is None:
             return
         everyone = self.spread(np.ascontiguousarray(gathered.swapaxes(0, 1)))
         assert self.writer is not None
         kept = self.select(everyone)
         steps = np.array([row.step for row in shared], np.int64)
+        fields = dict(zip(SharedRow._fields, zip(*shared, strict=True), strict=True))
         epochs, evaluations = self.clocks.advance(shared, everyone)
         with told_as(self.writer.path):
             self.writer.append_iterations(
                 steps,
-                {c.name: np.array([getattr(row, c.name) for row in shared], c.dtype) for c in ITERATION_COLUMNS},
+                {c.name: np.array(fields[c.name], c.dtype) for c in ITERATION_COLUMNS},
                 {c.name: kept[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
             )
             if epochs:
@@ -220,8 +195,9 @@ class Collector:
                 if self._device.type == "cuda":
                     with self._watch("the queue of the GPU"):
                         torch.cuda.synchronize(self._device)
-                losses = [self._loss_of(*each) for each in zip(self._shared, self._weighted, strict=True)]
-                self._check(self._shared, *np.array(losses, np.float64).T)
+                shared = [row for row, _ in self._shared]
+                columns = self._losses(shared)
+                self._check(shared, columns["loss"], columns["loss_weight"])
             raise
 
     def end(self) -> None:
@@ -245,10 +221,11 @@ class Collector:
             self.writer.sync()
         return self.clocks.state_dict(), dict(self.writer.num_rows)
 
-    def _loss_of(self, row: SharedRow, weighted: bool) -> tuple[float, float]:
-        """The mean loss of a step, NaN without samples, and what it is the mean over."""
-        weight = self._weights.get(row.step) if weighted else row.num_local
-        return self._losses.get(row.step) / weight if weight else float("nan"), weight
+    def _losses(self, shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
+        """Of some steps the mean loss, NaN without samples, what it is the mean over, and the norm of the gradient."""
+        sums, weights, norms = self._scalars.take([row.step for row in shared]).T
+        some = np.where(weights == 0, np.nan, weights)
+        return {"loss": sums / some, "loss_weight": weights, "gradient_norm": norms}
 
     def _check(self, shared: Sequence[SharedRow], losses: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
         """Let the guard look at some steps. Collective.
@@ -260,7 +237,7 @@ class Collector:
             return
         # A step of float16 that was left out may have had any loss: its scale has taken care of it.
         counts = (weights != 0) & [row.loss_scale != 0 for row in shared]
-        notes = None if self._notes is None else np.array([self._notes.get(row.step) for row in shared], np.bool_)
+        notes = None if self._notes is None else self._notes.take([row.step for row in shared])[:, 0] != 0
         steps = range(shared[0].step, shared[-1].step + 1)
         try:
             self.guard.check_losses(steps, np.where(counts, losses, 0.0), notes)
@@ -269,22 +246,18 @@ class Collector:
             self._shared.clear()
             raise
 
-    def _resolve(self, row: SharedRow) -> list[float]:
-        """The values of ``RANK_COLUMNS`` of the oldest finished iteration."""
-        iteration = self.timer.finished.popleft()
-        assert iteration.step == row.step
-        values: dict[str, Any] = iteration.durations(self.timer.clock)
-        values["loss"], values["loss_weight"] = self._loss_of(row, self._weighted.popleft())
-        values["num_samples"] = row.num_local
-        values["gradient_norm"] = self._norms.get(row.step)
-        values["utilisation"] = self._utilisation.popleft()
+    def _resolve(self, shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
+        """``RANK_COLUMNS`` but for ``utilisation``, [rows] each, of the oldest finished iterations."""
+        iterations = [self.timer.finished.popleft() for _ in shared]
+        assert [iteration.step for iteration in iterations] == [row.step for row in shared]
+        columns = durations(iterations, self.timer.clock) | self._losses(shared)
+        columns["num_samples"] = np.array([row.num_local for row in shared], np.float64)
         for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds"):
-            values[name] = getattr(iteration, name)
-        return [values[name] for name in RANK_NAMES]
+            columns[name] = np.array([getattr(iteration, name) for iteration in iterations], np.float64)
+        return columns
 
-    def _note_last(self, shared: list[SharedRow], own: NDArray[np.float64]) -> None:
+    def _note_last(self, shared: Sequence[SharedRow], column: Mapping[str, NDArray[np.float64]]) -> None:
         """Keep the figures of the progress bar."""
-        column = {name: own[:, i] for i, name in enumerate(RANK_NAMES)}
         seconds = float((column["wall_seconds"] - column["evaluation_seconds"]).sum())
         exposed = float((column["gradient_allreduce_seconds"] + column["averaging_seconds"]).sum())
         samples = sum(row.num_global for row in shared)

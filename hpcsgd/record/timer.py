@@ -6,13 +6,17 @@ the bookkeeping. On a GPU the stamps are CUDA events, put in its queue and read 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hpcsgd.record.schema import SPANS
 
@@ -24,13 +28,12 @@ OTHER = ""
 class HostClock:
     """Stamps of the host's monotonic clock."""
 
-    def stamp(self) -> float:
-        """Now, in seconds."""
-        return time.perf_counter()
+    stamp = staticmethod(time.perf_counter)
+    """Now, in seconds."""
 
-    def seconds(self, start: float, end: float) -> float:
-        """Seconds between two stamps."""
-        return end - start
+    def seconds(self, stamps: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        """Seconds between the stamps of each iteration, ``[rows, stamps]``, and the next: ``[rows, stamps - 1]``."""
+        return np.diff(np.array(stamps, np.float64))
 
 
 class CudaClock:
@@ -42,34 +45,47 @@ class CudaClock:
         event.record()
         return event
 
-    def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        """Seconds between two stamps; waits for the later one."""
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
+    def seconds(self, stamps: Sequence[Sequence[torch.cuda.Event]]) -> NDArray[np.float64]:
+        """As that of :class:`HostClock`; waits for the last of the stamps."""
+        stamps[-1][-1].synchronize()
+        return np.array([[a.elapsed_time(b) / 1e3 for a, b in pairwise(row)] for row in stamps], np.float64)
 
 
-@dataclass(slots=True)
 class Iteration:
-    """The stamps of one iteration."""
+    """The stamps of one iteration.
 
-    step: int
-    begin: Any
-    start_seconds: float
-    laps: list[tuple[str, Any]] = field(default_factory=list)
-    sync_enter_seconds: float = float("nan")
-    sync_exit_seconds: float = float("nan")
-    end: Any = None
+    Attributes:
+        step: its number.
+        start_seconds: its start on the run's clock.
+        names: of the spans that ended at the stamps but the first, in order.
+        stamps: its beginning, and the end of each of ``names``; its own end is the last.
+        sync_enter_seconds, sync_exit_seconds: of its synchronisation, on the run's clock; NaN: there was none.
+    """
 
-    def durations(self, clock: HostClock | CudaClock) -> dict[str, float]:
-        """``wall_seconds`` and all spans, those that did not occur as 0."""
-        spans = dict.fromkeys(SPAN_NAMES, 0.0)
-        last = self.begin
-        for name, stamp in self.laps:
+    __slots__ = ("names", "stamps", "start_seconds", "step", "sync_enter_seconds", "sync_exit_seconds")
+
+    def __init__(self, step: int, begin: Any, start_seconds: float) -> None:
+        """It begins."""
+        self.step = step
+        self.start_seconds = start_seconds
+        self.names: list[str] = []
+        self.stamps = [begin]
+        self.sync_enter_seconds = self.sync_exit_seconds = math.nan
+
+
+def durations(iterations: Sequence[Iteration], clock: HostClock | CudaClock) -> dict[str, NDArray[np.float64]]:
+    """``wall_seconds`` and all spans of some iterations, [rows] each; of those that did not occur, 0."""
+    columns = {name: np.zeros(len(iterations)) for name in (*SPAN_NAMES, "wall_seconds")}
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, iteration in enumerate(iterations):
+        alike.setdefault(tuple(iteration.names), []).append(index)
+    for names, rows in alike.items():
+        seconds = clock.seconds([iterations[row].stamps for row in rows])
+        for column, name in enumerate(names):
             if name != OTHER:
-                spans[f"{name}_seconds"] += clock.seconds(last, stamp)
-            last = stamp
-        spans["wall_seconds"] = clock.seconds(self.begin, self.end)
-        return spans
+                columns[f"{name}_seconds"][rows] += seconds[:, column]
+        columns["wall_seconds"][rows] = clock.seconds([iterations[row].stamps[:: len(names)] for row in rows])[:, 0]
+    return columns
 
 
 class Span:
@@ -128,13 +144,16 @@ class StepTimer:
 
     def begin(self, step: int) -> None:
         """End the iteration before and begin that of ``step``."""
-        self.stop()
-        self._current = Iteration(step, self.clock.stamp(), time.perf_counter() - self.origin)
+        now = self.clock.stamp()
+        self._end(now)
+        self._current = Iteration(step, now, time.perf_counter() - self.origin)
 
     def lap(self, name: str) -> None:
         """The time since the last lap belongs to the span ``name``."""
-        assert self._current is not None
-        self._current.laps.append((name, self.clock.stamp()))
+        current = self._current
+        assert current is not None
+        current.names.append(name)
+        current.stamps.append(self.clock.stamp())
 
     def span(self, name: str) -> Span:
         """The time since the last lap, and that inside, belong to the span ``name``."""
@@ -168,6 +187,8 @@ class StepTimer:
     def take_back(self) -> None:
         """The present iteration has not begun after all: the one before goes on, if it is not taken yet."""
         self._current = self.finished.pop() if self.finished else None
+        if self._current is not None:
+            del self._current.names[-1], self._current.stamps[-1]
 
     @property
     def current_step(self) -> int | None:
@@ -182,6 +203,13 @@ class StepTimer:
     def stop(self) -> None:
         """End the present iteration, if there is one."""
         if self._current is not None:
-            self._current.end = self.clock.stamp()
-            self.finished.append(self._current)
+            self._end(self.clock.stamp())
+
+    def _end(self, now: Any) -> None:
+        """The present iteration, if there is one, ends at the stamp ``now``."""
+        current = self._current
+        if current is not None:
+            current.names.append(OTHER)
+            current.stamps.append(now)
+            self.finished.append(current)
             self._current = None

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from hpcsgd.record.timer import SPAN_NAMES, HostClock, StepTimer
+from hpcsgd.record.timer import SPAN_NAMES, HostClock, StepTimer, durations
 
 
 class CountingClock(HostClock):
@@ -27,6 +27,37 @@ def counting_timer() -> StepTimer:
     return timer
 
 
+def seconds_of(timer: StepTimer) -> dict[str, float]:
+    """Of its first iteration."""
+    return {name: float(values[0]) for name, values in durations(timer.finished, timer.clock).items()}
+
+
+def test_iterations_of_different_laps_are_told_apart() -> None:
+    timer = counting_timer()
+    for names in (["data", "update"], ["data"], [], ["update", "data"]):
+        timer.begin(0)
+        for name in names:
+            timer.lap(name)
+    timer.stop()
+    found = durations(timer.finished, timer.clock)
+    assert found["data_seconds"].tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert found["update_seconds"].tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert found["wall_seconds"].tolist() == [3.0, 2.0, 1.0, 3.0]
+
+
+def test_what_is_taken_back_was_never_begun() -> None:
+    timer = counting_timer()
+    timer.begin(0)
+    timer.lap("data")
+    timer.begin(1)
+    timer.take_back()
+    timer.lap("update")
+    timer.stop()
+    assert [iteration.step for iteration in timer.finished] == [0]
+    seconds = seconds_of(timer)
+    assert (seconds["data_seconds"], seconds["update_seconds"], seconds["wall_seconds"]) == (1.0, 2.0, 4.0)
+
+
 def test_laps_are_summed_by_span_and_leave_only_the_bookkeeping() -> None:
     timer = counting_timer()
     timer.begin(7)
@@ -34,16 +65,16 @@ def test_laps_are_summed_by_span_and_leave_only_the_bookkeeping() -> None:
         timer.lap(name)
     timer.stop()
     (iteration,) = timer.finished
-    durations = iteration.durations(timer.clock)
-    wall = durations.pop("wall_seconds")
+    seconds = seconds_of(timer)
+    wall = seconds.pop("wall_seconds")
     assert iteration.step == 7
-    assert durations == dict.fromkeys(SPAN_NAMES, 0.0) | {
+    assert seconds == dict.fromkeys(SPAN_NAMES, 0.0) | {
         "data_seconds": 1.0,
         "forward_seconds": 2.0,
         "backward_seconds": 2.0,
         "update_seconds": 1.0,
     }
-    assert wall == sum(durations.values()) + 1.0  # from the last lap to the end
+    assert wall == sum(seconds.values()) + 1.0  # from the last lap to the end
 
 
 def test_beginning_an_iteration_ends_the_one_before() -> None:
@@ -76,8 +107,8 @@ def test_the_host_clock_measures_a_sleep() -> None:
     time.sleep(0.02)
     timer.lap("data")
     timer.stop()
-    durations = timer.finished[0].durations(timer.clock)
-    assert 0.02 <= durations["data_seconds"] <= durations["wall_seconds"]
+    seconds = seconds_of(timer)
+    assert 0.02 <= seconds["data_seconds"] <= seconds["wall_seconds"]
 
 
 @pytest.mark.gpu
@@ -91,5 +122,5 @@ def test_cuda_events_measure_the_queue_and_not_the_host() -> None:
     timer.lap("forward")
     assert time.perf_counter() - before < 0.01
     timer.stop()
-    durations = timer.finished[0].durations(timer.clock)
-    assert durations["forward_seconds"] == pytest.approx(durations["wall_seconds"], rel=0.02)
+    seconds = seconds_of(timer)
+    assert seconds["forward_seconds"] == pytest.approx(seconds["wall_seconds"], rel=0.02)
