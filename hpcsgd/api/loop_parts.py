@@ -16,7 +16,9 @@ from hpcsgd.api.borrowed import BorrowedModel, BorrowedOptimizer
 from hpcsgd.comm.backends import make_mpi_reducer
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, NoAllreduce
+from hpcsgd.comm.mpi import connect as connect_ranks
 from hpcsgd.comm.topology import discover
+from hpcsgd.comm.torch_ranks import find_torch_ranks
 from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig
 from hpcsgd.config.own import GIVEN
 from hpcsgd.errors import UsageError
@@ -83,6 +85,15 @@ class SessionParts(Parts):
         """Let the model be the user's alone."""
         if self.borrowed is not None:
             self.borrowed.give_back()
+
+
+def find_ranks(config: CommConfig, *, is_joined: bool) -> Communicator:
+    """The ranks of a session: MPI's, or torch's where they are only timed, and not ``is_joined``. Collective.
+
+    Raises:
+        UsageError, LaunchError: they do not see each other.
+    """
+    return (None if is_joined else find_torch_ranks()) or connect_ranks(config)
 
 
 def make_parts(

@@ -16,11 +16,10 @@ from torch.utils.data import DistributedSampler
 
 from hpcsgd.algorithms.base import NOTHING, Synchronisation
 from hpcsgd.algorithms.schedule import Action
-from hpcsgd.api.loop_parts import SessionParts, make_parts
+from hpcsgd.api.loop_parts import SessionParts, find_ranks, make_parts
 from hpcsgd.api.sums import StepSums
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.comm.mpi import connect
 from hpcsgd.config import AlgorithmConfig, CommConfig
 from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import count_samples
@@ -62,14 +61,15 @@ def session(
         optimizer: of its parameters; its learning rate and state are the user's, and stay on each rank.
         algorithm: such as ``hpcsgd.LocalSGD(period=16)``; None: the loop is timed and nothing else, whatever it does.
         run_dir: where the log is kept; unset, ``runs/NAME-TIME``.
-        comm: the ranks; unset, MPI's where a launcher started the process, else this process alone.
+        comm: the ranks; unset, MPI's where a launcher started the process, else this process alone. A loop that is
+            only timed may be torchrun's: then the program has called ``init_process_group``.
         comm_config: the section ``comm`` of a recipe.
         **settings: other keys of a recipe that count here: ``overwrite``, ``log``, ``faults``, ``share_gpu``.
 
     Raises:
         UsageError: something cannot be, on all ranks alike.
     """
-    begun = comm if comm is not None else connect(comm_config or CommConfig())
+    begun = comm if comm is not None else find_ranks(comm_config or CommConfig(), is_joined=algorithm is not None)
     with abort_on_failure(begun):
         parts = make_parts(model, optimizer, algorithm, begun, {"run_dir": run_dir, "comm": comm_config} | settings)
         with contextlib.ExitStack() as stack:

@@ -8,6 +8,7 @@ ranks call it in the same order. Where a rank has died and the MPI library can l
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -152,6 +153,34 @@ class SingleCommunicator:
     def abort(self, code: int) -> None:
         """End the process."""
         os._exit(code)
+
+
+def clock_offset(
+    rank: int, size: int, send: Callable[[Array, int], None], receive: Callable[[Array, int], None], rounds: int
+) -> tuple[float, float]:
+    """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous. Collective.
+
+    Args:
+        rank, size: of the communicator.
+        send, receive: an array to, or from, a rank.
+        rounds: round trips of each rank.
+    """
+    stamp = np.zeros(1)
+    if rank == 0:
+        for peer in range(1, size):
+            for _ in range(rounds):
+                receive(stamp, peer)
+                stamp[0] = time.perf_counter()
+                send(stamp, peer)
+        return 0.0, 0.0
+    best = (np.inf, 0.0)
+    for _ in range(rounds):
+        start = time.perf_counter()
+        send(stamp, 0)
+        receive(stamp, 0)
+        end = time.perf_counter()
+        best = min(best, (end - start, (start + end) / 2 - float(stamp[0])))
+    return best[1], best[0] / 2
 
 
 def agree(comm: Communicator, function: Callable[[], T]) -> T:

@@ -10,7 +10,6 @@ import atexit
 import importlib.util
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.comm.communicator import Communicator, Pending, SingleCommunicator
+from hpcsgd.comm.communicator import Communicator, Pending, SingleCommunicator, clock_offset
 from hpcsgd.comm.launchers import find_launch, refusal
 from hpcsgd.comm.pinning import pin_allreduce
 from hpcsgd.comm.watchdog import Watchdog
@@ -151,28 +150,9 @@ class MpiCommunicator:
         self.comm.Revoke()
 
     def clock_offset(self, rounds: int = 20) -> tuple[float, float]:
-        """See :class:`Communicator`: the round trip with the least delay, its middle taken as simultaneous."""
+        """See :class:`Communicator`."""
         with self.watchdog.watch("clock offset"):
-            return self._clock_offset(rounds)
-
-    def _clock_offset(self, rounds: int) -> tuple[float, float]:
-        if self.rank == 0:
-            stamp = np.zeros(1)
-            for peer in range(1, self.size):
-                for _ in range(rounds):
-                    self.comm.Recv(stamp, source=peer)
-                    stamp[0] = time.perf_counter()
-                    self.comm.Send(stamp, dest=peer)
-            return 0.0, 0.0
-        best = (np.inf, 0.0)
-        reply = np.zeros(1)
-        for _ in range(rounds):
-            start = time.perf_counter()
-            self.comm.Send(reply, dest=0)
-            self.comm.Recv(reply, source=0)
-            end = time.perf_counter()
-            best = min(best, (end - start, (start + end) / 2 - float(reply[0])))
-        return best[1], best[0] / 2
+            return clock_offset(self.rank, self.size, self.comm.Send, self.comm.Recv, rounds)
 
     def abort(self, code: int) -> None:
         """See :class:`Communicator`."""

@@ -1,4 +1,8 @@
-"""A script of DistributedDataParallel, timed by four lines of hpcsgd: mpirun -n 2 python jobs/own/ddp_timed.py"""
+"""A script of DistributedDataParallel, timed by four lines of hpcsgd, under mpirun or torchrun:
+
+mpirun -n 2 python jobs/own/ddp_timed.py
+torchrun --nproc-per-node 2 jobs/own/ddp_timed.py
+"""
 
 import os
 import sys
@@ -12,10 +16,12 @@ import hpcsgd
 
 
 def main(steps: int) -> None:
-    rank, size = (int(os.environ[f"OMPI_COMM_WORLD_{word}"]) for word in ("RANK", "SIZE"))
+    for name, given in {"RANK": "OMPI_COMM_WORLD_RANK", "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE"}.items():
+        os.environ.setdefault(name, os.environ.get(given, ""))
     os.environ.setdefault("MASTER_ADDR", "localhost")
     os.environ.setdefault("MASTER_PORT", "29731")
-    distributed.init_process_group("gloo", rank=rank, world_size=size)
+    distributed.init_process_group("gloo")
+    rank, size = distributed.get_rank(), distributed.get_world_size()
     torch.manual_seed(0)
     points = torch.randn(32 * steps * size, 8, generator=torch.Generator().manual_seed(1))
     data = TensorDataset(points, (points.sum(1) > 0).long())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,17 @@ import pytest
 import hpcsgd
 from tests.parallel.ranks import ROOT, command, run
 
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")
 GLOO_ENDS_BADLY = "terminate called without an active exception"
 """Said where torch's Gloo aborts at a process's end: one in some twenty, of plain DistributedDataParallel."""
 
 
-def launch(script: str, *words: str, folder: Path) -> str:
+def launch(script: str, *words: str, folder: Path, by: str = "mpirun") -> str:
     """The output of two ranks of an example; started again where Gloo has aborted, after all was done."""
+    words = (str(ROOT / "jobs" / "own" / script), *words)
     for _ in range(5):
-        done = run(command(2, str(ROOT / "jobs" / "own" / script), *words), folder)
+        started = command(2, *words) if by == "mpirun" else [sys.executable, *TORCHRUN, *words]
+        done = run(started, folder)
         if GLOO_ENDS_BADLY not in done.stderr:
             break
         shutil.rmtree(folder / "runs", ignore_errors=True)
@@ -43,9 +47,9 @@ def test_a_loop_of_local_sgd_leaves_a_log_with_every_span(tmp_path: Path) -> Non
 
 def test_a_script_of_ddp_is_timed_and_changed_in_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = []
-    for number, is_timed in enumerate((True, False)):
+    for number, by in enumerate(("mpirun", "torchrun", "")):
         text = (ROOT / "jobs" / "own" / "ddp_timed.py").read_text()
-        if not is_timed:
+        if not by:
             text = "\n".join(
                 line.replace("run.batches(loader)", "loader").replace("run.step()", "optimizer.step()")
                 for line in text.replace("    with hpcsgd.session(", "    if True:  # (").splitlines()
@@ -56,9 +60,10 @@ def test_a_script_of_ddp_is_timed_and_changed_in_nothing_else(tmp_path: Path, mo
         script = folder / "ddp.py"
         script.write_text(text)
         monkeypatch.setenv("MASTER_PORT", str(29731 + number))
-        said = launch(str(script), "12", folder=folder)
+        said = launch(str(script), "12", folder=folder, by=by or "mpirun")
         losses.append(sorted(line for line in said.splitlines() if "last loss" in line))
-    assert losses[0] == losses[1] and len(losses[0]) == 2
-    log = hpcsgd.load_run(tmp_path / "0" / "runs" / "ddp_timed")
-    assert log.status == "completed" and len(log.iterations) == 24 and log.config["algorithm"]["name"] == "none"
-    assert (log.iterations["update_seconds"] > 0).all() and log.iterations["loss"].isna().all()
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 2
+    for number in range(2):
+        log = hpcsgd.load_run(tmp_path / str(number) / "runs" / "ddp_timed")
+        assert log.status == "completed" and len(log.iterations) == 24 and log.config["algorithm"]["name"] == "none"
+        assert (log.iterations["update_seconds"] > 0).all() and log.iterations["loss"].isna().all()

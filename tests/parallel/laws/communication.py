@@ -5,22 +5,41 @@ from __future__ import annotations
 import threading
 import time
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from hpcsgd.comm.communicator import Communicator, SingleCommunicator, agree
 from hpcsgd.comm.topology import discover
+from hpcsgd.comm.torch_group import join_group, leave_group
+from hpcsgd.comm.torch_ranks import TorchCommunicator
 from hpcsgd.config import RunConfig
 from hpcsgd.errors import UsageError
 from tests.parallel.laws.common import built, environment, make_config, num_versions
 from tests.parallel.laws.registry import law
 
-GROUPS = ["world", "duplicate", "halves", "self", "single"]
+GROUPS = ["world", "duplicate", "halves", "self", "single", "torch", "torch_halves"]
+
+
+@contextmanager
+def group_of(comm: Communicator, kind: str) -> Iterator[Communicator]:
+    """Some of the ranks, or all; joined by MPI or, as those of torchrun, by torch."""
+    if not kind.startswith("torch"):
+        yield make_group(comm, kind)
+        return
+    device = torch.device("cpu")
+    join_group(comm, device)
+    world = TorchCommunicator(dist.new_group(backend="gloo"))
+    yield world.split(world.rank % 2) if kind.endswith("halves") else world
+    leave_group(device)
 
 
 def make_group(comm: Communicator, kind: str) -> Communicator:
-    """Some of the ranks, or all."""
+    """See :func:`group_of`, of MPI."""
     if kind == "single":
         return SingleCommunicator()
     if kind == "duplicate":
@@ -32,44 +51,45 @@ def make_group(comm: Communicator, kind: str) -> Communicator:
 
 @law(kind=GROUPS)
 def groups_hold_the_right_ranks(comm: Communicator, kind: str) -> None:
-    group = make_group(comm, kind)
     everyone = list(range(comm.size))
-    expected = {"world": everyone, "duplicate": everyone, "halves": everyone[comm.rank % 2 :: 2]}.get(kind, [comm.rank])
-    assert group.allgather_object(comm.rank) == expected
-    assert group.size == len(expected)
-    assert expected[group.rank] == comm.rank
+    all_of = dict.fromkeys(("world", "duplicate", "torch"), everyone)
+    expected = (all_of | dict.fromkeys(("halves", "torch_halves"), everyone[comm.rank % 2 :: 2])).get(kind, [comm.rank])
+    with group_of(comm, kind) as group:
+        assert group.allgather_object(comm.rank) == expected
+        assert group.size == len(expected)
+        assert expected[group.rank] == comm.rank
 
 
 @law(kind=GROUPS, dtype=["float32", "float64", "int64"])
 def reductions_have_closed_forms(comm: Communicator, kind: str, dtype: str) -> None:
-    group = make_group(comm, kind)
-    size, rank = group.size, group.rank
-    for shape in [(0,), (1,), (7,), (3, 5), (1000,)]:
-        index = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
-        values = (rank + 1) * index
-        group.sum_(values)
-        np.testing.assert_array_equal(values, size * (size + 1) // 2 * index)
-        values = np.where(index % 2 == 0, rank, -rank).astype(dtype)
-        group.max_(values)
-        np.testing.assert_array_equal(values, np.where(index % 2 == 0, size - 1, 0))
-        assert values.dtype == dtype
+    with group_of(comm, kind) as group:
+        size, rank = group.size, group.rank
+        for shape in [(0,), (1,), (7,), (3, 5), (1000,)]:
+            index = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+            values = (rank + 1) * index
+            group.sum_(values)
+            np.testing.assert_array_equal(values, size * (size + 1) // 2 * index)
+            values = np.where(index % 2 == 0, rank, -rank).astype(dtype)
+            group.max_(values)
+            np.testing.assert_array_equal(values, np.where(index % 2 == 0, size - 1, 0))
+            assert values.dtype == dtype
 
 
 @law(kind=GROUPS)
 def broadcasts_and_gathers_have_closed_forms(comm: Communicator, kind: str) -> None:
-    group = make_group(comm, kind)
-    size, rank = group.size, group.rank
-    for root in range(size):
-        values = np.arange(5.0) + 10 * rank
-        group.broadcast_(values, root)
-        np.testing.assert_array_equal(values, np.arange(5.0) + 10 * root)
-        assert group.broadcast_object({"rank": rank}, root) == {"rank": root}
-        gathered = group.gather(np.full((2, 3), rank, np.int64), root)
-        assert (gathered is None) == (rank != root)
-        if gathered is not None:
-            np.testing.assert_array_equal(gathered, np.arange(size)[:, None, None] * np.ones((1, 2, 3), np.int64))
-    assert group.allgather_object(str(rank)) == [str(j) for j in range(size)]
-    group.barrier()
+    with group_of(comm, kind) as group:
+        size, rank = group.size, group.rank
+        for root in range(size):
+            values = np.arange(5.0) + 10 * rank
+            group.broadcast_(values, root)
+            np.testing.assert_array_equal(values, np.arange(5.0) + 10 * root)
+            assert group.broadcast_object({"rank": rank}, root) == {"rank": root}
+            gathered = group.gather(np.full((2, 3), rank, np.int64), root)
+            assert (gathered is None) == (rank != root)
+            if gathered is not None:
+                np.testing.assert_array_equal(gathered, np.arange(size)[:, None, None] * np.ones((1, 2, 3), np.int64))
+        assert group.allgather_object(str(rank)) == [str(j) for j in range(size)]
+        group.barrier()
 
 
 @law()
@@ -94,12 +114,12 @@ def a_duplicate_has_messages_of_its_own(comm: Communicator) -> None:
     assert sums == [1000.0 * i * comm.size for i in range(50)]
 
 
-@law()
-def clock_offset_is_right_within_its_error(comm: Communicator) -> None:
+@law(kind=["world", "torch"])
+def clock_offset_is_right_within_its_error(comm: Communicator, kind: str) -> None:
     # All ranks read one clock here; rank j's is made to run 7 j seconds ahead.
     shifted = types.SimpleNamespace(perf_counter=lambda: time.perf_counter() + 7.0 * comm.rank)
-    with mock.patch("hpcsgd.comm.mpi.time", shifted):
-        offset, error = comm.clock_offset()
+    with mock.patch("hpcsgd.comm.communicator.time", shifted), group_of(comm, kind) as group:
+        offset, error = group.clock_offset()
     assert (error == 0) == (comm.rank == 0)
     assert abs(offset - 7.0 * comm.rank) <= error + 1e-6
     assert error < 1.0

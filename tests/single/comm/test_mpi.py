@@ -14,6 +14,7 @@ from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.comm.launchers import LAUNCHERS, launched_size
 from hpcsgd.comm.mpi import MpiCommunicator, connect
 from hpcsgd.comm.pinning import CVAR
+from hpcsgd.comm.torch_ranks import find_torch_ranks
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import LaunchError, UsageError
 
@@ -112,6 +113,8 @@ def test_torchrun_is_refused_before_mpi_starts(
     begun = play_mpi(1)
     with pytest.raises(LaunchError, match=r"started 2 processes.*mpirun -n N hpcsgd"):
         connect(CommConfig())
+    with pytest.raises(LaunchError, match=r"started 2 processes, but .*init_process_group was not called"):
+        find_torch_ranks()
     assert begun == []
 
 
