@@ -27,6 +27,11 @@ DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
 
+# Tests of one process run two at a time; those that start ranks of their own have the machine to themselves.
+TESTS := $(shell sed -n 's/^testpaths = //p' setup.cfg)
+TESTS_OF_ONE := tests/single tests/fuzz
+TWO_AT_A_TIME := -n 2 --dist loadfile
+
 .PHONY: help setup data demo check test soak fuzz lint bench gpu-check clean
 
 help:
@@ -74,10 +79,13 @@ demo: $(FIGURES)/made
 
 test: | $(STAMP) data
 	@if [ "$$(id -u)" = 0 ]; then .ci/slurm; fi
-	$(BIN)/python -m pytest
+	@failed=; set -x; \
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) $(TESTS_OF_ONE) || failed=1; \
+	$(BIN)/python -m pytest $(filter-out $(TESTS_OF_ONE),$(TESTS)) || failed=1; \
+	[ -z "$$failed" ]
 
 check: lint | $(STAMP)
-	$(BIN)/python -m pytest -q tests/single $(addprefix --ignore=tests/single/,analysis launch trials record)
+	$(BIN)/python -m pytest -q $(TWO_AT_A_TIME) tests/single $(addprefix --ignore=tests/single/,analysis launch trials record)
 
 soak: | $(STAMP)
 	$(BIN)/python -m tests.soak.run
