@@ -58,7 +58,9 @@ class ModelConfig:
         init_args: arguments of a model by import path.
         widths: hidden widths of ``fully_connected``; () is a linear model.
         zero_gamma: start the last BatchNorm scale of each residual block at 0 (Goyal, section 5.1).
-        channels_last: keep convolution weights and images in channels-last memory order.
+        channels_last: keep convolution weights and images in channels-last memory order: ``true``, ``false``, or
+            ``auto``: in runs on NVIDIA's GPUs in a ``precision`` for their tensor cores, which is all but float32,
+            where the network has such weights and takes such images.
         embedding: width of the token embedding of ``lstm`` and ``transformer``, and of all of the latter.
         hidden: units of a layer of ``lstm``, and of the hidden layers of ``transformer``.
         layers: layers of ``lstm``, blocks of ``transformer``.
@@ -69,7 +71,7 @@ class ModelConfig:
     init_args: dict[str, Any] = free_field()
     widths: tuple[int, ...] = used_with("name", "fully_connected", default=(256, 256))
     zero_gamma: bool = False
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = "auto"
     embedding: int = used_with("name", *LANGUAGE_MODELS, default=128)
     hidden: int = used_with("name", *LANGUAGE_MODELS, default=256)
     layers: int = used_with("name", *LANGUAGE_MODELS, default=2)
@@ -85,7 +87,7 @@ class ModelConfig:
         fits = self.name != "transformer" or self.embedding % self.heads == 0
         require(fits, "model.embedding", self.embedding, f"a multiple of model.heads, {self.heads}")
         language = self.name in LANGUAGE_MODELS
-        require(not (language and self.channels_last), "model.channels_last", True, f"false for {self.name}")
+        require(not (language and self.channels_last is True), "model.channels_last", True, f"false for {self.name}")
         require(all(w >= 1 for w in self.widths), "model.widths", self.widths, "positive integers")
         residual = not own and self.name.startswith(("resnet", "wideresnet"))
         require(residual or not self.zero_gamma, "model.zero_gamma", True, "false for a model without residual blocks")

@@ -56,7 +56,13 @@ class Place:
 
 
 def open_data(
-    data: Data, config: RunConfig, comm: Communicator, local_batch_size: int, device: torch.device
+    data: Data,
+    config: RunConfig,
+    comm: Communicator,
+    local_batch_size: int,
+    device: torch.device,
+    *,
+    channels_last: bool,
 ) -> tuple[Loader, dict[str, Split]]:
     """The training batches of this rank's learners, and the splits to evaluate.
 
@@ -66,13 +72,14 @@ def open_data(
         comm: all ranks.
         local_batch_size: samples of a full batch of a learner.
         device: where they are trained.
+        channels_last: memory order of images.
 
     Raises:
         UsageError: the data is not enough, or has no such split.
     """
     if isinstance(data.train, Stream):
         _check_once_only(config)
-    place = Place(device, getattr(torch, config.dtype), config.model.channels_last)
+    place = Place(device, getattr(torch, config.dtype), channels_last)
     own = config.known_learners
     loader = make_loader(
         data,

@@ -61,7 +61,7 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], num_classes: int, s
         # Not torch.manual_seed: that would reseed the GPUs' generators too.
         torch.default_generator.manual_seed(seed)
         model = _build(config, shape, num_classes)
-    if config.channels_last:
+    if config.channels_last is True:
         for parameter in model.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -28,6 +28,7 @@ from hpcsgd.run.plan import make_plan
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.given import NOTHING, Given
+from hpcsgd.tasks.memory_order import is_channels_last
 from hpcsgd.tasks.precision import make_autocast, set_float32
 from hpcsgd.tasks.together import import_together, try_together
 
@@ -66,12 +67,15 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         lambda: make_task(config.model, dataset, config.loss, config.metrics, config.label_smoothing, given),
     )
     backend = config.compile_backend if config.compile else None
-    task = replace(task, autocast=make_autocast(config.precision, device), compile_backend=backend)
     example = map_tree(as_tensor, dataset.example)
+    last = all(comm.allgather_object(agree(comm, lambda: is_channels_last(config, task, device, example))))
+    task = replace(task, autocast=make_autocast(config.precision, device), compile_backend=backend, channels_last=last)
     agree(comm, lambda: task.check_passes(config.seed, example, plan.pass_sizes(config.accumulation_steps)))
     optimizer = agree(comm, lambda: find_kind(config, device, given.optimizer))
     learners = agree(comm, lambda: make_learners(config, comm, task, own, device, optimizer))
-    loader, splits = agree(comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device))
+    loader, splits = agree(
+        comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device, channels_last=task.channels_last)
+    )
     cleanup.loader = loader
     check_first_batches(loader, comm)
     tried = None

@@ -32,6 +32,7 @@ FREE_TO_CHANGE = (
     "data.workers",
     "data.prefetch",
     "data.pin_memory",
+    "model.channels_last",
     "threads",
     "device",
     "deterministic",
@@ -49,7 +50,7 @@ FREE_TO_CHANGE = (
 """Keys, or sections, that a resumed run may have other values of. How far it goes (``epochs``, ``max_steps``) as well,
 where that leaves the steps already done as they were: see :mod:`hpcsgd.run.course`."""
 
-ROUNDS_OTHERWISE = ("threads", "device", "deterministic", "cudnn_benchmark", "comm")
+ROUNDS_OTHERWISE = ("threads", "device", "deterministic", "cudnn_benchmark", "comm", "model.channels_last")
 """Those of them with which sums may be taken in another order: the run is then not the one that never stopped."""
 
 
@@ -146,7 +147,7 @@ def _say_rounding(path: Path, before: Mapping[str, Any], config: RunConfig) -> N
     changed = [
         f"{key} {value!r}, not {before[key]!r}"
         for key, value in dotted(to_dict(config))
-        if key.partition(".")[0] in ROUNDS_OTHERWISE and key in before and before[key] != value
+        if (key in ROUNDS_OTHERWISE or key.partition(".")[0] in ROUNDS_OTHERWISE) and before.get(key, value) != value
     ]
     if changed:
         print(

@@ -211,7 +211,7 @@ def make_learners(
     """This rank's learners, ``own`` of them, all with the parameters of the seed, and rows for their optimizer."""
     module, dtype = task.new_module(config.seed), getattr(torch, config.dtype)
     modules = [module, *(copy.deepcopy(module) for _ in range(1, own))]
-    replicas = [Replica(m, device, dtype, channels_last=config.model.channels_last) for m in modules]
+    replicas = [Replica(m, device, dtype, channels_last=task.channels_last) for m in modules]
     if task.compile_backend is not None:
         for replica in replicas:
             compile_(replica.module, task.compile_backend)

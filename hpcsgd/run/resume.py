@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ import torch
 
 from hpcsgd.comm.communicator import agree
 from hpcsgd.data.identity import check_same_data
-from hpcsgd.errors import UsageError, reason
+from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.choose import make_engine, possible_engines
 from hpcsgd.learners.tuner import Trial
 from hpcsgd.optim.rows import PARAMETERS, Rows
-from hpcsgd.optim.sgd import MOMENTUM
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.run.checkpoint import Checkpoint, find_checkpoints, read_checkpoint
 from hpcsgd.run.course import check_course
 from hpcsgd.run.parts import Labels, Parts, fix_learners
+from hpcsgd.run.states import PLACES, as_own, places_of, readable
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def capture(parts: Parts, step: int) -> dict[str, Any]:
         "engine_tables": parts.engine_tables,
         "trials": None if parts.trials is None else [vars(trial) for trial in parts.trials],
         "rows": _named_rows(learners.rows),
+        PLACES: places_of(learners.rows),
         "statistics": _to_host(learners.statistics),
         "counts": learners.counts.tolist(),
         "buffers": _cloned({str(j): r.buffers.state_dict() for j, r in enumerate(learners.replicas)}),
@@ -177,32 +177,13 @@ class OtherRunError(UsageError):
 def _load(parts: Parts, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """The state of this rank, or those of all ranks, where they are of another number of them."""
     if checkpoint.world_size == parts.comm.size:
-        return [_as_now(checkpoint, parts.comm.rank)]
+        return [as_own(parts, checkpoint, parts.comm.rank)]
     if not parts.config.resume_other_size:
         raise OtherRunError(
             f"{checkpoint.path} was written by {checkpoint.world_size} ranks, and this job has {parts.comm.size}: "
             "start as many, or set resume_other_size: true to go on from the average of their models"
         )
-    return [_as_now(checkpoint, rank) for rank in range(checkpoint.world_size)]
-
-
-def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
-    """The state of ``rank`` as :func:`capture` makes it, also where an older version made it."""
-    state = checkpoint.load(rank)
-    with _readable(checkpoint):
-        if "state" in state:
-            # Version 0.1 kept parameters and momentum in one tensor [m, 2 P], and knew one outer step.
-            state["rows"] = dict(zip((PARAMETERS, MOMENTUM), state.pop("state").chunk(2, dim=1), strict=True))
-            slow = state["algorithm"].pop("slow", None)
-            if slow is not None:
-                outer = {"momentum": slow["momentum"]}
-                slow = {"anchor": slow["anchor"], "is_placed": slow["anchored"], "outer": outer}
-            state["buffers"] = {str(j): {} for j in range(len(state["counts"]))}
-            if "central" not in state["algorithm"]:
-                state["algorithm"] |= {"averagings": 0, "anchored": slow}
-        # Before precisions, no loss was scaled.
-        state["algorithm"].setdefault("loss_scale", None)
-    return state
+    return [as_own(parts, checkpoint, rank) for rank in range(checkpoint.world_size)]
 
 
 def _check(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -211,7 +192,7 @@ def _check(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any], before: 
     Raises:
         OtherRunError: it may not.
     """
-    with _readable(checkpoint):
+    with readable(checkpoint):
         same_size = checkpoint.world_size == parts.comm.size
         step = state["step"] if same_size else same_place(parts, state)
         data = state.get("data")
@@ -222,29 +203,11 @@ def _check(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any], before: 
         raise OtherRunError(str(error)) from error
 
 
-@contextmanager
-def _readable(checkpoint: Checkpoint) -> Iterator[None]:
-    """Inside, a state that is not as :func:`capture` makes it is one that cannot be used.
-
-    Raises:
-        UsageError: the body failed over it.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UsageError(
-            f"{checkpoint.path} cannot be taken up ({type(error).__name__}: {reason(error)}): it is of another model "
-            "or of another version of hpcsgd"
-        ) from error
-
-
 def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> Parts:
     """With as many learners of each rank as the tuner gave it when the run began. Collective."""
 
     def read() -> tuple[int, str, list[Trial]]:
-        with _readable(checkpoint):
+        with readable(checkpoint):
             return len(state["rows"][PARAMETERS]), state["engine"], [Trial(**row) for row in state["trials"]]
 
     own, engine, trials = agree(parts.comm, read)
@@ -253,7 +216,7 @@ def _as_tuned(parts: Parts, checkpoint: Checkpoint, state: dict[str, Any]) -> Pa
 
 def _restore(parts: Parts, checkpoint: Checkpoint, states: list[dict[str, Any]]) -> tuple[Parts, Start]:
     """With this rank's state; and where it begins."""
-    with _readable(checkpoint):
+    with readable(checkpoint):
         return _take_up(parts, checkpoint, states)
 
 

@@ -29,6 +29,7 @@ class Task:
         draws: networks draw from torch's global generators, other than by ``nn.Dropout``.
         autocast: makes contexts for forward passes, losses and metrics; None: they compute as they are given.
         compile_backend: what of torch compiles the networks that learn; None: they are called as they are written.
+        channels_last: weights of convolutions, and images, lie in channels-last memory order.
     """
 
     new_module: Callable[[int], nn.Module]
@@ -38,6 +39,7 @@ class Task:
     draws: bool = False
     autocast: Autocast | None = None
     compile_backend: str | None = None
+    channels_last: bool = False
 
     def uncompiled(self) -> Task:
         """The same without compilation."""

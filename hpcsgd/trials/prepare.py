@@ -20,6 +20,7 @@ FREE_TO_CHANGE = (
     "share_gpu",
     "comm",
     "faults",
+    "model.channels_last",
 )
 """Keys that a resumed study may have other values of."""
 

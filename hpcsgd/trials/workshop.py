@@ -92,7 +92,7 @@ class Workshop:
 
     def make_stack(self, seeds: Sequence[int]) -> ReplicaStack:
         """Learners with the initial parameters and the random streams of ``seeds``."""
-        channels_last = self.config.model.channels_last
+        channels_last = self.config.model.channels_last is True
         replicas = [
             Replica(self.task.new_module(seed), self.device, self.dtype, channels_last=channels_last) for seed in seeds
         ]
@@ -135,7 +135,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
     task = replace(task, autocast=make_autocast(config.precision, device))
     agree(comm, lambda: _check(config, comm.size, dataset, task))
     dtype = getattr(torch, config.dtype)
-    channels_last = config.model.channels_last
+    channels_last = config.model.channels_last is True
     team = comm.split(comm.rank // config.ranks_per_trial)
     # Normalised once and for all: an evaluation of few trials would spend its time on it.
     splits = {

@@ -124,6 +124,7 @@ ROWS = {
     "data": DataConfig(name="tests.single.data.own.own_data.Files", workers=1, init_args={"train": 48}),
 }
 DENSE = {"model": ModelConfig(name="fully_connected", widths=(8, 8)), "data": DIGITS}
+NHWC = ModelConfig(name="resnet8", channels_last=True)
 RESNET20 = {"model": ModelConfig(name="resnet20"), "max_steps": 5}
 
 
@@ -182,7 +183,8 @@ DATA = [
     Case("tail", {**learners(2, "graph"), **LATE, **TAIL}, like=LOOP),
     Case("resume", {**learners(2, "graph"), "checkpoint": CheckpointConfig(every_steps=4)}, world="one", like=LOOP,
          stop_after=5, sampled=True),
-    Case("nhwc", {"model": ModelConfig(name="resnet8", channels_last=True)}, world="one", waits=0),
+    Case("nhwc", {"precision": "tf32"}, world="one", like={"precision": "float32", "model": NHWC}, waits=0,
+         sampled=True),
     Case("pack", {"data": "pack"}, world="one", waits=0, sampled=True),
     Case("reader", {"data": "pack", **learners(2, "graph")}, world="one", like=LOOP,
          within=trouble.reader_within_capture, sampled=True),

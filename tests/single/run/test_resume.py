@@ -205,3 +205,50 @@ def test_a_log_that_cannot_be_written_ends_the_run_in_one_message(
     run(replace(recipe(tmp_path / "run"), resume="auto"))
     run(recipe(tmp_path / "whole"))
     assert same_model(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "algorithm", [{"name": "local_sgd", "outer_step": "slow_momentum"}, {"name": "sma"}], ids=["slow", "sma"]
+)
+def test_a_run_goes_on_in_another_memory_order_and_back(tmp_path: Path, algorithm: dict[str, Any]) -> None:
+    def recipe_of(name: str, steps: int, *, order: bool, resume: str = "none") -> RunConfig:
+        return replace(
+            recipe(tmp_path / name, steps),
+            data=DataConfig(name="synthetic", synthetic_shape=(3, 12, 12), synthetic_train_samples=40),
+            model=ModelConfig(name="lenet", channels_last=order),
+            dtype="float64",
+            algorithm=AlgorithmConfig(sync_period=2, **algorithm),
+            resume=resume if resume == "none" else str(tmp_path / resume / "checkpoints" / f"step-{steps - 2:08d}"),
+        )
+
+    run(recipe_of("whole", 6, order=True))
+    run(recipe_of("first", 2, order=True))
+    run(recipe_of("other", 4, order=False, resume="first"))
+    run(recipe_of("back", 6, order=True, resume="other"))
+    whole, back = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "back"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(back[name], tensor, rtol=1e-9, atol=1e-12)
+    # Without a further step, the same bits.
+    run(replace(recipe_of("taken", 6, order=True, resume="other"), max_steps=4))
+    assert same_model(tmp_path / "taken", tmp_path / "other")
+
+
+def test_a_checkpoint_of_before_orders_were_said_has_that_of_the_axes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where now auto, which was not there, makes it another one."""
+    config = replace(
+        recipe(tmp_path / "first", 2),
+        data=DataConfig(name="synthetic", synthetic_shape=(3, 12, 12), synthetic_train_samples=40),
+        model=ModelConfig(name="lenet", channels_last=False),
+    )
+    run(config)
+    sound = Checkpoint.load
+    monkeypatch.setattr(
+        Checkpoint, "load", lambda self, rank: {k: v for k, v in sound(self, rank).items() if k != "places"}
+    )
+    monkeypatch.setattr("hpcsgd.run.build.is_channels_last", lambda config, *_: config.model.channels_last == "auto")
+    at = str(tmp_path / "first" / "checkpoints" / "step-00000002")
+    taken = replace(config, run_dir=str(tmp_path / "taken"), resume=at)
+    run(replace(taken, model=ModelConfig(name="lenet")))
+    assert same_model(tmp_path / "taken", tmp_path / "first")
