@@ -18,7 +18,8 @@ from hpcsgd.config.conduct import (
     LogConfig,
     TunerConfig,
 )
-from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, OptimizerConfig, parse_local_start, parse_policy
+from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, parse_local_start, parse_policy
+from hpcsgd.config.optimizer import OptimizerConfig
 from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
 

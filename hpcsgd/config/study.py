@@ -18,7 +18,7 @@ from hpcsgd.config.check import (
 )
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.goal import ERRORS, GoalConfig, StopConfig
-from hpcsgd.config.method import OptimizerConfig
+from hpcsgd.config.optimizer import OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
 from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
