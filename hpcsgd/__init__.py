@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpcsgd.api.fit import fit
     from hpcsgd.api.session import session
-    from hpcsgd.config.algorithms import SMA, HierarchicalLocalSGD, LocalSGD, PostLocalSGD, SyncSGD
+    from hpcsgd.config.algorithms import SMA, DiLoCo, HierarchicalLocalSGD, LocalSGD, PostLocalSGD, SyncSGD
     from hpcsgd.record.reader import load_run
 
-__all__ = ["SMA", "HierarchicalLocalSGD", "LocalSGD", "PostLocalSGD", "SyncSGD", "fit", "load_run", "session"]
+__all__ = ["SMA", "DiLoCo", "HierarchicalLocalSGD", "LocalSGD", "PostLocalSGD", "SyncSGD", "fit", "load_run", "session"]
 __version__ = "0.1.0"
 
 _PLACES = {
     "fit": "hpcsgd.api.fit",
     "load_run": "hpcsgd.record.reader",
     "session": "hpcsgd.api.session",
-    **dict.fromkeys(("SyncSGD", "LocalSGD", "PostLocalSGD", "HierarchicalLocalSGD", "SMA"), "hpcsgd.config.algorithms"),
+    **dict.fromkeys(
+        ("SyncSGD", "LocalSGD", "PostLocalSGD", "HierarchicalLocalSGD", "DiLoCo", "SMA"), "hpcsgd.config.algorithms"
+    ),
 }
 
 

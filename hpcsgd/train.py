@@ -171,7 +171,9 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             done = algorithm.step(step, rate, len(batch))
         sent = (done.action, done.num_bytes, collector.segment)
         samples = (len(batch), plan.num_global(step))
-        row = SharedRow(step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale)
+        row = SharedRow(
+            step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale, done.period, done.divergence
+        )
         collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
         timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):

@@ -21,6 +21,7 @@ ALGORITHMS = {
     "sync_sgd": "sync. SGD",
     "local_sgd": "local SGD",
     "post_local_sgd": "post-local SGD",
+    "diloco": "DiLoCo",
     "hierarchical_local_sgd": "hierarchical local SGD",
     "sma": "SMA",
     "ea_sgd": "EA-SGD",
@@ -110,6 +111,9 @@ def algorithm_text(config: dict[str, Any]) -> str:
     if name == "sync_sgd":
         return text
     text += f", {'τ' if name in CENTRAL else 'H'} = {algorithm.get('sync_period', '?')}"
+    schedule = algorithm.get("period_schedule", {}).get("kind", "constant")
+    if schedule != "constant":
+        text += f" ({schedule})"
     if name == "hierarchical_local_sgd":
         text += f", H_b = {algorithm.get('block_sync_period', '?')}"
     start = algorithm.get("local_start")

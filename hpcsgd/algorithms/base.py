@@ -44,12 +44,17 @@ class Synchronisation(NamedTuple):
         gradient_norm: the norm of the gradient before it was clipped, 0-d on the device: of the mean gradient of all
             ranks, or the largest of this rank's learners; NaN where gradients are not clipped, or there is none.
         loss_scale: of the gradients; 0: the update was left out, as one had overflowed; NaN: the loss is not scaled.
+        period: H in force; 0: nothing is ever synchronised.
+        divergence: distance of the replicas from their mean before they were averaged, root mean square, over the norm
+            of the mean; NaN: not measured.
     """
 
     action: Action
     num_bytes: int = 0
     gradient_norm: Tensor | float = math.nan
     loss_scale: float = math.nan
+    period: int = 0
+    divergence: float = math.nan
 
 
 NOTHING = Synchronisation(Action.NONE)

@@ -6,6 +6,8 @@ gradients are averaged before the update, or parameters after it, over a block o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
+from hpcsgd.algorithms.divergence import divergence_of
 from hpcsgd.algorithms.loss_scale import taken
 from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
@@ -42,6 +45,7 @@ class LocalSGD:
         world: FlatReducer,
         block: FlatReducer,
         spans: Spans,
+        outer_rate: Callable[[int], float],
         accumulation_steps: int = 1,
         hash_every: int = 0,
     ) -> None:
@@ -55,6 +59,7 @@ class LocalSGD:
             world: average of parameters over all ranks.
             block: the same over the ranks of this rank's block.
             spans: the clock.
+            outer_rate: learning rate of an outer step after a step.
             accumulation_steps: backward passes of a step.
             hash_every: global synchronisations between two comparisons of the ranks' parameters; 0: never.
         """
@@ -70,14 +75,17 @@ class LocalSGD:
         self.accumulation_steps = accumulation_steps
         self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
         self.policies = policies_of(config.state_policy, self.optimizer.states)
-        self.anchored = make_anchored(config, learners.parameters[0])
+        self.anchored = make_anchored(config, learners.parameters[0], outer_rate)
         self._averagings = 0
+        self._next_step = 0
         self._equal = True  # the parameters are the same in all learners
 
     def start(self, step: int = 0) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         if step == 0:
             start_equal(self.learners, self.reducers[Action.GLOBAL].comm)
+        self.schedule.start(step)
+        self._next_step = step
         self._arm(step)
 
     def normaliser(self, step: int, num_local: int, num_global: int) -> float:
@@ -86,7 +94,7 @@ class LocalSGD:
         The gradients of all learners are summed: over kn, also where their batches differ (Goyal). A local step takes
         its own mean.
         """
-        return num_global if self.schedule(step) is Action.GRADIENT else max(num_local, 1)
+        return max(num_local, 1) if self.schedule.is_local(step) else num_global
 
     def weigh(self, weights: Tensor) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -94,15 +102,16 @@ class LocalSGD:
 
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
-        action = self.schedule(step)
+        action, period = self.schedule(step), self.schedule.period_at(step)
         num_bytes = self._sum_gradients() if action is Action.GRADIENT else 0
-        norm = self._update(action, rate, num_samples)
+        norm, divergence = self._update(action, rate, num_samples), math.nan
         if action in self.reducers:
-            num_bytes = self._average(action, rate)
+            num_bytes, divergence = self._average(action, step, rate)
+        self._next_step = step + 1
         if action in (Action.GRADIENT, Action.GLOBAL):
             self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
-        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale))
+        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale), period, divergence)
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -138,6 +147,7 @@ class LocalSGD:
             "loss_scale": self.loss_scale.state_dict() if self.loss_scale is not None else None,
             "averagings": self._averagings,
             "anchored": self.anchored.state_dict() if self.anchored is not None else None,
+            "rounds": self.schedule.state_dict(self._next_step),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -150,13 +160,15 @@ class LocalSGD:
         self._averagings = state["averagings"]
         if self.anchored is not None:
             self.anchored.load_state_dict(state["anchored"])
+        # Before there were periods that are measured, nothing was needed.
+        self.schedule.load_state_dict(state.get("rounds"))
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
 
         Else none will ask for it any more, and it is closed: Horovod's thread would go on to take processor time.
         """
-        if self.schedule(step) is Action.GRADIENT:
+        if not self.schedule.is_local(step):
             self.gradients.arm(self.accumulation_steps)
         else:
             self._close_gradients()
@@ -191,14 +203,20 @@ class LocalSGD:
         return self.update(min(num_samples, len(self.learners)), rate)
 
     @torch.no_grad()
-    def _average(self, action: Action, rate: float) -> int:
-        """Average parameters, and what the policies say, over a block or all ranks; return the bytes reduced."""
-        learners, reducer = self.learners, self.reducers[action]
+    def _average(self, action: Action, step: int, rate: float) -> tuple[int, float]:
+        """Average parameters, and what the policies say, over a block or all ranks.
+
+        Returns:
+            The bytes reduced, and the divergence of the replicas before.
+        """
+        learners, reducer, divergence = self.learners, self.reducers[action], math.nan
         self._averagings += 1
         with self.spans.span("averaging"):
             if not reducer.queued:
                 # Else the time of entry would be before the compute that came first.
                 wait_until_computed(learners.parameters)
+            measured = self.schedule.measured if action is Action.GLOBAL else None
+            before = learners.parameters.clone() if measured is not None else None
             with self.spans.synchronising(queued=reducer.queued):
                 names = (PARAMETERS, *averaged(self.policies, self._averagings))
                 num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
@@ -206,12 +224,16 @@ class LocalSGD:
                     num_bytes += average_statistics_(learners, reducer)
                 if self.config.buffer_policy == "average":
                     num_bytes += average_buffers_(learners, reducer)
+            if measured is not None and before is not None:
+                divergence, more = divergence_of(before, learners.parameters[0], reducer)
+                measured.take(divergence)
+                num_bytes += more
             self.optimizer.reset(reset(self.policies))
             if self.anchored is not None and action is Action.GLOBAL:
-                self.anchored.apply_(rate)
+                self.anchored.apply_(step, rate)
                 spread_first_(learners.parameters)
             self._equal = action is Action.GLOBAL
-        return num_bytes
+        return num_bytes, divergence
 
     def _become_consensus(self) -> None:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""

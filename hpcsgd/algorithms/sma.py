@@ -122,7 +122,7 @@ class SMA:
             self._restart()
         if action is Action.GLOBAL and not self._late:
             self.comparisons.count(self.central.model)
-        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale))
+        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale), self.schedule.period_at(step))
 
     def check(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""

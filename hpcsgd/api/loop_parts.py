@@ -28,7 +28,7 @@ from hpcsgd.record.timer import StepTimer
 from hpcsgd.run.build import start_clock
 from hpcsgd.run.log import open_log
 from hpcsgd.run.parts import Labels, Parts
-from hpcsgd.run.plan import make_plan
+from hpcsgd.run.plan import make_plan, make_schedule
 from hpcsgd.run.resume import Start
 from hpcsgd.run.where import claim_path, run_path, settled
 from hpcsgd.run.wiring import connect
@@ -120,7 +120,9 @@ def make_parts(
     # A loop that is only timed keeps its model: one of a single number stands in its place.
     lent = borrowed if borrowed is not None else BorrowedModel(nn.Linear(1, 1, bias=False))
     learners = lent.learners
-    plan = replace(make_plan(config, comm.size, comm.size * ENDLESS), total_steps=0, num_samples=0)
+    schedule = make_schedule(config, _OwnRate(own, comm), None, ENDLESS, None)
+    plan = make_plan(config, comm.size, comm.size * ENDLESS)
+    plan = replace(plan, total_steps=0, num_samples=0, schedule=schedule)
     device = next(model.parameters()).device
     timer, rows = start_clock(comm, places[comm.rank], device, str(device), torch.get_num_threads())
     if algorithm is None:
@@ -186,6 +188,7 @@ def _make_config(
         raise UsageError("algorithm.batch_norm_policy recompute needs hpcsgd's own data: choose local or average")
     if method.local_start is not None and not method.local_start.startswith("step:"):
         raise UsageError(f"algorithm.local_start is {method.local_start!r}: in a session it must be step:N")
+    _check_unknown_ends(method)
     try:
         return RunConfig(
             local_batch_size=1,
@@ -197,6 +200,39 @@ def _make_config(
         )
     except (TypeError, ValueError) as error:
         raise UsageError(f"hpcsgd.session: {error}") from error
+
+
+def _check_unknown_ends(method: AlgorithmConfig) -> None:
+    """Refuse what needs the length of an epoch or of the run, or the learning rate ahead: a session knows neither."""
+    periods = method.period_schedule
+    if periods.kind not in ("constant", "power", "divergence"):
+        raise UsageError(
+            f"algorithm.period_schedule.kind is {periods.kind!r}, which goes by epochs or milestones: a session knows "
+            "none; choose constant, power or divergence"
+        )
+    if periods.warmup_period is not None:
+        raise UsageError("algorithm.period_schedule.warmup_period: a session does not know when the rate warms up")
+    if method.outer_schedule != "constant" or method.outer_warmup_epochs:
+        raise UsageError(
+            "algorithm.outer_schedule and outer_warmup_epochs go by epochs, which a session does not know: leave them "
+            "out"
+        )
+
+
+class _OwnRate:
+    """The learning rate of the user's optimizer as it is: that of rank 0, as all ranks must go by one."""
+
+    warmup_steps = 0
+
+    def __init__(self, optimizer: BorrowedOptimizer, comm: Communicator) -> None:
+        self._optimizer, self._comm = optimizer, comm
+
+    def __call__(self, step: int) -> float:
+        """That of ``step``, which is the present one. Collective."""
+        return float(self._comm.broadcast_object(self._optimizer.rate))
+
+    def num_drops(self, step: int) -> int:
+        raise AssertionError("a schedule by drops of the rate is refused")
 
 
 class _OwnPasses(LoopEngine):

@@ -281,6 +281,9 @@ class Session:
             self._collector.segment,
             count,
             self._num_global or count * self.world_size,
+            done.loss_scale,
+            done.period,
+            done.divergence,
         )
         self._collector.add(row, self._sums.logged(), done.gradient_norm, ends == 0)
         timer.lap("logging")

@@ -18,9 +18,12 @@ from hpcsgd.config.conduct import (
     LogConfig,
     TunerConfig,
 )
-from hpcsgd.config.method import AlgorithmConfig, LearningRateConfig, parse_local_start, parse_policy
+from hpcsgd.config.learning_rate import LearningRateConfig
+from hpcsgd.config.method import AlgorithmConfig
 from hpcsgd.config.optimizer import OptimizerConfig
+from hpcsgd.config.period_schedule import PeriodScheduleConfig
 from hpcsgd.config.task import LossConfig, check_metrics
+from hpcsgd.config.words import parse_local_start, parse_policy
 from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PeriodScheduleConfig",
     "RunConfig",
     "TunerConfig",
     "check_fit",
@@ -181,6 +185,11 @@ class RunConfig:
             raise ValueError(
                 f"algorithm.local_start is 'first_lr_drop', but learning_rate.decay is {self.learning_rate.decay!r}: "
                 "only decay: step has drops; or give local_start as epoch:N or step:N"
+            )
+        if self.algorithm.period_schedule.kind == "staged" and self.learning_rate.decay != "step":
+            raise ValueError(
+                f"algorithm.period_schedule.kind is 'staged', but learning_rate.decay is {self.learning_rate.decay!r}: "
+                "only decay: step has drops, at which H doubles; or choose kind power"
             )
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()

@@ -29,6 +29,11 @@ def HierarchicalLocalSGD(period: int, block_period: int, **settings: Any) -> Alg
     )
 
 
+def DiLoCo(period: int, **settings: Any) -> AlgorithmConfig:
+    """DiLoCo (Douillard 2023): local steps, and after every ``period`` of them a Nesterov step on their mean."""
+    return AlgorithmConfig(name="diloco", sync_period=period, **settings)
+
+
 def SMA(period: int = 1, **settings: Any) -> AlgorithmConfig:
     """Synchronous model averaging (Crossbow 2019): learners are drawn to a central model every ``period`` steps."""
     return AlgorithmConfig(name="sma", sync_period=period, **settings)

@@ -1,18 +1,24 @@
-"""How it is trained: algorithm, learning rate."""
+"""How it is trained: the algorithm."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpcsgd.config.check import check_values, require, used_with
+from hpcsgd.config.check import IMPORT_PATH, check_choice, check_values, free_field, is_import_path, require, used_with
+from hpcsgd.config.period_schedule import PeriodScheduleConfig
+from hpcsgd.config.words import POLICIES, parse_local_start, parse_policy
 
-POLICIES = ("local", "average", "average:N", "reset")
-SMOOTH_DECAYS = ("linear", "polynomial", "cosine")
-AlgorithmName = Literal["sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "sma", "ea_sgd", "none"]
+AlgorithmName = Literal[
+    "sync_sgd", "local_sgd", "post_local_sgd", "hierarchical_local_sgd", "diloco", "sma", "ea_sgd", "none"
+]
+LOCAL = ("local_sgd", "post_local_sgd", "hierarchical_local_sgd", "diloco")
+"""The algorithms that average replicas."""
+
+OuterStepName = Literal["average", "slow_momentum", "nesterov"]
+MOVING = ("slow_momentum", "nesterov", IMPORT_PATH)
+"""The outer steps that are more than the average."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +26,9 @@ class AlgorithmConfig:
     """In which order ranks step and synchronise (Goyal 2017; Lin 2020; Koliousis 2019).
 
     Attributes:
-        name: algorithm. ``ea_sgd`` is ``sma`` without central momentum and restart; ``none`` is that of a loop of the
-            user's own which ``hpcsgd.session`` only times.
-        sync_period: H, local steps between two averagings; tau of ``sma``.
+        name: algorithm. ``ea_sgd`` is ``sma`` without central momentum and restart; ``diloco`` is ``local_sgd`` with
+            ``outer_step: nesterov``; ``none`` is that of a loop of the user's own which ``hpcsgd.session`` only times.
+        sync_period: H, local steps between two averagings, to which ``period_schedule`` is relative; tau of ``sma``.
         block_sync_period: H_b, block averagings between two global ones (``hierarchical_local_sgd``; ``sma`` of two
             levels: learners against the reference model of their block, references against the central model).
         block_size: ranks in a block, in rank order; unset, a block is a node.
@@ -34,9 +40,19 @@ class AlgorithmConfig:
             tensors (``momentum`` of sgd; ``exp_avg``, ``exp_avg_sq`` of Adam) to these, where others are ``local``.
             ``global`` is ``local`` with ``outer_step: slow_momentum``.
         outer_step: what a global averaging makes of the mean of the replicas: ``average``, it is the next model;
-            ``slow_momentum``, an outer momentum on the averaged update (SlowMo). Unset, ``average``.
+            ``slow_momentum``, an outer momentum on the averaged update (SlowMo); ``nesterov``, a Nesterov step on it
+            (DiLoCo), with ``outer_momentum`` 0 a part of the way to the mean (Lookahead); or the import path of a class
+            of torch's optimizers, which steps the last model as one flat tensor. Unset, ``average`` (``nesterov`` for
+            ``diloco``). Also of a single learner.
         slow_momentum: beta of the outer momentum.
         slow_learning_rate: alpha of the outer momentum.
+        outer_learning_rate: gamma, learning rate of the outer step.
+        outer_momentum: beta of ``nesterov``.
+        outer_init_args: arguments of an outer step by import path, but for the learning rate.
+        outer_schedule: gamma, or alpha of the outer momentum, over the epochs: ``constant``; ``linear`` or ``cosine``
+            to ``outer_final_fraction`` of it.
+        outer_final_fraction: what is left of it at the end.
+        outer_warmup_epochs: epochs in which it rises from 0.
         batch_norm_policy: BatchNorm running statistics at an averaging: ``local`` kept by each rank, ``average``
             by the law of total variance, ``recompute`` on training data before each evaluation.
         buffer_policy: other float buffers of a model at an averaging: ``average``, of those that change; ``local``; the
@@ -46,6 +62,7 @@ class AlgorithmConfig:
         restart: what ``sma`` does where the learning rate drops: every learner becomes the central model, whose
             momentum ends, and the learners' momenta are set to zero (``reset``) or kept (``keep``); or ``none`` of it.
             Unset, ``reset`` (``none`` for ``ea_sgd``).
+        period_schedule: H over the run.
     """
 
     name: AlgorithmName = "sync_sgd"
@@ -54,14 +71,21 @@ class AlgorithmConfig:
     block_size: int | None = None
     local_start: str | None = None
     momentum_policy: str | dict[str, str] = "local"
-    outer_step: Literal["average", "slow_momentum"] | None = None
+    outer_step: OuterStepName | str | None = None
     slow_momentum: float = 0.5
     slow_learning_rate: float = 1.0
+    outer_learning_rate: float = used_with("outer_step", "nesterov", IMPORT_PATH, default=0.7)
+    outer_momentum: float = used_with("outer_step", "nesterov", default=0.9)
+    outer_init_args: dict[str, Any] = free_field()
+    outer_schedule: Literal["constant", "linear", "cosine"] = used_with("outer_step", *MOVING, default="constant")
+    outer_final_fraction: float = used_with("outer_schedule", "linear", "cosine", default=0.0)
+    outer_warmup_epochs: float = used_with("outer_step", *MOVING, default=0.0)
     batch_norm_policy: Literal["local", "average", "recompute"] = "local"
     buffer_policy: Literal["local", "average"] = "average"
     alpha: float | None = None
     central_momentum: float | None = None
     restart: Literal["reset", "keep", "none"] | None = None
+    period_schedule: PeriodScheduleConfig = field(default_factory=PeriodScheduleConfig)
 
     @property
     def has_central_model(self) -> bool:
@@ -79,8 +103,8 @@ class AlgorithmConfig:
         return "local" if self.momentum_policy == "global" else self.momentum_policy
 
     @property
-    def resolved_outer_step(self) -> Literal["average", "slow_momentum"]:
-        """What a global averaging makes of the mean of the replicas."""
+    def resolved_outer_step(self) -> str:
+        """What a global averaging makes of the mean of the replicas: a name, or an import path."""
         return self.outer_step or ("slow_momentum" if self.momentum_policy == "global" else "average")
 
     @property
@@ -95,6 +119,10 @@ class AlgorithmConfig:
         return self.restart or ("reset" if self.name == "sma" else "none")
 
     def __post_init__(self) -> None:
+        if isinstance(self.period_schedule, Mapping):
+            object.__setattr__(self, "period_schedule", PeriodScheduleConfig(**self.period_schedule))
+        if self.name == "diloco" and self.outer_step is None:
+            object.__setattr__(self, "outer_step", "nesterov")
         check_values(self, "algorithm.")
         require(self.sync_period >= 1, "algorithm.sync_period", self.sync_period, "1 or more")
         require(self.block_sync_period >= 1, "algorithm.block_sync_period", self.block_sync_period, "1 or more")
@@ -106,6 +134,8 @@ class AlgorithmConfig:
                 self.sync_period == 1, "algorithm.sync_period", self.sync_period, "1 for sync_sgd (or name local_sgd)"
             )
         self._check_states()
+        self._check_outer_step()
+        self._check_period_schedule()
         self._check_blocks()
         if self.name not in ("post_local_sgd", "hierarchical_local_sgd"):
             require(self.local_start is None, "algorithm.local_start", self.local_start, f"unset for {self.name}")
@@ -136,6 +166,34 @@ class AlgorithmConfig:
                     f"(or algorithm.momentum_policy global) only: leave algorithm.{name} out"
                 )
 
+    def _check_outer_step(self) -> None:
+        """The outer steps beyond the outer momentum."""
+        outer, path = self.outer_step, self.outer_step is not None and is_import_path(self.outer_step)
+        if outer is not None:
+            check_choice("algorithm.outer_step", outer, OuterStepName)
+        if self.name == "diloco":
+            right = outer == "nesterov" or path
+            require(right, "algorithm.outer_step", outer, "nesterov or an import path for diloco (or name local_sgd)")
+        elif self.name not in LOCAL:
+            right = outer in (None, "average", "slow_momentum")
+            require(right, "algorithm.outer_step", outer, f"unset for {self.name} (or name local_sgd)")
+        arguments = self.outer_init_args
+        require(path or not arguments, "algorithm.outer_init_args", arguments, f"unset for outer_step {outer}")
+        require("lr" not in arguments, "algorithm.outer_init_args", arguments, "without lr: give outer_learning_rate")
+        require(0 < self.outer_learning_rate, "algorithm.outer_learning_rate", self.outer_learning_rate, "positive")
+        require(0 <= self.outer_momentum < 1, "algorithm.outer_momentum", self.outer_momentum, "in [0, 1)")
+        final, warmup = self.outer_final_fraction, self.outer_warmup_epochs
+        require(0 <= final <= 1, "algorithm.outer_final_fraction", final, "in [0, 1]")
+        require(warmup >= 0, "algorithm.outer_warmup_epochs", warmup, "0 or more")
+
+    def _check_period_schedule(self) -> None:
+        """What averages no replicas has no such schedule."""
+        schedule, key = self.period_schedule, "algorithm.period_schedule"
+        fits = schedule.kind == "constant" or self.name in LOCAL
+        require(fits, f"{key}.kind", schedule.kind, f"constant for {self.name} (or name local_sgd)")
+        reached = schedule.kind != "divergence" or self.sync_period <= schedule.largest
+        require(reached, f"{key}.largest", schedule.largest, f"{self.sync_period} or more, algorithm.sync_period")
+
     def _check_blocks(self) -> None:
         """Only algorithms of two levels have blocks."""
         if self.name == "hierarchical_local_sgd":
@@ -165,89 +223,3 @@ class AlgorithmConfig:
         if self.name == "ea_sgd":
             require(not momentum, "algorithm.central_momentum", momentum, "0 for ea_sgd (or name sma)")
             require(self.restart in (None, "none"), "algorithm.restart", self.restart, "none for ea_sgd (or name sma)")
-
-
-def parse_policy(
-    text: str, key: str = "algorithm.momentum_policy", choices: Sequence[str] = POLICIES
-) -> tuple[Literal["local", "average", "reset"], int]:
-    """Split ``local``, ``reset``, ``average`` or ``average:N`` in its kind, and every how many averagings it is."""
-    found = re.fullmatch("(local|reset|average)(?::([0-9]{1,9}))?", str(text))
-    every = 1 if found is None or found[2] is None else int(found[2])
-    if found is None or every < 1 or (found[2] is not None and found[1] != "average"):
-        near = difflib.get_close_matches(str(text), choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{key} is {text!r}: it must be one of {', '.join(choices)}{hint}")
-    kind: Any = found[1]
-    return kind, every
-
-
-def parse_local_start(text: str) -> tuple[Literal["first_lr_drop", "epoch", "step"], int]:
-    """Split ``first_lr_drop``, ``epoch:N`` or ``step:N`` in its kind and number (0 for ``first_lr_drop``)."""
-    if text == "first_lr_drop":
-        return "first_lr_drop", 0
-    found = re.fullmatch("(epoch|step):([0-9]{1,18})", text)
-    if found is None:
-        raise ValueError(f"algorithm.local_start is {text!r}: it must be first_lr_drop, epoch:N or step:N")
-    return ("epoch" if found[1] == "epoch" else "step"), int(found[2])
-
-
-@dataclass(frozen=True)
-class LearningRateConfig:
-    """The learning rate as a function of the step.
-
-    Attributes:
-        base: learning rate of one batch of ``base_batch_size``.
-        base_batch_size: the batch that ``base`` was tuned for.
-        scaling_rule: ``linear`` (base * global batch / base batch; Goyal), ``sqrt`` or ``none``.
-        warmup: ``none``; ``constant``, ``warmup_start`` and then the full rate; ``gradual``, from
-            ``warmup_start`` by a constant increment every iteration.
-        warmup_epochs: its length.
-        warmup_start: first learning rate; unset, ``base``.
-        decay: ``none``; ``step``, times ``decay_factor`` at each of ``milestones``; ``linear`` to
-            ``final_fraction`` over ``decay_epochs`` and then constant (Shallue); ``polynomial`` of ``power``;
-            ``cosine``. The warm-up does not shift it.
-        milestones: epochs of the drops.
-        decay_factor: factor of a drop.
-        decay_epochs: length of the smooth decays; unset, the whole run.
-        final_fraction: what is left of the rate at the end of a smooth decay.
-        power: exponent of ``polynomial``.
-    """
-
-    base: float = 0.1
-    base_batch_size: int = 256
-    scaling_rule: Literal["linear", "sqrt", "none"] = "linear"
-    warmup: Literal["none", "constant", "gradual"] = "none"
-    warmup_epochs: float = 5.0
-    warmup_start: float | None = None
-    decay: Literal["none", "step", "linear", "polynomial", "cosine"] = "none"
-    milestones: tuple[float, ...] = ()
-    decay_factor: float = used_with("decay", "step", "none", default=0.1)
-    decay_epochs: float | None = used_with("decay", *SMOOTH_DECAYS, "none", default=None)
-    final_fraction: float = used_with("decay", *SMOOTH_DECAYS, "none", default=0.0)
-    power: float = used_with("decay", "polynomial", "none", default=1.0)
-
-    def __post_init__(self) -> None:
-        check_values(self, "learning_rate.")
-        require(self.base > 0, "learning_rate.base", self.base, "positive")
-        require(self.base_batch_size >= 1, "learning_rate.base_batch_size", self.base_batch_size, "1 or more")
-        require(self.warmup_epochs >= 0, "learning_rate.warmup_epochs", self.warmup_epochs, "0 or more")
-        start = self.warmup_start
-        require(start is None or start >= 0, "learning_rate.warmup_start", start, "0 or more")
-        require(
-            self.decay_epochs is None or self.decay_epochs > 0,
-            "learning_rate.decay_epochs",
-            self.decay_epochs,
-            "positive",
-        )
-        require(0 < self.decay_factor < 1, "learning_rate.decay_factor", self.decay_factor, "in (0, 1)")
-        require(0 <= self.final_fraction <= 1, "learning_rate.final_fraction", self.final_fraction, "in [0, 1]")
-        require(self.power > 0, "learning_rate.power", self.power, "positive")
-        rising = all(a < b for a, b in zip((0.0, *self.milestones), self.milestones, strict=False))
-        require(rising, "learning_rate.milestones", self.milestones, "positive and rising")
-        stepwise = self.decay == "step"
-        require(
-            stepwise == bool(self.milestones),
-            "learning_rate.milestones",
-            self.milestones,
-            "given with decay: step, and only then",
-        )

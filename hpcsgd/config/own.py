@@ -28,6 +28,9 @@ def import_paths(config: object) -> dict[str, str]:
         section = getattr(config, known.name)
         if hasattr(section, "init_args") and is_import_path(section.name) and not section.name.startswith(GIVEN):
             found[f"{known.name}.name"] = section.name
+    outer = getattr(getattr(config, "algorithm", None), "outer_step", None)
+    if outer is not None and is_import_path(outer):
+        found["algorithm.outer_step"] = outer
     collate = getattr(getattr(config, "data", None), "collate", None)
     if collate is not None:
         found["data.collate"] = collate

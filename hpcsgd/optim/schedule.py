@@ -20,6 +20,7 @@ class LearningRate:
     Attributes:
         peak: the rate after scaling.
         first_drop: first step with a dropped rate (``decay: step``), else None.
+        warmup_steps: steps of the warm-up.
     """
 
     def __init__(self, config: LearningRateConfig, global_batch_size: int, steps_per_epoch: int, epochs: int) -> None:
@@ -34,22 +35,26 @@ class LearningRate:
         self.peak = scaled_rate(config, global_batch_size)
         self._drops = [round(epoch * steps_per_epoch) for epoch in config.milestones]
         self._decay_steps = max(1, round((config.decay_epochs or epochs) * steps_per_epoch))
-        self._warmup_steps = round(config.warmup_epochs * steps_per_epoch) if config.warmup != "none" else 0
+        self.warmup_steps = round(config.warmup_epochs * steps_per_epoch) if config.warmup != "none" else 0
         self._start = config.base if config.warmup_start is None else config.warmup_start
         self.first_drop = self._drops[0] if self._drops else None
 
     def __call__(self, step: int) -> float:
         """Learning rate of the update number ``step``, from 0."""
-        if step >= self._warmup_steps:
+        if step >= self.warmup_steps:
             return self.peak * self._decay(step)
         if self.config.warmup == "constant":
             return self._start
-        end = self.peak * self._decay(self._warmup_steps)
-        return self._start + (end - self._start) * step / self._warmup_steps
+        end = self.peak * self._decay(self.warmup_steps)
+        return self._start + (end - self._start) * step / self.warmup_steps
 
     def drops(self, step: int) -> bool:
         """Whether the rate falls at once before ``step``: at a milestone, not by a smooth decay nor in a warm-up."""
-        return step in self._drops and step >= self._warmup_steps and self(step) < self(step - 1)
+        return step in self._drops and step >= self.warmup_steps and self(step) < self(step - 1)
+
+    def num_drops(self, step: int) -> int:
+        """How many times it has dropped so until ``step``."""
+        return sum(drop <= step and self.drops(drop) for drop in self._drops)
 
     def _decay(self, step: int) -> float:
         """Fraction of the peak that the decay leaves."""

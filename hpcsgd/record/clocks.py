@@ -31,6 +31,8 @@ class SharedRow(NamedTuple):
     num_local: int
     num_global: int
     loss_scale: float = math.nan
+    sync_period: int = 0
+    divergence: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ SINCE = {
     "loss_weight": 4,
     "loss_scale": 4,
     "compile_seconds": 4,
+    "sync_period": 5,
+    "divergence": 5,
 }
 """The schema version from which on a column or table is there."""
 

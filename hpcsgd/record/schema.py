@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
@@ -71,6 +71,14 @@ ITERATION_COLUMNS = (
         "1",
         "what the losses of float16 were multiplied by before the backward pass; 0: gradients overflowed, and the "
         "update was left out; NaN: losses are not scaled",
+    ),
+    Column("sync_period", "i8", "1", "H in force; 1 where gradients are averaged, 0 where ranks are not joined"),
+    Column(
+        "divergence",
+        "f8",
+        "1",
+        "distance of the replicas from their mean before it was taken, root mean square, over the norm of the mean; "
+        "NaN: not measured",
     ),
 )
 """Columns ``[step]``: the same on every rank."""

@@ -46,6 +46,9 @@ def _recipe(run: Run) -> str:
     parts = [str(algorithm.get("name", "?"))]
     if parts[0] != "sync_sgd":
         parts.append(f"sync_period {algorithm.get('sync_period', '?')}")
+    schedule = algorithm.get("period_schedule", {}).get("kind", "constant")
+    if schedule != "constant":
+        parts.append(f"period_schedule {schedule}")
     if parts[0] == "hierarchical_local_sgd":
         parts.append(f"block_sync_period {algorithm.get('block_sync_period', '?')}")
     if algorithm.get("local_start"):

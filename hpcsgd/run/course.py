@@ -139,7 +139,8 @@ def check_course(parts: Parts, where: Path, before: Mapping[str, Any] | None, st
                 f"step {number} would have been {rates[0]:g}, not {rates[1]:g} (learning_rate.decay {decay} goes over "
                 "all epochs): keep epochs, or begin anew"
             )
-        if plan.schedule(number) != old.schedule(number):
+        averaged = plan.schedule.measured is None and plan.schedule(number) != old.schedule(number)
+        if averaged or plan.outer_rate(number) != old.outer_rate(number):
             raise UsageError(f"{where}: with epochs {parts.config.epochs} step {number} would be averaged otherwise")
 
 

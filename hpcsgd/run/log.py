@@ -61,7 +61,7 @@ def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> I
         selection(parts).select,
         sampler,
         # A run that survives lost ranks gathers after global averagings only.
-        most_waiting=config.algorithm.sync_period * config.algorithm.block_sync_period,
+        most_waiting=plan.longest_round if config.on_failure == "shrink" else 0,
         guard=parts.world.guard,
         watch=comm.watchdog.watch,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpcsgd.algorithms.outer_rate import OuterRate
+from hpcsgd.algorithms.periods import Rate, make_period
 from hpcsgd.algorithms.schedule import SyncSchedule
 from hpcsgd.algorithms.stability import resolve_alpha
 from hpcsgd.config import RunConfig, parse_local_start
@@ -25,6 +27,7 @@ class Plan:
         total_steps: steps of the run.
         learning_rate: rate of each step.
         schedule: action of each step.
+        outer_rate: learning rate of the outer step after each step.
         keeps_tail: the last batch of an epoch may be smaller.
         alpha: of synchronous model averaging; 0 in other algorithms.
     """
@@ -37,6 +40,7 @@ class Plan:
     total_steps: int
     learning_rate: LearningRate
     schedule: SyncSchedule
+    outer_rate: OuterRate
     keeps_tail: bool
     alpha: float
 
@@ -59,6 +63,12 @@ class Plan:
     def epochs_done(self, step: int) -> float:
         """Epochs done after the step."""
         return (step + 1) / self.steps_per_epoch
+
+    @property
+    def longest_round(self) -> int:
+        """Steps that may lie between two global averagings, at most."""
+        varies = self.schedule.period is not None
+        return self.total_steps if varies else self.schedule.sync_period * self.schedule.block_sync_period
 
     def evaluates(self, step: int, every_epochs: int) -> bool:
         """True if the model is evaluated after the step: every so many epochs, and at the end; 0 is never."""
@@ -97,7 +107,8 @@ def make_plan(config: RunConfig, num_learners: int, num_samples: int | None) -> 
         steps_per_epoch=per_epoch,
         total_steps=total,
         learning_rate=rate,
-        schedule=_make_schedule(config, rate, per_epoch),
+        schedule=make_schedule(config, rate, rate.first_drop, per_epoch, total),
+        outer_rate=OuterRate(config.algorithm, per_epoch, config.epochs),
         keeps_tail=config.data.tail == "keep",
         alpha=resolve_alpha(config.algorithm, num_learners) if config.algorithm.has_central_model else 0.0,
     )
@@ -130,16 +141,27 @@ def batch_sizes(config: RunConfig, num_learners: int) -> tuple[int, int]:
     return local, local * num_learners
 
 
-def _make_schedule(config: RunConfig, rate: LearningRate, per_epoch: int) -> SyncSchedule:
-    """The synchronisation schedule of the recipe."""
+def make_schedule(
+    config: RunConfig, rate: Rate, first_drop: int | None, per_epoch: int, total_steps: int | None
+) -> SyncSchedule:
+    """The synchronisation schedule of the recipe.
+
+    Args:
+        config: the recipe.
+        rate: learning rate of each step.
+        first_drop: the first step of which it has dropped; None: it never does.
+        per_epoch: steps of an epoch.
+        total_steps: of the run; None: nobody knows.
+    """
     algorithm = config.algorithm
     if algorithm.name == "sync_sgd":
         return SyncSchedule(local_start=None)
     start: int | None = 0
     if algorithm.local_start is not None:
         kind, number = parse_local_start(algorithm.local_start)
-        start = {"first_lr_drop": rate.first_drop, "epoch": number * per_epoch, "step": number}[kind]
-    return SyncSchedule(start, algorithm.sync_period, algorithm.block_sync_period)
+        start = {"first_lr_drop": first_drop, "epoch": number * per_epoch, "step": number}[kind]
+    period = None if start is None else make_period(algorithm, rate, start, per_epoch)
+    return SyncSchedule(start, algorithm.sync_period, algorithm.block_sync_period, period, total_steps)
 
 
 def _check_positive_rate(config: RunConfig, rate: LearningRate, total_steps: int) -> None:

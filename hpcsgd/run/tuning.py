@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.config import PeriodScheduleConfig
 from hpcsgd.errors import UsageError, is_out_of_memory
 from hpcsgd.learners.engines.choose import wait_for
 from hpcsgd.learners.tuner import Measured, Search, Trial, chosen
@@ -83,6 +84,9 @@ class Candidate:
             UsageError: so many learners cannot be.
         """
         apart = replace(parts, timer=StepTimer(parts.learners.device, 0.0), cleanup=Cleanup())
+        # Windows go on beyond the end of the run, at the one period that they are made of.
+        method = replace(parts.config.algorithm, period_schedule=PeriodScheduleConfig())
+        apart = replace(apart, config=replace(parts.config, algorithm=method))
         self.parts = with_learners(apart, own, parts.config.engine)
         self.own = own
         self.step = 0

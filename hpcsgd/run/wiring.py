@@ -78,7 +78,8 @@ def _make_algorithm(
     method, hash_every = config.algorithm, config.faults.hash_every
     if not method.has_central_model:
         parts = config.accumulation_steps
-        return LocalSGD(method, plan.schedule, learners, update, gradients, world, block, timer, parts, hash_every)
+        joined = (learners, update, gradients, world, block, timer, plan.outer_rate)
+        return agree(comm, lambda: LocalSGD(method, plan.schedule, *joined, parts, hash_every))
     if method.has_blocks:
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))

@@ -18,6 +18,7 @@ MODULES = (
     "sync_sgd",
     "shards",
     "local_sgd",
+    "rounds",
     "hierarchical",
     "quadratic",
     "batch_norm",

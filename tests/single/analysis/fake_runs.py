@@ -142,6 +142,8 @@ class FakeRun:
             "action": action,
             "sync_bytes": np.where(action > 0, self.sync_bytes, 0),
             "loss_scale": np.full(len(action), np.nan),
+            "sync_period": np.full(len(action), int(self.algorithm.get("sync_period", 1))),
+            "divergence": np.full(len(action), np.nan),
             "segment": np.searchsorted(np.asarray(self.resumed, int), steps, side="right"),
         }
         assert columns.keys() == {c.name for c in ITERATION_COLUMNS}

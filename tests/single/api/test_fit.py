@@ -118,6 +118,8 @@ def test_names_are_looked_up_when_they_are_used() -> None:
     assert hpcsgd.SMA().name == "sma" and hpcsgd.SyncSGD().name == "sync_sgd"
     assert hpcsgd.PostLocalSGD(4, "epoch:2").local_start == "epoch:2"
     assert hpcsgd.HierarchicalLocalSGD(2, 3).block_sync_period == 3
+    assert hpcsgd.DiLoCo(500).resolved_outer_step == "nesterov"
+    assert hpcsgd.LocalSGD(2, period_schedule={"kind": "power", "alpha": 0.1}).period_schedule.power == 2.0
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = hpcsgd.fitt
 

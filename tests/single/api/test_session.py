@@ -129,6 +129,8 @@ def mixed() -> nn.Module:
     [
         ("its state stays as it is", {"algorithm": hpcsgd.LocalSGD(2, momentum_policy="average")}),
         ("restart must be none", {"algorithm": hpcsgd.SMA()}),
+        ("which goes by epochs", {"algorithm": hpcsgd.LocalSGD(2, period_schedule={"kind": "linear"})}),
+        ("which a session does not know", {"algorithm": hpcsgd.DiLoCo(2, outer_schedule="cosine")}),
         ("in a session it must be step:N", {"algorithm": hpcsgd.PostLocalSGD(2, "epoch:1")}),
         ("needs hpcsgd's own data", {"algorithm": hpcsgd.LocalSGD(2, batch_norm_policy="recompute")}),
         ("takes no epochs", {"epochs": 3}),

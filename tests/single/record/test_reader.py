@@ -93,7 +93,7 @@ def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
 def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> None:
     make_run(tmp_path)
     whole = load_run(tmp_path)
-    missing = ["utilisation", "gradient_norm", "loss_weight", "loss_scale"]
+    missing = ["utilisation", "gradient_norm", "loss_weight", "loss_scale", "sync_period", "divergence"]
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 1
         del file["tuner"]
@@ -132,7 +132,7 @@ def test_a_log_of_a_newer_hpcsgd_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 99
-    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 4"):
+    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 5"):
         load_run(tmp_path)
 
 

@@ -1,0 +1,374 @@
+"""H over a run, and what an averaging makes of the mean: against replicas of plain torch in one process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import vector_to_parameters
+
+from hpcsgd.algorithms.schedule import Action
+from hpcsgd.comm.communicator import Communicator
+from hpcsgd.config import RunConfig
+from hpcsgd.run.resume import capture, put_back
+from tests.parallel.laws.common import assert_bits, assert_close, block_size, built, make_config, training, vector
+from tests.parallel.laws.registry import law
+from tests.parallel.laws.simulation import Simulation
+
+STEPS, PER_EPOCH = 12, 4
+START = 2
+"""First local step of those that begin late."""
+
+Rule = Callable[[int, float], int]
+"""H of the steps that begin with a step of such a learning rate."""
+
+Outer = Callable[[Tensor, Tensor, int, float], Tensor]
+"""From anchor, mean, step and learning rate to the next anchor."""
+
+
+def constant(step: int, rate: float) -> int:
+    return 3
+
+
+def linear(step: int, rate: float) -> int:
+    # 1 + floor(3 t / 6), by hand.
+    return [1, 1, 2, 2, 3, 3, 4][min(step, 6)]
+
+
+def doubling(step: int, rate: float) -> int:
+    return [1, 1, 2, 2, 4, 4, 5][min(step - START, 6)]
+
+
+def staged(step: int, rate: float) -> int:
+    return 1 if step < 4 else 2 if step < 8 else 4
+
+
+def quadratic(step: int, rate: float) -> int:
+    # The rate is 0.05 after the warm-up of 3 steps, and halved at steps 4 and 8.
+    return 1 if step < 4 else 4 if step < 8 else 16
+
+
+def inverse(step: int, rate: float) -> int:
+    return 2 if step < 3 else max(2, math.floor(0.08 / rate + 1e-6))
+
+
+def slow(momentum: dict[str, Tensor], beta: float = 0.6, alpha: float = 0.9) -> Outer:
+    def move(anchor: Tensor, mean: Tensor, step: int, rate: float) -> Tensor:
+        momentum["u"] = beta * momentum.get("u", torch.zeros_like(mean)) + (anchor - mean) / rate
+        return anchor - alpha * rate * momentum["u"]
+
+    return move
+
+
+def nesterov(momentum: dict[str, Tensor], gamma: Callable[[int], float], beta: float = 0.9) -> Outer:
+    def move(anchor: Tensor, mean: Tensor, step: int, rate: float) -> Tensor:
+        momentum["m"] = beta * momentum.get("m", torch.zeros_like(mean)) + (anchor - mean)
+        return anchor - gamma(step) * (beta * momentum["m"] + (anchor - mean))
+
+    return move
+
+
+def cosine(step: int) -> float:
+    """Up over 4 steps, and down to a tenth over all 12."""
+    done = step + 1
+    return 0.5 * min(done / 4, 1.0) * (0.1 + 0.9 * (1 + math.cos(math.pi * done / STEPS)) / 2)
+
+
+def adam(state: dict[str, Any]) -> Outer:
+    def move(anchor: Tensor, mean: Tensor, step: int, rate: float) -> Tensor:
+        if not state:
+            state["p"] = nn.Parameter(anchor.clone())
+            state["optimizer"] = torch.optim.Adam([state["p"]], lr=0.02, betas=(0.8, 0.9), eps=1e-4)
+        state["p"].grad = anchor - mean
+        state["optimizer"].step()
+        result: Tensor = state["p"].detach().clone()
+        return result
+
+    return move
+
+
+@dataclass(frozen=True)
+class Example:
+    """A recipe's section, and what it should do.
+
+    Attributes:
+        section: of the recipe.
+        rule: H; None: halved and doubled by the divergence.
+        outer: makes the outer step; None: the mean is the next model.
+        clipped: the last step ends with an averaging.
+    """
+
+    section: dict[str, Any]
+    rule: Rule | None = constant
+    outer: Callable[[], Outer] | None = None
+    clipped: bool = True
+
+
+TARGET, LARGEST = 0.03, 4
+DIVERGENCE = {"kind": "divergence", "target": TARGET, "largest": LARGEST}
+POST = {"name": "post_local_sgd", "local_start": f"step:{START}"}
+BLOCKS = {"name": "hierarchical_local_sgd", "block_sync_period": 2}
+EXAMPLES = {
+    "diloco": Example({"name": "diloco", "sync_period": 3}, constant, lambda: nesterov({}, lambda step: 0.7), False),
+    "lookahead": Example(
+        {"name": "local_sgd", "sync_period": 3, "outer_step": "nesterov", "outer_momentum": 0.0}
+        | {"outer_learning_rate": 0.5},
+        constant,
+        lambda: lambda anchor, mean, step, rate: anchor + 0.5 * (mean - anchor),
+        False,
+    ),
+    "linear": Example(
+        {"name": "local_sgd", "sync_period": 4, "period_schedule": {"kind": "linear", "warmup_epochs": 1.5}}, linear
+    ),
+    "doubling": Example(
+        POST
+        | {"sync_period": 5, "period_schedule": {"kind": "doubling", "warmup_epochs": 1.5}}
+        | {"outer_step": "slow_momentum", "slow_momentum": 0.6, "slow_learning_rate": 0.9},
+        doubling,
+        lambda: slow({}),
+    ),
+    "staged": Example(
+        {"name": "diloco", "period_schedule": {"kind": "staged"}, "outer_learning_rate": 0.5, "outer_momentum": 0.8}
+        | {"outer_schedule": "cosine", "outer_final_fraction": 0.1, "outer_warmup_epochs": 1.0},
+        staged,
+        lambda: nesterov({}, cosine, 0.8),
+    ),
+    "power": Example(
+        {"name": "local_sgd", "period_schedule": {"kind": "power", "alpha": 0.05}, "outer_step": "torch.optim.Adam"}
+        | {"outer_init_args": {"betas": [0.8, 0.9], "eps": 1e-4}, "outer_learning_rate": 0.02},
+        quadratic,
+        lambda: adam({}),
+    ),
+    "inverse-blocks": Example(
+        BLOCKS
+        | {"sync_period": 2, "outer_step": "nesterov"}
+        | {"period_schedule": {"kind": "power", "alpha": 0.08, "power": 1.0, "warmup_period": 2}},
+        inverse,
+        lambda: nesterov({}, lambda step: 0.7),
+    ),
+    "divergence": Example({"name": "local_sgd", "sync_period": 2, "period_schedule": DIVERGENCE}, None),
+    "divergence-blocks": Example(
+        BLOCKS | {"sync_period": 2, "period_schedule": DIVERGENCE, "outer_step": "nesterov"},
+        None,
+        lambda: nesterov({}, lambda step: 0.7),
+    ),
+}
+
+
+def config_of(example: Example, comm: Communicator, own: int = 1, **changes: Any) -> RunConfig:
+    """A run of 12 steps in three epochs, whatever the number of learners."""
+    section = dict(example.section)
+    if section["name"] == "hierarchical_local_sgd":
+        section["block_size"] = block_size(comm.size)
+    learners = {"learners_per_rank": own, "engine": "loop"} if own > 1 else {}
+    return make_config(
+        epochs=3,
+        max_steps=None,
+        algorithm=section,
+        data={"synthetic_train_samples": 3 * PER_EPOCH * comm.size * own},
+        learning_rate={"milestones": (1.0, 2.0), "warmup_epochs": 0.75},
+        model={"name": "fully_connected", "widths": (8,)},
+        **(changes | learners),
+    )
+
+
+@dataclass
+class Reference(Simulation):
+    """All learners: local steps, H and outer step by the plain functions above."""
+
+    example: Example
+    config: RunConfig
+    size: int
+    own: int
+    rate: Callable[[int], float]
+    left: int = 0
+    period: int = 2
+    divergence: float = math.nan
+    outer: Outer | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.config, self.size * self.own, self.rate)
+        self.outer = self.example.outer() if self.example.outer is not None else None
+        self.starts = START if self.config.algorithm.local_start else 0
+
+    def step(self, step: int, local: bool = True) -> str:
+        """One step of all; says what was averaged."""
+        if step < self.starts:
+            return super().step(step, local=False)
+        if self.anchor is None:
+            self.anchor = vector(self.models[0])
+        if self.left == 0:
+            rule = self.example.rule
+            self.left = rule(step, self.rate(step)) if rule is not None else self.period
+            if self.example.clipped:
+                self.left = min(self.left, STEPS - step)
+            self.length = self.left
+        for model, optimizer, samples in zip(self.models, self.optimizers, self.batches(step), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(step)
+            self.update(model, optimizer, samples)
+        self.left -= 1
+        self.divergence = math.nan
+        return "none" if self.left else self.join(step)
+
+    def join(self, step: int) -> str:
+        """Average over blocks, or all."""
+        self.averagings += 1
+        everywhere = self.averagings % self.config.algorithm.block_sync_period == 0
+        everywhere |= self.example.clipped and step + 1 == STEPS
+        vectors = torch.stack([vector(model) for model in self.models])
+        if not everywhere:
+            per_block = block_size(self.size) * self.own
+            for block in vectors.split(per_block):
+                block.copy_(block.mean(dim=0).expand_as(block))
+        else:
+            mean = vectors.mean(dim=0)
+            if self.example.rule is None:
+                self.measure((vectors - mean).square().sum(dim=1).mean().sqrt().item() / mean.norm().item())
+            if self.outer is not None:
+                assert self.anchor is not None
+                self.anchor = mean = self.outer(self.anchor, mean, step, self.rate(step))
+            vectors.copy_(mean.expand_as(vectors))
+        for model, row in zip(self.models, vectors, strict=True):
+            vector_to_parameters(row.clone(), model.parameters())
+        return "global" if everywhere else "block"
+
+    def measure(self, divergence: float) -> None:
+        """The next H."""
+        self.divergence = divergence
+        if divergence > TARGET:
+            self.period = max(self.period // 2, 1)
+        elif divergence < TARGET / 2:
+            self.period = min(self.period * 2, LARGEST)
+
+
+def check(comm: Communicator, name: str, own: int) -> None:
+    """Every learner equals the reference's at every step."""
+    example = EXAMPLES[name]
+    with built(config_of(example, comm, own), comm) as parts:
+        assert (parts.plan.steps_per_epoch, parts.plan.total_steps) == (PER_EPOCH, STEPS)
+        reference = Reference(example, parts.config, comm.size, own, parts.plan.learning_rate)
+        periods, last = [], Action.NONE
+        for step, done in training(parts):
+            expected = reference.step(step)
+            what = f"step {step}, {expected}"
+            assert done.action.name.lower() == expected, (what, done)
+            for row, replica in enumerate(parts.learners.replicas):
+                model = reference.models[comm.rank * own + row]
+                assert_close(vector(replica.module), vector(model), what=f"learner {row} at {what}")
+            assert done.period == (1 if step < reference.starts else reference.length), what
+            assert math.isnan(done.divergence) == math.isnan(reference.divergence), what
+            if not math.isnan(done.divergence):
+                assert math.isclose(done.divergence, reference.divergence, rel_tol=1e-9, abs_tol=1e-12), what
+            periods.append(done.period)
+            last = done.action
+        assert len(set(periods)) > 1 or not example.clipped, periods
+        assert (last is Action.GLOBAL) or not example.clipped
+
+
+@law(name=list(EXAMPLES))
+def rounds_and_outer_steps_equal_a_simulation(comm: Communicator, name: str) -> None:
+    check(comm, name, 1)
+
+
+@law(sizes=(2,), name=list(EXAMPLES))
+def learners_of_a_rank_go_by_the_same_rounds(comm: Communicator, name: str) -> None:
+    check(comm, name, 2)
+
+
+@law(sizes=(3,), name=list(EXAMPLES))
+def rounds_go_on_from_every_step_to_the_bit(comm: Communicator, name: str) -> None:
+    check_resumption(comm, config_of(EXAMPLES[name], comm))
+
+
+def check_resumption(comm: Communicator, config: RunConfig) -> None:
+    """A run that goes on from any step is the one that was never stopped."""
+    with built(config, comm) as parts:
+        saved = []
+        for step, _ in training(parts):
+            saved.append(capture(parts, step + 1))
+        expected = parts.learners.rows.buffer.clone()
+    for first in range(1, STEPS):
+        with built(config, comm) as parts:
+            put_back(parts, saved[first - 1])
+            parts.algorithm.start(first)
+            for _ in training(parts, first):
+                pass
+            assert_bits(parts.learners.rows.buffer, expected, f"from step {first}")
+
+
+def batches(num_steps: int, rank: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a rank trains on, without the package."""
+    stream = torch.Generator().manual_seed(rank)
+    for _ in range(num_steps):
+        yield torch.randn(4, 6, generator=stream, dtype=torch.float64), torch.randint(3, (4,), generator=stream)
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def plain_diloco(num_ranks: int, period: int, num_steps: int) -> Tensor:
+    """AdamW inside, torch's SGD with Nesterov momentum outside: the whole algorithm, in plain torch."""
+    theta = network()
+    outer = torch.optim.SGD(theta.parameters(), lr=0.7, momentum=0.9, nesterov=True)
+    replicas = [network() for _ in range(num_ranks)]
+    inner = [torch.optim.AdamW(each.parameters(), lr=0.01, weight_decay=0.1) for each in replicas]
+    data = [list(batches(num_steps, rank)) for rank in range(num_ranks)]
+    for step in range(num_steps):
+        for replica, optimizer, own in zip(replicas, inner, data, strict=True):
+            inputs, targets = own[step]
+            optimizer.zero_grad()
+            F.cross_entropy(replica(inputs), targets).backward()
+            optimizer.step()
+        if (step + 1) % period == 0:
+            for parameter, *own in zip(theta.parameters(), *(each.parameters() for each in replicas), strict=True):
+                parameter.grad = parameter.detach() - torch.stack([p.detach() for p in own]).mean(dim=0)
+            outer.step()
+            for replica in replicas:
+                replica.load_state_dict(theta.state_dict())
+    return vector(theta)
+
+
+@law()
+def adamw_with_diloco_equals_a_plain_script_of_torch(comm: Communicator) -> None:
+    import hpcsgd
+    from hpcsgd.config import LogConfig
+
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    log = LogConfig(enabled=False, save_model=False)
+    with hpcsgd.session(model, optimizer, algorithm=hpcsgd.DiLoCo(period=4), comm=comm, log=log) as run:
+        for inputs, targets in batches(12, comm.rank):
+            run.backward(F.cross_entropy(model(inputs), targets))
+            run.step()
+    assert_close(vector(model), plain_diloco(comm.size, 4, 12))
+
+
+@law(sizes=(1, 2), kind=["power", "divergence"])
+def periods_of_a_loop_of_the_users_own_go_by_its_rate(comm: Communicator, kind: str) -> None:
+    """The user's scheduler halves the rate at steps 4 and 8; the end is not known, and the last round is cut short."""
+    import hpcsgd
+    from hpcsgd.config import LogConfig
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    halved = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 8], gamma=0.5)
+    schedule = {"kind": kind} | ({"alpha": 0.1} if kind == "power" else {"target": 1e9, "largest": 4})
+    algorithm = hpcsgd.LocalSGD(period=1, period_schedule=schedule)
+    log, equal = LogConfig(enabled=False, save_model=False), []
+    with hpcsgd.session(model, optimizer, algorithm=algorithm, comm=comm, log=log) as run:
+        for inputs, targets in batches(12, comm.rank):
+            run.backward(F.cross_entropy(model(inputs), targets))
+            run.step()
+            halved.step()
+            equal.append(len(set(comm.allgather_object(vector(model).sum().item()))) == 1)
+    ends = [0, 1, 2, 3, 7] if kind == "power" else [0, 2, 6, 10]
+    assert [step for step, same in enumerate(equal) if same] == (ends if comm.size > 1 else list(range(12)))
