@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from hpcsgd import __version__
-from hpcsgd.errors import JointError, LaunchError, LoneError
+from hpcsgd.errors import JointError, LaunchError, LoneError, UsageError
 from hpcsgd.run import streams
 
 
@@ -49,6 +49,8 @@ COMMANDS = {
         "hpcsgd.launch.commands:doctor", "look at ranks, devices and MPI as the launcher has set them up"
     ),
     "info": Command("hpcsgd.record.command:info", "summarise a run"),
+    "figures": Command("hpcsgd.config.shipped_command:figures", "draw figures and tables of runs, or their report"),
+    "recipes": Command("hpcsgd.config.shipped_command:recipes", "list the recipes that come with hpcsgd"),
 }
 """By name, in the order of the help."""
 
@@ -58,11 +60,20 @@ EXAMPLES = """examples:
   hpcsgd check jobs/demo_sync_sgd.yaml
   hpcsgd data fetch fashion_mnist
   hpcsgd info runs/x
+  hpcsgd figures timing runs/x runs/y
   mpirun -n 2 hpcsgd study run jobs/studies/fashion_mnist_small.yaml
   hpcsgd study status runs/fashion_mnist_small
   hpcsgd submit jobs/demo_local_sgd.yaml --site perlmutter --nodes 2 --account PROJECT -- --epochs 10
   hpcsgd scale jobs/demo_sync_sgd.yaml --gpus 1,2 --launcher mpirun
 """
+
+EXTRAS = {
+    "train": ("torch",),
+    "analysis": ("matplotlib", "xarray", "h5netcdf"),
+    "study": ("scipy",),
+    "imagenet": ("PIL", "torchvision"),
+}
+"""Modules that are not always installed, by what installs them."""
 
 LAST_WORD_SECONDS = 5
 
@@ -83,6 +94,12 @@ def call(argv: Sequence[str]) -> int:
     name = make_parser().parse_args(words[:1]).command
     try:
         return COMMANDS[name].function()(words[1:])
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+        if extra is None:
+            raise
+        print(f"hpcsgd: {error.name} is not installed: pip install 'hpcsgd[{extra}]'", file=sys.stderr, flush=True)
+        return UsageError.exit_code
     except (JointError, LoneError) as error:
         if isinstance(error, LaunchError) and not error.tells:
             # Some launchers end all processes where one has ended: the one that says why is to be first.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from pathlib import Path
 def name_ranks(ranks: Sequence[int]) -> str:
     """``rank 2``, ``ranks 0, 3``."""
     return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+
+
+def nearest(word: str, choices: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+    """``did you mean CHOICE?``, or what to say ``otherwise`` where none of the ``choices`` is near the ``word``."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 class JointError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
@@ -23,7 +22,7 @@ from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import AlgorithmConfig, CommConfig
 from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import count_samples
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, nearest
 from hpcsgd.record.clocks import Evaluation, SharedRow
 from hpcsgd.record.schema import SPANS
 
@@ -134,8 +133,7 @@ class Session:
             UsageError: the log has no such span.
         """
         if name not in SPAN_NAMES:
-            near = difflib.get_close_matches(name, SPAN_NAMES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the spans are {', '.join(SPAN_NAMES)}"
+            hint = nearest(name, SPAN_NAMES, f"the spans are {', '.join(SPAN_NAMES)}")
             raise UsageError(f"run.span({name!r}): the log has no such span; {hint}")
         timer = self._parts.timer
         if timer.current_step is not None:
@@ -272,19 +270,10 @@ class Session:
             self._collector = self._stack.enter_context(parts.open_log(max(count, 1)))
             self._stack.enter_context(self._collector.telling_first())
         epoch, ends = divmod(self.num_steps + 1, parts.plan.steps_per_epoch)
-        row = SharedRow(
-            self.num_steps,
-            epoch - (ends == 0),
-            rate,
-            int(done.action),
-            done.num_bytes,
-            self._collector.segment,
-            count,
-            self._num_global or count * self.world_size,
-            done.loss_scale,
-            done.period,
-            done.divergence,
-        )
+        sent = (int(done.action), done.num_bytes, self._collector.segment)
+        samples = (count, self._num_global or count * self.world_size)
+        shared = (self.num_steps, epoch - (ends == 0), rate, *sent, *samples)
+        row = SharedRow(*shared, done.loss_scale, done.period, done.divergence)
         self._collector.add(row, self._sums.logged(), done.gradient_norm, ends == 0)
         timer.lap("logging")
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from hpcsgd.config.own import GIVEN
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, nearest
 
 _NOT_OWN = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 """Where files are that are none of a user's."""
@@ -107,8 +107,7 @@ def check_arguments(factory: Any, arguments: Mapping[str, Any], key: str, given:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for name in arguments:
         if name not in names and not takes_any:
-            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(names) or 'none'}"
+            hint = nearest(str(name), names, f"it takes {', '.join(names) or 'none'}", cutoff=0.5)
             raise UsageError(f"{key}.init_args has {name}, which {_name(factory)} does not take; {hint}")
     missing = [p.name for p in known if p.default is p.empty and p.name not in arguments]
     if missing:

@@ -25,6 +25,7 @@ from hpcsgd.config.own import (
     with_free,
 )
 from hpcsgd.config.paths import resolved
+from hpcsgd.config.shipped import find_recipe
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.errors import UsageError
 
@@ -45,7 +46,7 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
 
     Args:
         cls: dataclass of the configuration.
-        recipe: path of a YAML file.
+        recipe: path of a YAML file, or the name of one that comes with hpcsgd.
         overrides: words of the command line.
 
     Raises:
@@ -53,7 +54,8 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
     """
     from jsonargparse import ArgumentError
 
-    content = read_recipe(resolved("the recipe", recipe)) if recipe is not None else {}
+    path = find_recipe(recipe) if recipe is not None else None
+    content = read_recipe(path) if path is not None else {}
     known, free = known_keys(cls), free_keys(cls)
     _check_command(cls, content, str(recipe))
     given = _check_keys(cls, _dotted(content, known), str(recipe))
@@ -73,7 +75,7 @@ def load(cls: type[C], recipe: str | None, overrides: list[str]) -> C:
         if overrides:
             where = "the command line" if recipe is None else f"{recipe} with the command line"
             parsed = parser.parse_args(overrides, namespace=parsed)
-        return _with_place(cls(**with_free(vars(parser.instantiate(parsed)), own)), recipe)
+        return _with_place(cls(**with_free(vars(parser.instantiate(parsed)), own)), path)
     except (ArgumentError, ValueError, TypeError) as error:
         raise UsageError(f"{where}: {explain(str(error), known)}") from error
 
@@ -169,11 +171,11 @@ def _dotted(content: Mapping[Any, Any], known: Mapping[str, Any], prefix: str = 
             yield from _dotted(value, known, f"{full}.")
 
 
-def _with_place(config: C, recipe: str | None) -> C:
+def _with_place(config: C, recipe: Path | None) -> C:
     """A configuration with import paths has a directory to look for them in: unless it says one, its recipe's."""
     if recipe is None or not import_paths(config) or getattr(config, "import_from", "") is not None:
         return config
-    changed: C = dataclasses.replace(config, import_from=str(Path(recipe).parent))  # type: ignore[type-var]
+    changed: C = dataclasses.replace(config, import_from=str(recipe.parent))  # type: ignore[type-var]
     return changed
 
 

@@ -6,18 +6,16 @@ import dataclasses
 import difflib
 import os
 import re
-import site as python_site
-import sysconfig
 import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import hpcsgd
 from hpcsgd.config.check import require
 from hpcsgd.config.paths import resolved
-from hpcsgd.errors import UsageError
+from hpcsgd.config.shipped import shipped
+from hpcsgd.errors import UsageError, nearest
 from hpcsgd.launch.slurm import time_seconds
 
 Launcher = Literal["srun", "mpirun", "ibrun"]
@@ -108,20 +106,12 @@ class SiteProfile:
 
 
 def slurm_directory() -> Path:
-    """Where the template and the sites are: ``slurm/`` of the checkout, else what pip installed of it.
+    """Where the template and the sites are.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: nowhere.
     """
-    places = [
-        Path(hpcsgd.__file__).parents[1] / "slurm",
-        Path(sysconfig.get_path("data")) / "share" / "hpcsgd" / "slurm",
-        Path(python_site.getuserbase()) / "share" / "hpcsgd" / "slurm",
-    ]
-    for place in places:
-        if (place / TEMPLATE).is_file():
-            return place
-    raise UsageError(f"{TEMPLATE} is in none of {', '.join(map(str, places))}: run from a checkout of hpcsgd")
+    return shipped("slurm", TEMPLATE)
 
 
 def site_names() -> list[str]:
@@ -140,8 +130,7 @@ def load_site(name: str) -> SiteProfile:
     else:
         names = site_names()
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the sites are {', '.join(names)}"
+            hint = nearest(name, names, f"the sites are {', '.join(names)}")
             raise UsageError(f"there is no site {name}; {hint} (or give --site a TOML file of your own)")
         path = slurm_directory() / "sites" / f"{name}.toml"
     try:
@@ -194,8 +183,7 @@ def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
     del kinds["name"]
     for key in content:
         if key not in kinds:
-            near = difflib.get_close_matches(key.replace("-", "_"), kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(kinds)}"
+            hint = nearest(key.replace("-", "_"), kinds, f"the keys are {', '.join(kinds)}")
             raise UsageError(f"{path}: unknown key {key}; {hint}")
     for field_ in dataclasses.fields(SiteProfile):
         needed = field_.default is dataclasses.MISSING and field_.default_factory is dataclasses.MISSING
