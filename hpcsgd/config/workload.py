@@ -121,8 +121,9 @@ class DataConfig:
             out (another permutation each epoch), ``wrap`` fills the batch from the start of the permutation,
             ``keep`` makes a smaller last batch, cut as evenly as can be.
         validation_samples: last samples of the training split that are held out of training, as the split ``val``.
-        workers: processes of each rank that read a torch ``Dataset``; unset, the rank's cores less one, at least 1 and
-            at most 4; 0: it is read by the training process.
+        workers: processes of each rank that read a torch ``Dataset``, or threads that decode the images of an encoded
+            ``pack``; unset, the rank's cores less one, at least 1 and at most 4 processes or 16 threads; 0: a
+            ``Dataset`` is read by the training process, a ``pack`` by one thread.
         prefetch: batches that each of them reads ahead.
         pin_memory: bring batches into page-locked memory first; unset, on a GPU.
         collate: import path of the function that makes inputs and targets of a list of samples of a ``Dataset``; unset,
@@ -150,7 +151,7 @@ class DataConfig:
     crop_padding: int = used_with("name", *(name for name in PICTURES if name != "pack"), default=0)
     tail: Literal["drop", "wrap", "keep"] = "drop"
     validation_samples: int = 0
-    workers: int | None = used_with("name", *OWN, default=None)
+    workers: int | None = used_with("name", *OWN, "pack", default=None)
     prefetch: int = used_with("name", *OWN, default=2)
     pin_memory: bool | None = used_with("name", *OWN, default=None)
     collate: str | None = used_with("name", *OWN, default=None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,38 +15,59 @@ BUFFERS = 2
 """One that is read into while the one before it is looked at."""
 
 
-class PixelReader:
-    """Reads images into memory that is used again: fresh memory would cost as much as the reading.
+class ImageReader(Protocol):
+    """Reads images of a split, stored in any way."""
+
+    def read(self, samples: NDArray[np.int64]) -> Tensor:
+        """The images of ``samples``, uint8 [n, H, W, C]. To be called by one thread at a time."""
+
+    def close(self) -> None:
+        """End what works for it."""
+
+
+class Memory:
+    """Memory for images that is used again: fresh memory would cost as much as the reading.
 
     On a CPU, images are valid until those after the next ones are read. For a GPU the memory is page-locked, from
     torch's allocator: it keeps what is given back, and hands it out again when the copies out of it are done.
     """
 
-    def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
-        """``images``: [N, H, W, C], contiguous: a memory map; ``device``: where they go."""
-        assert images.flags.c_contiguous, "the map itself is read, not a copy of it"
-        self._rows = images.reshape(len(images), -1)
-        self._shape = images.shape[1:]
+    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+        """``shape``: of an image; ``device``: where images go."""
+        self._shape = tuple(shape)
         self._pinned = device.type == "cuda"
         self._buffers: list[Tensor] = []
 
-    def read(self, samples: NDArray[np.int64]) -> Tensor:
-        """The images of ``samples``, uint8 [n, H, W, C]."""
-        pixels = self._memory(len(samples))
-        # The mode that checks no index, which all are sound here, is the one that has no copy of its own.
-        np.take(self._rows, samples, axis=0, out=pixels.numpy(), mode="clip")
-        return pixels.view(len(samples), *self._shape)
-
-    def _memory(self, count: int) -> Tensor:
-        """Room for ``count`` images, [count, H * W * C]."""
-        size = self._rows.shape[1]
+    def take(self, count: int) -> Tensor:
+        """Room for ``count`` images, uint8 [count, ...]."""
         if self._pinned:
-            return torch.empty((count, size), dtype=torch.uint8, pin_memory=True)
-        buffer = self._buffers.pop(0) if len(self._buffers) == BUFFERS else torch.empty((0, size), dtype=torch.uint8)
+            return torch.empty((count, *self._shape), dtype=torch.uint8, pin_memory=True)
+        old = len(self._buffers) == BUFFERS
+        buffer = self._buffers.pop(0) if old else torch.empty((0, *self._shape), dtype=torch.uint8)
         if len(buffer) < count:
-            buffer = torch.empty((count, size), dtype=torch.uint8)
+            buffer = torch.empty((count, *self._shape), dtype=torch.uint8)
         self._buffers.append(buffer)
         return buffer[:count]
+
+
+class PixelReader:
+    """Reads images that are stored as pixels, by one copy."""
+
+    def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
+        """``images``: [N, H, W, C], contiguous: a memory map; ``device``: where they go."""
+        assert images.flags.c_contiguous, "the map itself is read, not a copy of it"
+        self._images = images
+        self._memory = Memory(images.shape[1:], device)
+
+    def read(self, samples: NDArray[np.int64]) -> Tensor:
+        """The images of ``samples``, uint8 [n, H, W, C]."""
+        pixels = self._memory.take(len(samples))
+        # The mode that checks no index, which all are sound here, is the one that has no copy of its own.
+        np.take(self._images, samples, axis=0, out=pixels.numpy(), mode="clip")
+        return pixels
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 @dataclass(frozen=True)

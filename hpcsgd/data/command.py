@@ -20,13 +20,13 @@ def data(words: list[str]) -> int:
         from hpcsgd.data.bench import bench
 
         form = arguments.batch_size, arguments.image_size, arguments.device
-        print(bench(arguments.pack, *form, antialias=arguments.antialias))
+        print(bench(arguments.pack, *form, antialias=arguments.antialias, workers=arguments.workers))
         return 0
     from hpcsgd.data.packing import pack
 
     if arguments.size < 1:
         raise UsageError(f"--size is {arguments.size}: it must be 1 or more")
-    changes = {"overwrite": arguments.overwrite, "skip_bad": arguments.skip_bad}
+    changes = {"encoded": arguments.encoded, "overwrite": arguments.overwrite, "skip_bad": arguments.skip_bad}
     print(pack(arguments.source, arguments.target, arguments.size, **changes))
     return 0
 
@@ -47,6 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     packer.add_argument("target", metavar="OUT.h5", type=paths.argument, help="the pack")
     packer.add_argument("--size", type=int, default=256, metavar="N", help="height and width (default: %(default)s)")
+    packer.add_argument(
+        "--encoded", action="store_true", help="keep the files as they are, to be decoded as they are read"
+    )
     packer.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     packer.add_argument("--skip_bad", action="store_true", help="leave out files that cannot be read, and name them")
     meter = commands.add_parser("bench", help="measure how fast a pack is read and augmented")
@@ -55,4 +58,5 @@ def make_parser() -> argparse.ArgumentParser:
     meter.add_argument("--image_size", type=int, metavar="N", help="height and width to cut to (default: as packed)")
     meter.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     meter.add_argument("--antialias", action="store_true", help="as data.antialias")
+    meter.add_argument("--workers", type=int, metavar="N", help="threads that decode, as data.workers")
     return parser

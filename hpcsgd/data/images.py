@@ -11,24 +11,29 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import io
 import os
 import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.data.remarks import printable
 from hpcsgd.errors import UsageError
+from hpcsgd.record.encoded import CHANNELS
+
+__all__ = ["CHANNELS", "BadImageError", "check_pillow", "decode", "read_all", "read_file", "read_image", "why"]
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHANNELS = 3
+T = TypeVar("T")
+
 LONGEST = 32
 """Sides that are further apart have their middle cut out before they are resized, not after: else one of 1 x 6000
 takes a gigabyte. The pixels are the same but for the rounding of where they come from."""
@@ -68,23 +73,57 @@ def read_image(file: Path, size: int, changes: Counter[str]) -> NDArray[np.uint8
         BadImageError: the file is damaged, empty, no image, too large, or of pixels that do not go into 8 bits.
         UsageError: the machine cannot read it.
     """
+    return _read(file, file, size, changes)
+
+
+def read_file(file: Path, size: int, changes: Counter[str]) -> tuple[bytes, NDArray[np.uint8]]:
+    """The bytes of a file, and the image that they are; see :func:`read_image`."""
+    try:
+        _check_file(file)
+        content = file.read_bytes()
+    except OSError as error:
+        raise _as_told(file, error) from error
+    return content, _read(file, content, size, changes)
+
+
+def decode(content: bytes, size: int) -> NDArray[np.uint8]:
+    """The image that the bytes of a file are, as :func:`read_image` gives it; what is lost of it is not told again.
+
+    To be called by any thread: most of the work is done without the lock of the interpreter.
+
+    Raises:
+        Exception: of any kind, where they are damaged.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as opened:
+        return np.asarray(_middle(opened.convert("RGB"), size))
+
+
+def _read(file: Path, source: Path | bytes, size: int, changes: Counter[str]) -> NDArray[np.uint8]:
+    """An image, from the file itself or from its bytes; see :func:`read_image`."""
     try:
         _check_file(file)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             warnings.filterwarnings("ignore", "Palette images with Transparency")  # counted by us
             seen: Counter[str] = Counter()
-            image = _middle(_as_rgb(file, seen), size)
+            image = _middle(_as_rgb(file, source, seen), size)
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise errors of any kind on files that are damaged
-        number = getattr(error, "errno", None)
-        of_machine = isinstance(error, MemoryError) or not (number is None or number in _OF_THE_FILE)
-        kind = UsageError if of_machine else BadImageError
-        raise kind(f"cannot read the image {printable(file)}: {_why(error)}") from error
+        raise _as_told(file, error) from error
     seen.update({f"Pillow: {_one_line(warning.message)}" for warning in told if _matters(warning)})
     changes.update(seen.keys())
     return np.asarray(image, np.uint8)
+
+
+def _as_told(file: Path, error: Exception) -> UsageError:
+    """What the user is told of a file that cannot be read."""
+    number = getattr(error, "errno", None)
+    of_machine = isinstance(error, MemoryError) or not (number is None or number in _OF_THE_FILE)
+    kind = UsageError if of_machine else BadImageError
+    return kind(f"cannot read the image {printable(file)}: {why(error)}")
 
 
 def _check_file(file: Path) -> None:
@@ -96,11 +135,11 @@ def _check_file(file: Path) -> None:
         raise BadImageError(f"cannot read the image {printable(file)}: it is empty")
 
 
-def _as_rgb(file: Path, seen: Counter[str]) -> Image:
+def _as_rgb(file: Path, source: Path | bytes, seen: Counter[str]) -> Image:
     """The first frame of an image as RGB; ``seen`` gets what is lost."""
     from PIL import Image
 
-    with Image.open(file) as opened:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
         if opened.mode.startswith(_WIDE_MODES):
             raise BadImageError(
                 f"cannot read the image {printable(file)}: its pixels (mode {opened.mode}) have more than 8 bits, of a "
@@ -165,7 +204,7 @@ def _matters(warning: warnings.WarningMessage) -> bool:
     return not issubclass(warning.category, DecompressionBombWarning | DeprecationWarning | ResourceWarning)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """Why an image cannot be read, without its name."""
     from PIL import UnidentifiedImageError
 
@@ -185,15 +224,17 @@ def _one_line(error: object) -> str:
 
 def read_all(
     samples: Sequence[tuple[Path, int]],
+    read: Callable[[Path, int, Counter[str]], T],
     size: int,
     changes: Counter[str],
     show: Callable[[], object] = lambda: None,
     skip: Callable[[BadImageError], object] | None = None,
-) -> Iterator[tuple[NDArray[np.uint8], int]]:
+) -> Iterator[tuple[T, int]]:
     """Images with their labels, in order.
 
     Args:
         samples: files and labels.
+        read: :func:`read_image` or :func:`read_file`.
         size: height and width.
         changes: as for :func:`read_image`.
         show: called after each image.
@@ -201,7 +242,7 @@ def read_all(
     """
     for file, label in samples:
         try:
-            image = read_image(file, size, changes)
+            image = read(file, size, changes)
         except BadImageError as error:
             if skip is None:
                 raise

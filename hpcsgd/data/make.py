@@ -220,7 +220,8 @@ def make_split(
         reader = make_reader(config or DataConfig(name="given"), seed, device, dtype, channels_last)
         return MapEvaluation(split, reader)
     if isinstance(data, Dataset) and data.crop is not None:
-        return StreamSplit(data, split, device=device, dtype=dtype, channels_last=channels_last)
+        workers = config.workers if config is not None else None
+        return StreamSplit(data, split, device=device, dtype=dtype, channels_last=channels_last, workers=workers)
     return DeviceSplit(make_store(data, split, device, dtype, channels_last))
 
 

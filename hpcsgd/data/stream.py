@@ -14,10 +14,11 @@ from torch import Tensor
 
 from hpcsgd.comm.device import use_device
 from hpcsgd.config import DataConfig
-from hpcsgd.data.ahead import PixelReader, Sender, Sent
+from hpcsgd.data.ahead import Sender, Sent
 from hpcsgd.data.batches import Batch, OfSteps
 from hpcsgd.data.crops import crop_draws, cut, random_boxes, resample, to_pixels
 from hpcsgd.data.dataset import ArraySplit, Dataset
+from hpcsgd.data.decoding import make_image_reader
 from hpcsgd.data.device import Normaliser
 from hpcsgd.data.order import Order
 
@@ -43,6 +44,7 @@ class StreamLoader(OfSteps):
     in three stages: :meth:`read`, :meth:`send`, :meth:`make`.
 
     Attributes:
+        images: the reader of the stored images.
         steps_per_epoch: steps of an epoch.
     """
 
@@ -68,7 +70,7 @@ class StreamLoader(OfSteps):
             channels_last: memory order of the images in a batch.
         """
         self._labels = dataset.train.targets
-        self._pixels = PixelReader(dataset.train.inputs.transpose(0, 2, 3, 1), device)
+        self.images = make_image_reader(dataset.train.inputs, device, config.workers)
         self._sender = Sender(device)
         self._stored = dataset.train.inputs.shape[2]
         self._config = config
@@ -103,14 +105,17 @@ class StreamLoader(OfSteps):
         self._ahead = {step + 1: self._thread.submit(self._bring, step + 1)}
         return self.make(*under_way.result())
 
+    def samples(self, step: int) -> NDArray[np.int64]:
+        """The samples of a step, learner after learner."""
+        return np.concatenate(self._order.samples(step))
+
     def read(self, step: int) -> Raw:
         """Read the samples of a step into memory. To be called by one thread at a time."""
-        order = self._order
-        parts = order.samples(step)
-        samples = np.concatenate(parts)
-        rest = self._crops(step // order.steps_per_epoch, samples), torch.from_numpy(self._labels[samples])
-        boxes, labels = (tensor.pin_memory() if self._device.type == "cuda" else tensor for tensor in rest)
-        return Raw((self._pixels.read(samples), boxes, labels), [len(part) for part in parts])
+        samples = self.samples(step)
+        rest = self._crops(step // self.steps_per_epoch, samples), torch.from_numpy(self._labels[samples])
+        boxes, labels = (_movable(tensor, self._device) for tensor in rest)
+        sizes = [len(part) for part in self._order.samples(step)]
+        return Raw((self.images.read(samples), boxes, labels), sizes)
 
     def send(self, raw: Raw) -> Sent:
         """Begin to copy them to the device."""
@@ -126,9 +131,10 @@ class StreamLoader(OfSteps):
         return Batch(self._normalise(images).contiguous(memory_format=self._memory), labels, sizes)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._ahead.clear()
         self._thread.shutdown(cancel_futures=True)
+        self.images.close()
 
     def _bring(self, step: int) -> tuple[Sent, list[int]]:
         """Read the samples of a step and send them."""
@@ -154,11 +160,19 @@ class StreamSplit:
     """A split on the disk, in its stored order, for evaluation: the middle of each image."""
 
     def __init__(
-        self, dataset: Dataset, split: ArraySplit, *, device: torch.device, dtype: torch.dtype, channels_last: bool
+        self,
+        dataset: Dataset,
+        split: ArraySplit,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        channels_last: bool,
+        workers: int | None = None,
     ) -> None:
-        """``split``: of ``dataset``; the others as for :class:`StreamLoader`."""
+        """``split``: of ``dataset``; ``workers`` as ``data.workers``; the others as for :class:`StreamLoader`."""
         self._split = split
         self._device = device
+        self._workers = workers
         self._memory = torch.channels_last if channels_last else torch.contiguous_format
         self._normalise = Normaliser(dataset, device, dtype, channels_last=False)
         margin = split.inputs.shape[2] - dataset.shape[1]
@@ -168,11 +182,38 @@ class StreamSplit:
         return len(self._split)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Samples ``start`` to ``stop`` - 1 in batches: images [n, C, H, W] normalised, labels int64 [n]."""
+        """Samples ``start`` to ``stop`` - 1 in batches: images [n, C, H, W] normalised, labels int64 [n].
+
+        They are read and sent one batch ahead.
+        """
         assert 0 <= start <= stop <= len(self)
-        for first in range(start, stop, batch_size):
-            part = slice(first, min(first + batch_size, stop))
-            pixels = np.array(self._split.inputs[part, :, self._middle, self._middle])
-            images = self._normalise(torch.from_numpy(pixels).to(self._device))
-            labels = torch.from_numpy(np.array(self._split.targets[part])).to(self._device)
-            yield images.contiguous(memory_format=self._memory), labels
+        images, sender = make_image_reader(self._split.inputs, self._device, self._workers), Sender(self._device)
+
+        def bring(first: int) -> Sent:
+            samples = np.arange(first, min(first + batch_size, stop))
+            labels = torch.from_numpy(self._split.targets[samples])
+            return sender.send(images.read(samples), _movable(labels, self._device))
+
+        thread = ThreadPoolExecutor(1, thread_name_prefix="reader", initializer=use_device, initargs=(self._device,))
+        try:
+            ahead = None
+            for first in range(start, stop, batch_size):
+                sent = (ahead or thread.submit(bring, first)).result()
+                following = first + batch_size
+                ahead = thread.submit(bring, following) if following < stop else None
+                yield self._make(sent)
+        finally:
+            thread.shutdown(cancel_futures=True)
+            images.close()
+
+    def _make(self, sent: Sent) -> tuple[Tensor, Tensor]:
+        """A batch of what was sent."""
+        pixels, labels = sent.take()
+        # In the order of their channels from here on, as for training.
+        images = pixels[:, self._middle, self._middle].movedim(-1, 1).contiguous()
+        return self._normalise(images).contiguous(memory_format=self._memory), labels
+
+
+def _movable(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor from which a GPU copies beside its work."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor

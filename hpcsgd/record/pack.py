@@ -6,9 +6,13 @@ chunked: a sample is one stretch of the file, at a place that is known, and is r
 file that did not find room on the disk.) The attribute ``num_samples`` of a split says how many of the N are samples:
 where files were skipped, the rest is zero, with label -1. ``/classes`` has the names of the classes as bytes.
 
-A pack is known by its content, not by its name, size or time. The attribute ``sha256`` of ``images`` is of the
-samples; ``digest`` of the file is of these and of all else that :func:`open_pack` gives. Packs of version 1 have names
-in an attribute (at most 64 kB) and no digests.
+A pack of encoded images (version 3) has their files as they are, one after another, in ``bytes``, uint8 [B], in the
+place of ``images``; image i is in bytes ``bounds``[i] to ``bounds``[i + 1] - 1. The attribute ``shape`` of the file is
+H, H, C of an image once it is decoded. (Bytes of variable length are a heap to HDF5: not one stretch, and not memory.)
+
+A pack is known by its content, not by its name, size or time. The attribute ``sha256`` of ``images`` or ``bytes`` is of
+the samples; ``digest`` of the file is of these and of all else that :func:`open_pack` gives. Packs of version 1 have
+names in an attribute (at most 64 kB) and no digests.
 """
 
 from __future__ import annotations
@@ -26,9 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.errors import UsageError, reason
+from hpcsgd.record.encoded import EncodedImages
+from hpcsgd.record.pack_images import BYTES, IMAGES, Images, read_decoded, read_encoded, shape_of, stored
 
 VERSION = 2
-VERSIONS = (1, 2)
+ENCODED_VERSION = 3
+VERSIONS = (1, VERSION, ENCODED_VERSION)
 SPLITS = ("train", "test")
 _PART = 8
 """Images at either end of a split that tell a pack of version 1 from others."""
@@ -44,7 +51,8 @@ class Pack:
     """A pack that is open.
 
     Attributes:
-        images: of each split, uint8 [N, H, H, C], as memory that is read from the file when it is looked at.
+        images: of each split, uint8 [N, H, H, C], as memory that is read from the file when it is looked at; or
+            encoded.
         labels: of each split, int64 [N].
         classes: names.
         mean, std: of the training pixels, by channel.
@@ -53,7 +61,7 @@ class Pack:
         sha256: of the images of each split, as they were written; empty of a pack of version 1.
     """
 
-    images: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, Images]
     labels: Mapping[str, NDArray[np.int64]]
     classes: list[str]
     mean: tuple[float, ...]
@@ -63,7 +71,7 @@ class Pack:
 
     def is_whole(self) -> bool:
         """Read all images, and say whether they are those that were packed; False where that is not known."""
-        return bool(self.sha256) and all(sha256_of(self.images[split]) == self.sha256[split] for split in SPLITS)
+        return bool(self.sha256) and all(sha256_of(stored(self.images[name])) == self.sha256[name] for name in SPLITS)
 
 
 def open_pack(path: Path) -> Pack:
@@ -107,53 +115,56 @@ def _read(path: Path, file: h5py.File) -> Pack:
     """
     version = np.asarray(file.attrs.get("version", 0))
     if version.shape or version not in VERSIONS:
-        raise UsageError(f"{path} is no pack of version {VERSION}: make one by hpcsgd data pack SOURCE OUT.h5")
-    images, labels = {}, {}
+        known = f"{VERSION} or {ENCODED_VERSION}"
+        raise UsageError(f"{path} is no pack of version {known}: make one by hpcsgd data pack SOURCE OUT.h5")
+    images: dict[str, Images] = {}
+    labels = {}
+    encoded = version == ENCODED_VERSION
     for split in SPLITS:
-        stored, all_labels = file[f"{split}/images"], file[f"{split}/labels"]
-        _check_datasets(path, split, stored, all_labels)
-        memory = _as_memory(path, stored)
-        count = len(stored) if version == 1 else int(file[split].attrs["num_samples"])
-        if not 1 <= count <= len(stored):
-            raise UsageError(f"{path}: {split}/num_samples is {count}, expected 1 to {len(stored)}")
-        images[split], labels[split] = memory[:count], all_labels[:count].astype(np.int64)
+        all_labels = file[f"{split}/labels"]
+        planned = _num_planned(path, split, all_labels)
+        count = planned if version == 1 else int(file[split].attrs["num_samples"])
+        if not 1 <= count <= planned:
+            raise UsageError(f"{path}: {split}/num_samples is {count}, expected 1 to {planned}")
+        images[split] = (read_encoded if encoded else read_decoded)(path, split, file, planned, count)
+        labels[split] = all_labels[:count].astype(np.int64)
     names = file.attrs["classes"] if version == 1 else file["classes"][:]
     classes = [to_text(name) for name in names]
     moments: list[Any] = [file.attrs["mean"], file.attrs["std"]]
     mean, std = (tuple(float(value) for value in values) for values in moments)
-    _check_content(path, images, labels, len(classes), mean, std)
-    shape = images["train"].shape[1:]
+    shapes = [shape_of(images[split]) for split in SPLITS]
+    _check_content(path, shapes, labels, len(classes), mean, std)
     if version == 1:
-        ends = {split: sha256_of(np.concatenate([part[:_PART], part[-_PART:]])) for split, part in images.items()}
-        digest = "parts-sha256:" + digest_of(classes, shape, mean, std, labels, ends)
+        ends = {
+            split: sha256_of(np.concatenate([stored(part[:_PART]), stored(part[-_PART:])]))
+            for split, part in images.items()
+        }
+        digest = "parts-sha256:" + digest_of(classes, shapes[0], mean, std, labels, ends)
         return Pack(images, labels, classes, mean, std, digest, {})
-    sha256 = {split: to_text(file[f"{split}/images"].attrs["sha256"]) for split in SPLITS}
-    digest = digest_of(classes, shape, mean, std, labels, sha256)
+    sha256 = {split: to_text(file[f"{split}/{BYTES if encoded else IMAGES}"].attrs["sha256"]) for split in SPLITS}
+    bounds = {split: part.bounds for split, part in images.items() if isinstance(part, EncodedImages)}
+    digest = digest_of(classes, shapes[0], mean, std, labels, sha256, bounds)
     if digest != to_text(file.attrs["digest"]):
         raise UsageError(f"{path} was altered: its labels, classes or moments are not those that were packed")
     return Pack(images, labels, classes, mean, std, f"sha256:{digest}", sha256)
 
 
-def _check_datasets(path: Path, split: str, images: Any, labels: Any) -> None:
-    """Refuse what cannot be images and labels by its shape and type.
+def _num_planned(path: Path, split: str, labels: Any) -> int:
+    """Labels of a split, of which the last ones may be of no sample.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: they cannot be labels by their shape and type.
     """
-    for name, found in (("images", images), ("labels", labels)):
-        if not isinstance(found, h5py.Dataset):
-            raise UsageError(f"{path}: {split}/{name} is no dataset")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
-        raise UsageError(f"{path}: {split}/images is {images.dtype} {list(images.shape)}, expected uint8 [N, H, H, C]")
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise UsageError(
-            f"{path}: {split}/labels is {labels.dtype} {list(labels.shape)}, expected int64 [{len(images)}]"
-        )
+    if not isinstance(labels, h5py.Dataset):
+        raise UsageError(f"{path}: {split}/labels is no dataset")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise UsageError(f"{path}: {split}/labels is {labels.dtype} {list(labels.shape)}, expected int64 [N]")
+    return len(labels)
 
 
 def _check_content(
     path: Path,
-    images: Mapping[str, NDArray[np.uint8]],
+    shapes: Sequence[tuple[int, ...]],
     labels: Mapping[str, NDArray[np.int64]],
     num_classes: int,
     mean: Sequence[float],
@@ -164,7 +175,7 @@ def _check_content(
     Raises:
         UsageError: it does.
     """
-    train, test = (images[split].shape[1:] for split in SPLITS)
+    train, test = shapes
     if train != test:
         raise UsageError(f"{path}: training images are {train}, test images {test}")
     for split in SPLITS:
@@ -176,16 +187,6 @@ def _check_content(
         raise UsageError(f"{path}: mean {mean} and std {std} are not of {train[-1]} channels of pixels")
 
 
-def _as_memory(path: Path, dataset: h5py.Dataset) -> NDArray[np.uint8]:
-    """The content of a contiguous dataset as a memory map of the file."""
-    if dataset.size == 0:
-        raise UsageError(f"{path}: {dataset.name} is empty")
-    offset = dataset.id.get_offset()
-    if dataset.chunks is not None or offset is None:
-        raise UsageError(f"{path}: {dataset.name} is not contiguous: make the pack by hpcsgd data pack")
-    return np.memmap(path, np.uint8, "r", offset, dataset.shape)
-
-
 def digest_of(
     classes: Iterable[str],
     shape: Iterable[int],
@@ -193,8 +194,9 @@ def digest_of(
     std: Iterable[float],
     labels: Mapping[str, NDArray[np.int64]],
     images: Mapping[str, str],
+    bounds: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> str:
-    """SHA-256 of a pack's content; ``images`` is of those of each split."""
+    """SHA-256 of a pack's content; ``images`` is of those of each split, ``bounds`` of encoded ones."""
     content = {
         "classes": list(classes),
         "shape": [int(side) for side in shape],
@@ -202,6 +204,8 @@ def digest_of(
         "labels": [sha256_of(labels[split].astype("<i8")) for split in SPLITS],
         "images": [images[split] for split in SPLITS],
     }
+    if bounds:
+        content["bounds"] = [sha256_of(bounds[split].astype("<i8")) for split in SPLITS]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

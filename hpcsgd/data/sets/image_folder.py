@@ -11,7 +11,7 @@ from hpcsgd.config import DataConfig
 from hpcsgd.data.arrays import labelled
 from hpcsgd.data.folders import Folders, find_folders
 from hpcsgd.data.identity import files_checksum
-from hpcsgd.data.images import CHANNELS, check_pillow, read_all
+from hpcsgd.data.images import CHANNELS, check_pillow, read_all, read_image
 from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.remarks import tell_changes
 from hpcsgd.data.sets.base import Loaded
@@ -42,7 +42,7 @@ class ImageFolder:
         splits = []
         changes: Counter[str] = Counter()
         for samples in (found.train, found.test):
-            images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, size, changes)])
+            images = np.stack([image.transpose(2, 0, 1) for image, _ in read_all(samples, read_image, size, changes)])
             splits.append(labelled(images, np.array([label for _, label in samples], np.int64)))
         remarks = (*found.remarks, *tell_changes(changes))
         classes, digest = tuple(found.classes), files_checksum([*found.train, *found.test], Path(str(config.dir)))

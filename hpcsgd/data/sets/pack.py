@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcsgd.config import DataConfig
-from hpcsgd.data.arrays import labelled
+from hpcsgd.data.arrays import ArraySplit, labelled
 from hpcsgd.data.places import is_elsewhere, own_place
 from hpcsgd.data.sets.base import Loaded
 from hpcsgd.errors import UsageError
+from hpcsgd.record.encoded import EncodedImages
 
 
 class PackedImages:
@@ -27,7 +31,7 @@ class PackedImages:
                 f"data.dir {config.dir} is a directory: name a file of hpcsgd data pack, or set data.name: image_folder"
             )
         pack = open_checked(place)
-        train, test = (labelled(pack.images[name].transpose(0, 3, 1, 2), pack.labels[name]) for name in SPLITS)
+        train, test = (_split(pack.images[name], pack.labels[name]) for name in SPLITS)
         stored = train.inputs.shape[2]
         crop = config.image_size or stored
         if crop > stored:
@@ -42,3 +46,10 @@ class PackedImages:
         if is_elsewhere(config):
             return None
         return len(self.load(config, 0).train)
+
+
+def _split(images: NDArray[np.uint8] | EncodedImages, labels: NDArray[np.int64]) -> ArraySplit:
+    """Images as a data set has them, [N, C, H, W]."""
+    if isinstance(images, EncodedImages):
+        return ArraySplit(images, labels)
+    return labelled(images.transpose(0, 3, 1, 2), labels)

@@ -155,7 +155,7 @@ def test_only_what_is_wrong_with_one_file_can_be_skipped(tmp_path: Path, monkeyp
     samples = [(save(tmp_path / f"{number}.png"), number) for number in range(3)]
     samples[1][0].write_bytes(b"")
     skipped: list[BadImageError] = []
-    assert [label for _, label in read_all(samples, 4, Counter(), skip=skipped.append)] == [0, 2]
+    assert [label for _, label in read_all(samples, read_image, 4, Counter(), skip=skipped.append)] == [0, 2]
     assert [str(error) for error in skipped] == [f"cannot read the image {samples[1][0]}: it is empty"]
     for error, said in ((OSError(errno.EIO, "gone"), "Input/output error"), (MemoryError(), "not fit into memory")):
 
@@ -164,7 +164,7 @@ def test_only_what_is_wrong_with_one_file_can_be_skipped(tmp_path: Path, monkeyp
 
         monkeypatch.setattr(Image, "open", fail)
         with pytest.raises(UsageError, match=said) as caught:
-            list(read_all(samples, 4, Counter(), skip=skipped.append))
+            list(read_all(samples, read_image, 4, Counter(), skip=skipped.append))
         assert not isinstance(caught.value, BadImageError)
 
 

@@ -118,6 +118,20 @@ def test_without_skips_the_pack_is_the_same(tmp_path: Path, pack: Pack) -> None:
     assert open_pack(tmp_path / "out.h5").digest == digest
 
 
+def test_files_are_packed_as_they_are(root: Path, tmp_path: Path, pack: Pack) -> None:
+    (root / "train" / "dark" / "bad.png").write_text("no image")
+    assert pack("--encoded")[0] == 2 and left(tmp_path) == []
+    code, printed, told = pack("--encoded", "--skip_bad")
+    files = [file.read_bytes() for file in root.glob("*/*/*") if file.name != "bad.png"]
+    assert code == 0 and "6 training and 2 test images of 2 classes, 1 skipped, " in printed
+    assert told.startswith("hpcsgd: skipped files that cannot be read: 1 (")
+    found = open_pack(tmp_path / "out.h5")
+    assert found.is_whole() and found.labels["test"].tolist() == [0, 1]
+    kept = [images.read(number) for images in found.images.values() for number in range(len(images))]  # type: ignore
+    assert sorted(kept) == sorted(files)
+    assert f"{(sum(map(len, files)) + 10) / 9e3:.1f} kB an image" in printed
+
+
 @pytest.mark.parametrize(
     ("split", "said"),
     [("train", r"classes without a training image that can be read: 1 (dark)"), ("val", "no test image can")],

@@ -28,6 +28,24 @@ def write_pack(path: Path, seed: int = 0, skipped: int = 0, classes: list[str] =
     return path
 
 
+def contents_of(seed: int, count: int) -> list[bytes]:
+    """Files of several sizes, which are no images: the pack does not look into them."""
+    generator = np.random.default_rng(seed)
+    return [generator.bytes(int(size)) for size in generator.integers(1, 90, count)]
+
+
+def write_encoded_pack(path: Path, seed: int = 0, skipped: int = 0, shift: int = 0, files: int = 0) -> Path:
+    """The same with encoded images; ``files`` is the seed of what they are."""
+    contents = {split: contents_of(files, count) for split, count in (("train", 9), ("test", 4))}
+    room = {split: sum(map(len, content)) + 7 * skipped for split, content in contents.items()}
+    writer = PackWriter(path, {"train": 9 + skipped, "test": 4}, (SIDE, SIDE, 3), CLASSES, room)
+    for split, content in contents.items():
+        samples = zip(content, images_of(seed, len(content)), strict=True)
+        writer.write_encoded(split, [(file, image, (label + shift) % 3) for file, (image, label) in samples])
+    writer.finish()
+    return path
+
+
 def write_first_version(path: Path, seed: int = 0, shift: int = 0) -> Path:
     """A pack as version 1 had them."""
     with h5py.File(path, "w") as file:

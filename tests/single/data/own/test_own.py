@@ -263,7 +263,7 @@ def test_what_a_recipe_cannot_ask_for(changes: dict[str, Any], said: str) -> Non
         ({"name": "a.B", "flip": True}, "data.flip is True, which counts for data.name fashion_mnist or"),
         ({"name": "a.B", "crop_padding": 2}, "data.crop_padding is 2, which counts for data.name"),
         ({"name": "a.B", "dir": "x"}, "data.dir is 'x', which counts for data.name"),
-        ({"workers": 3}, "data.workers is 3, which counts for data.name given or an import path only"),
+        ({"workers": 3}, "data.workers is 3, which counts for data.name given or an import path or pack only"),
         ({"init_args": {"a": 1}}, "data.init_args is {'a': 1}: it must be unset for fashion_mnist"),
         ({"name": "a.B", "workers": -1}, "data.workers is -1: it must be 0 to"),
         ({"name": "a.B", "collate": "mean"}, "data.collate is 'mean': it must be an import path"),
