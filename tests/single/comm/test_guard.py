@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from hpcsgd.comm import hashing
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.comm.guard import FiniteGuard, is_sound
-from hpcsgd.comm.hashing import check_equal
+from hpcsgd.comm.hashing import check_equal, sum_of_bits
 from hpcsgd.errors import DivergedError, ReplicasDifferError
 
 
@@ -134,6 +135,25 @@ def test_by_the_notes_of_a_gpu_the_first_step_and_its_rank_are_named() -> None:
         with pytest.raises(DivergedError, match=said):
             FiniteGuard(Ranks(*others)).check_losses(steps, losses, notes)
     FiniteGuard(Ranks([False, False])).check_losses(steps, np.ones(6), np.zeros(6, bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_sum_of_bits_of_a_gpu_tells_each_bit_and_its_place(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "PIECE", 16)
+    rows = torch.linspace(-1, 1, 2 * 40).view(2, 40).to(dtype)
+    side_by_side = torch.cat([rows, rows], dim=1)[:, :40]
+    sound = int(sum_of_bits(rows))
+    assert int(sum_of_bits(side_by_side)) == sound
+    bits = rows.view(hashing.INTEGERS[rows.element_size()])
+    for place in ((0, 0), (0, 15), (0, 16), (1, 39)):
+        for bit in range(8 * rows.element_size()):
+            flip = torch.tensor(1).bitwise_left_shift(bit).to(bits.dtype)
+            bits[place] ^= flip
+            assert int(sum_of_bits(rows)) != sound, (place, bit)
+            bits[place] ^= flip
+    assert sound not in (int(sum_of_bits(rows.flip(0))), int(sum_of_bits(rows.flip(1))), int(sum_of_bits(rows[0])))
 
 
 def test_where_no_bits_have_a_majority_nobody_is_blamed() -> None:
