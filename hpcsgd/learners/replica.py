@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from hpcsgd.learners.buffers import OwnBuffers
 from hpcsgd.learners.fitness import check_module
 from hpcsgd.models import check_none_made
 from hpcsgd.optim.sgd import decayed_parameters
+
+COUNT = "num_batches_tracked"
+"""The buffer that BatchNorm layers count in."""
 
 Decays = Callable[[str, nn.Parameter], bool]
 """Whether weight decay is for the parameter of this name."""
@@ -28,6 +33,19 @@ class ReplicaState:
     statistics: Tensor
     counts: Tensor
     buffers: dict[str, Tensor]
+
+
+class Tally:
+    """What a BatchNorm layer counts in, in the place of a tensor: each of these would be a kernel of its own."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def add_(self, number: int) -> None:
+        """Count."""
+        self.number += number
 
 
 class Replica:
@@ -125,6 +143,24 @@ class Replica:
             move_into(flat, [t for t in tensors if t is not None], self.norm_slots)
         self._bind_counts(torch.zeros(len(self.norms), dtype=torch.int64, device=device))
 
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Inside is one forward pass: its layers count on the host, and one operation brings it to their counts."""
+        tallies = [Tally() for _ in self._tallied]
+        for (buffers, _), tally in zip(self._tallied, tallies, strict=True):
+            buffers[COUNT] = tally
+        try:
+            yield
+        finally:
+            for buffers, count in self._tallied:
+                buffers[COUNT] = count
+        if all(tally.number == 1 for tally in tallies):
+            if tallies:
+                self._counts.add_(1)
+        else:
+            for (_, count), tally in zip(self._tallied, tallies, strict=True):
+                count.add_(tally.number)
+
     def _bind_counts(self, counts: Tensor) -> None:
         """Let the BatchNorm layers count in ``counts``, int64 [norms], which goes on where they are."""
         for index, norm in enumerate(self.norms):
@@ -132,6 +168,12 @@ class Replica:
             counts[index].copy_(norm.num_batches_tracked)
             norm.num_batches_tracked = counts[index]
         self._counts = counts
+        # A layer with a forward pass of its own, or of a cumulative average, reads what it has counted; a compiler
+        # would take each number for another network, and makes one operation of them itself.
+        plain = all(type(norm).forward is _BatchNorm.forward and norm.momentum is not None for norm in self.norms)
+        compiled = any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in self.module.modules())
+        tallied = zip(self.norms, counts, strict=True) if plain and not compiled else ()
+        self._tallied: list[tuple[dict[str, Any], Tensor]] = [(norm._buffers, count) for norm, count in tallied]
 
     def move_to(self, parameters: Tensor, gradients: Tensor, statistics: Tensor, counts: Tensor) -> None:
         """Move everything into rows of larger buffers.

@@ -39,10 +39,11 @@ class LoopEngine:
 
     def one(self, learner: int, batch: Batch, normaliser: float | Tensor, size: int, lap: Lap = no_lap) -> Tensor:
         """The passes of one learner; the sum of its losses, or that and its weight."""
-        module = self.stack.replicas[learner].module
+        replica = self.stack.replicas[learner]
         total: Tensor | None = None
         for part in batch.parts(size):
-            outputs = self.task.forward(module, part.inputs)
+            with replica.counting():
+                outputs = self.task.forward(replica.module, part.inputs)
             found = self.task.total(outputs, part.targets, len(part), learner)
             loss = found[0] if self.task.is_weighted else found
             lap("forward")

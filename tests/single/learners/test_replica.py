@@ -273,3 +273,37 @@ def with_buffer(module: nn.Linear) -> nn.Linear:
 def test_modules_that_cannot_be_replicas_are_refused_by_name(module: nn.Module, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Replica(module, CPU, torch.float32, channels_last=False)
+
+
+class Uneven(nn.Module):
+    """Takes one layer twice and one not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(3) for _ in range(3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.norms[1](self.norms[0](self.norms[0](rows)))
+        return result
+
+
+def test_layers_count_as_without_a_tally_whatever_passes_they_take() -> None:
+    replica = Replica(Uneven(), CPU, torch.float32, channels_last=False)
+    rows = torch.randn(4, 3)
+    replica.module(rows)
+    for _ in range(2):
+        with replica.counting():
+            replica.module(rows)
+    replica.module.eval()
+    with replica.counting():
+        replica.module(rows)
+    assert replica.counts == [6, 3, 0]
+    assert [int(norm.num_batches_tracked) for norm in replica.norms if norm.num_batches_tracked is not None] == [
+        6,
+        3,
+        0,
+    ]
+    assert [name for name in replica.module.state_dict() if name.endswith("tracked")] != []
+    with pytest.raises(RuntimeError), replica.counting():
+        replica.module(torch.randn(4, 5))
+    assert replica.counts == [6, 3, 0]
