@@ -156,12 +156,13 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
     parts.replica.module.train()
     step, plan = first_step, look_ahead(parts, plan, first_step - 1)
     while step < plan.total_steps:
-        timer.begin(step)
-        keeper.before(step, first_step)
-        timer.lap("checkpoint")
-        if keeper.flush_log(step) and collector.last is not None:
-            progress.show(collector.last)
-        timer.lap("logging")
+        timer.begin(step, "logging")
+        if keeper.before(step, first_step):
+            timer.lap("checkpoint")
+        if keeper.flush_log(step):
+            if collector.last is not None:
+                progress.show(collector.last)
+            timer.lap("logging")
         batch = parts.loader.batch(step)
         plan = look_ahead(parts, plan, step)
         timer.lap("data")
@@ -175,12 +176,12 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
             step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale, done.period, done.divergence
         )
         collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
-        timer.lap("logging")
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
+            timer.lap("logging")
             metrics = _evaluate(parts, step, collector, progress)
             timer.lap("evaluation")
         step += 1
-    timer.stop()
+    timer.stop("logging")
     collector.gather()
     progress.close()
     return plan, metrics

@@ -23,7 +23,6 @@ class FlatReducer:
     """
 
     name = "mpi"
-    queued = False
 
     def __init__(self, comm: Communicator, chunk_bytes: int, *, staged: bool, cuda_aware: bool = False) -> None:
         """
@@ -37,6 +36,8 @@ class FlatReducer:
         self.chunk_bytes = chunk_bytes
         self.staged = staged
         self.cuda_aware = cuda_aware
+        # One rank has nothing to wait for.
+        self.queued = comm.size == 1
         self.guard: FiniteGuard | None = None
         self._stages: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         self._stream: torch.cuda.Stream | None = None

@@ -62,7 +62,8 @@ class RunConfig:
         engine: how the passes of a rank's learners are taken: one after another (``loop``), all at once (``fused``; or
             ``dense``, for ``fully_connected`` with ``cross_entropy``, whose backward pass is written out), in a thread
             each (``threads``; on a CPU), or in a CUDA stream each (``streams``), captured in a ``graph``;
-            ``auto`` times them and takes the fastest, ``loop`` for one learner. A resumed run keeps its engine.
+            ``auto`` times them and takes the fastest; for one learner that is ``loop``, or on a GPU ``graph``, of the
+            package's own networks and where no gradients are summed meanwhile. A resumed run keeps its engine.
         accumulation_steps: parts that a local batch is computed in, one after another (gradient accumulation).
         label_smoothing: part of each target that is spread evenly over all classes, in the training loss only; for
             ``cross_entropy``.

@@ -162,3 +162,25 @@ class ReplicaStack:
             self.draws.load(drawn)
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
+
+
+class PassState:
+    """A copy of what passes change."""
+
+    def __init__(self, stack: ReplicaStack) -> None:
+        """Of the learners of ``stack`` as they are now."""
+        self._stack = stack
+        self._copies = [tensor.clone() for tensor in self._tensors()]
+        self._buffers = [replica.buffers.state_dict() for replica in stack.replicas]
+        self._random = stack.random_states()
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self._stack.gradients, self._stack.statistics, self._stack.counts
+
+    def put_back(self) -> None:
+        """Let all be as it was, to the same bits."""
+        for tensor, copy in zip(self._tensors(), self._copies, strict=True):
+            tensor.copy_(copy)
+        for replica, buffers in zip(self._stack.replicas, self._buffers, strict=True):
+            replica.buffers.load_state_dict(buffers)
+        self._stack.load_random_states(self._random)

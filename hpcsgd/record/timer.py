@@ -1,7 +1,8 @@
 """The clock of the training loop: where each iteration's time goes, by laps.
 
 A lap closes the stretch since the last one and gives it to a span, so that the spans of an iteration leave no gap but
-the bookkeeping. On a GPU the stamps are CUDA events, put in its queue and read much later: nothing waits.
+what belongs to none. The end of an iteration is the beginning of the next, and nothing is stamped where nothing was
+done. On a GPU the stamps are CUDA events, put in its queue and read much later: nothing waits.
 """
 
 from __future__ import annotations
@@ -142,10 +143,10 @@ class StepTimer:
         self.finished: deque[Iteration] = deque()
         self._current: Iteration | None = None
 
-    def begin(self, step: int) -> None:
-        """End the iteration before and begin that of ``step``."""
+    def begin(self, step: int, rest: str = OTHER) -> None:
+        """End the iteration before, as :meth:`stop` does, and begin that of ``step``."""
         now = self.clock.stamp()
-        self._end(now)
+        self._end(rest, now)
         self._current = Iteration(step, now, time.perf_counter() - self.origin)
 
     def lap(self, name: str) -> None:
@@ -200,16 +201,16 @@ class StepTimer:
         self._current = None
         self.finished.clear()
 
-    def stop(self) -> None:
-        """End the present iteration, if there is one."""
+    def stop(self, rest: str = OTHER) -> None:
+        """End the present iteration, if there is one; its time since the last lap belongs to the span ``rest``."""
         if self._current is not None:
-            self._end(self.clock.stamp())
+            self._end(rest, self.clock.stamp())
 
-    def _end(self, now: Any) -> None:
+    def _end(self, rest: str, now: Any) -> None:
         """The present iteration, if there is one, ends at the stamp ``now``."""
         current = self._current
         if current is not None:
-            current.names.append(OTHER)
+            current.names.append(rest)
             current.stamps.append(now)
             self.finished.append(current)
             self._current = None

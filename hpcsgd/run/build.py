@@ -100,6 +100,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         example=example,
         imported=imported,
         tried=tried,
+        is_own=is_own,
         loader=loader,
         splits=splits,
         timer=timer,

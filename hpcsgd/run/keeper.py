@@ -56,8 +56,11 @@ class Keeper:
             )
             comm.barrier()
 
-    def before(self, step: int, first_step: int) -> None:
+    def before(self, step: int, first_step: int) -> bool:
         """Before ``step``: keep the state if it is time to, or if the run has to stop. Collective.
+
+        Returns:
+            Whether there was anything to do or to agree on.
 
         Raises:
             Preempted: the run was asked to stop; its state is kept.
@@ -74,6 +77,7 @@ class Keeper:
             raise Preempted(
                 f"asked to stop; {kept if self.writer is not None else 'nothing is kept without a run_dir'}"
             )
+        return due or step % self.stop.every_steps == 0
 
     def flush_log(self, step: int) -> bool:
         """Gather the log before ``step`` where that is due; True if so. Collective.
@@ -91,7 +95,7 @@ class Keeper:
         state |= self.parts.comm.broadcast_object({name: state[name] for name in ("clocks", "log_rows")})
         self.parts.comm.confirm()
         self.memory.state = state
-        return not first
+        return True
 
     def check(self, step: int) -> None:
         """See that the state before ``step`` is worth keeping: finite, and equal where it must be. Collective.

@@ -93,6 +93,8 @@ class Parts:
     """Where what the recipe imports comes from; see :func:`hpcsgd.config.imports.sources`."""
     tried: Attempt | None = None
     """What became of some samples before the training, where a part of the task is the user's own."""
+    is_own: bool = False
+    """A part of the task is the user's own."""
     loader: Loader
     splits: dict[str, Split]
     timer: StepTimer

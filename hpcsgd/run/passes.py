@@ -8,13 +8,22 @@ import torch
 from torch import Tensor
 
 from hpcsgd.data.batches import Batch
-from hpcsgd.learners.engines.choose import choose_engine
+from hpcsgd.learners.engines.choose import choose_engine, engines_to_try
 from hpcsgd.run.parts import Parts
 
 
 def choose(parts: Parts) -> Parts:
-    """With the engine that the timings of all ranks choose, where recipe and tuner leave it open. Collective."""
-    if parts.config.engine != "auto" or len(parts.learners) == 1 or parts.trials is not None:
+    """With the engine that the timings of all ranks choose, where recipe and tuner leave it open. Collective.
+
+    What is timed are passes. So for one learner a graph is not tried where gradients are summed over the ranks while
+    the backward pass runs: a replay lets none of that be hidden, and faster passes may make a slower step. Nor is it
+    for a network, or a loss, of the user's own, which may do on the host what no replay would repeat.
+    """
+    own = len(parts.learners)
+    factories = engines_to_try(parts.learners.device, own)
+    if parts.config.engine != "auto" or len(factories) == 1 or parts.trials is not None:
+        return parts
+    if own == 1 and (parts.is_own or parts.gradients.overlap):
         return parts
     if parts.plan.num_global(0) < parts.plan.global_batch_size:
         return parts
@@ -23,6 +32,7 @@ def choose(parts: Parts) -> Parts:
         parts.task,
         parts.loader.batch(0),
         part_size(parts),
+        factories=factories,
         meet=parts.comm.barrier,
         gather=parts.comm.allgather_object,
     )

@@ -42,6 +42,7 @@ class Case:
         like: keys that are others on the CPU.
         waits: times that the host may wait in a steady step; None: not asked.
         launches: most launches of a steady step; None: not asked.
+        events: most events of one; None: not asked.
         stop_after: steps after which the run stops, to be resumed.
         within: what is done to it, around the run on the device.
         sampled: whether the tests take it: the others are in the table only.
@@ -54,6 +55,7 @@ class Case:
     like: Keys = field(default_factory=dict)
     waits: int | None = None
     launches: int | None = None
+    events: int | None = None
     stop_after: int | None = None
     within: Callable[[], AbstractContextManager[None]] = nullcontext
     sampled: bool = False
@@ -94,6 +96,8 @@ def recipe(device: str, keys: Keys) -> RunConfig:
         "threads": 1,
         "data": IMAGES,
         "model": ModelConfig(name="resnet8"),
+        # Else time decides.
+        "engine": "loop",
         "comm": SMALL,
         "optimizer": OptimizerConfig(weight_decay=1e-3),
         "learning_rate": LearningRateConfig(base=0.05, scaling_rule="none"),
@@ -134,7 +138,7 @@ def learners(count: int, engine: str, **keys: Any) -> dict[str, Any]:
 
 
 ALGORITHMS = [
-    Case("one", world="one", waits=0, sampled=True),
+    Case("one", world="one", waits=0, launches=116, events=6, sampled=True),
     Case("sync", sampled=True),
     Case("plain", {"comm": replace(SMALL, overlap=False)}),
     Case("parts", {"accumulation_steps": 2}),
@@ -163,14 +167,16 @@ REDUCERS = [
 
 ENGINES = [
     Case("m1_graph", {"engine": "graph"}, like=LOOP, sampled=True),
+    Case("m1_auto", {"engine": "auto"}, world="one", waits=0, like=LOOP, within=trouble.graph_is_fastest,
+         launches=30, sampled=True),
     Case("m1_fused", {"engine": "fused"}, like=LOOP, tolerance=ROUNDING),
     Case("m3_loop", learners(3, "loop"), world="one", waits=1),
-    Case("m3_streams", learners(3, "streams"), world="one", waits=1, like=LOOP, sampled=True),
-    Case("m3_graph", learners(3, "graph"), world="one", waits=1, like=LOOP, sampled=True),
-    Case("m3_fused", learners(3, "fused"), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
-    Case("m3_dense", learners(3, "dense", **DENSE), world="one", waits=1, like=LOOP, tolerance=ROUNDING, sampled=True),
+    Case("m3_streams", learners(3, "streams"), world="one", waits=0, like=LOOP, sampled=True),
+    Case("m3_graph", learners(3, "graph"), world="one", waits=0, like=LOOP, sampled=True),
+    Case("m3_fused", learners(3, "fused"), world="one", waits=0, like=LOOP, tolerance=ROUNDING, sampled=True),
+    Case("m3_dense", learners(3, "dense", **DENSE), world="one", waits=0, like=LOOP, tolerance=ROUNDING, sampled=True),
     Case("m3_auto", learners(3, "auto"), tolerance=ROUNDING),
-    Case("tuner", {**SMA, "learners_per_rank": "auto",
+    Case("tuner", {**SMA, "engine": "auto", "learners_per_rank": "auto",
                    "tuner": TunerConfig(windows=1, window_seconds=0.01, max_learners=2, threshold=NO_GAIN)},
          tolerance=ROUNDING, sampled=True),
     Case("memory", learners(3, "auto"), world="one", tolerance=ROUNDING, within=trouble.no_memory_in_capture,

@@ -201,9 +201,9 @@ def steps_counted() -> Iterator[Steps]:
         steps.disturbed.clear()
         return plain_train(*arguments)
 
-    def begin(self: StepTimer, step: int) -> None:
+    def begin(self: StepTimer, step: int, *rest: str) -> None:
         steps.marks.append(the_machine().findings.marks())
-        plain_begin(self, step)
+        plain_begin(self, step, *rest)
 
     with (
         replaced(train, "train", anew) as plain_train,
@@ -252,4 +252,6 @@ def wrong(case: Case, row: Row, theirs: Outcome) -> list[str]:
         found.append(f"{row.waits} waits a step")
     if case.launches is not None and row.launches > case.launches:
         found.append(f"{row.launches} launches a step")
+    if case.events is not None and row.events > case.events:
+        found.append(f"{row.events} events a step")
     return found

@@ -170,9 +170,9 @@ def injected(injector: Injector, allreduce: str, algorithm: str) -> Iterator[Non
             result.inputs.view(-1)[7] = float("nan")
         return result
 
-    def begin(body: Callable[..., Any], timer: StepTimer, step: int) -> None:
+    def begin(body: Callable[..., Any], timer: StepTimer, step: int, *rest: str) -> None:
         injector.step = step
-        body(timer, step)
+        body(timer, step, *rest)
 
     def assemble(body: Callable[..., Any], *arguments: Any) -> Any:
         injector.parts = body(*arguments)

@@ -16,7 +16,7 @@ from hpcsgd.learners.engines.cuda import GraphEngine, StreamsEngine
 from hpcsgd.learners.engines.dense import DenseEngine
 from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine, ThreadsEngine
-from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack import PassState, ReplicaStack
 from hpcsgd.tasks.task import Task
 
 Factory = Callable[[ReplicaStack, Task], Engine]
@@ -36,6 +36,9 @@ ON_GPU: Mapping[str, Factory] = {
     "streams": StreamsEngine,
     "graph": GraphEngine,
 }
+FOR_ONE = ("loop", "graph")
+"""Those that may be fastest for one learner: on a GPU, where a graph launches all of its kernels at once."""
+
 MARGIN = 0.95
 """An engine must take less than this part of the loop's time to be taken in its place: noise must not choose."""
 
@@ -52,6 +55,12 @@ class Choice:
 def possible_engines(device: torch.device) -> Mapping[str, Factory]:
     """The engines of a kind of device, by name."""
     return ON_CPU if device.type == "cpu" else ON_GPU
+
+
+def engines_to_try(device: torch.device, num_learners: int) -> Mapping[str, Factory]:
+    """The engines of which one may be fastest for so many learners, by name."""
+    factories = possible_engines(device)
+    return factories if num_learners > 1 else {name: factories[name] for name in FOR_ONE if name in factories}
 
 
 def make_engine(name: str, stack: ReplicaStack, task: Task) -> Engine:
@@ -105,8 +114,7 @@ def choose_engine(
     engines: dict[str, Engine] = {}
     reasons: Table = {}
     times: dict[str, list[float]] = {}
-    saved = [x.clone() for x in (stack.gradients, stack.statistics, stack.counts)]
-    streams = stack.random_states()
+    saved = PassState(stack)
     for round_ in range(rounds + 1):
         for name, factory in factories.items():
             meet()
@@ -126,9 +134,7 @@ def choose_engine(
                 continue
             if round_:
                 times.setdefault(name, []).append(seconds)
-    for buffer, old in zip((stack.gradients, stack.statistics, stack.counts), saved, strict=True):
-        buffer.copy_(old)
-    stack.load_random_states(streams)
+    saved.put_back()
     table: Table = {n: reasons[n] if n in reasons else statistics.median(times[n]) for n in factories}
     tables = list(gather(table))
     name = fastest(tables)

@@ -12,7 +12,7 @@ from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import leaves, map_tree
 from hpcsgd.learners.engines.base import Lap, NotPossibleError, check_draws, check_loss, no_lap, start_training
 from hpcsgd.learners.engines.loop import LoopEngine
-from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.learners.stack import PassState, ReplicaStack
 from hpcsgd.tasks.task import Task
 
 
@@ -115,8 +115,7 @@ class GraphEngine(StreamsEngine):
         stack = self.stack
         start_training(stack)
         captured = _Captured(batch, torch.ones(len(stack), dtype=stack.dtype, device=stack.device))
-        buffers = (stack.gradients, stack.statistics, stack.counts)
-        saved = [buffer.clone() for buffer in buffers]
+        saved = PassState(stack)
         apart = torch.cuda.Stream(stack.device)
         here = torch.cuda.current_stream(stack.device)
         apart.wait_stream(here)
@@ -124,8 +123,7 @@ class GraphEngine(StreamsEngine):
             for _ in range(3):
                 self._branches(captured.batch, captured.normalisers.unbind(), size)
         here.wait_stream(apart)
-        for buffer, old in zip(buffers, saved, strict=True):
-            buffer.copy_(old)
+        saved.put_back()
         with capture(captured.graph, here):
             captured.losses = self._branches(captured.batch, captured.normalisers.unbind(), size)
         return captured

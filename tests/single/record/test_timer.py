@@ -77,6 +77,19 @@ def test_laps_are_summed_by_span_and_leave_only_the_bookkeeping() -> None:
     assert wall == sum(seconds.values()) + 1.0  # from the last lap to the end
 
 
+def test_the_end_of_an_iteration_is_the_beginning_of_the_next_and_the_rest_is_a_spans() -> None:
+    timer = counting_timer()
+    for step in range(3):
+        timer.begin(step, "logging")
+        timer.lap("data")
+    timer.stop("logging")
+    assert timer.clock.stamp() == 8.0  # two for each, and the end
+    found = durations(timer.finished, timer.clock)
+    walls = found.pop("wall_seconds")
+    assert walls.tolist() == [2.0] * 3 == sum(found.values()).tolist()
+    assert found["data_seconds"].tolist() == found["logging_seconds"].tolist() == [1.0] * 3
+
+
 def test_beginning_an_iteration_ends_the_one_before() -> None:
     timer = counting_timer()
     for step in range(3):

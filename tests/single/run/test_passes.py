@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from hpcsgd.learners.engines.cuda import GraphEngine
 from hpcsgd.learners.engines.dense import DenseEngine
 from hpcsgd.learners.engines.fused import FusedEngine
 from hpcsgd.learners.engines.loop import LoopEngine
+from hpcsgd.run import passes
 from hpcsgd.run.passes import forward_backward
 from tests.single.learners.engines.engine_nets import batch, classify, make, of_package, take
 
@@ -86,6 +88,56 @@ def test_the_first_step_of_a_graph_is_summed_over_the_ranks() -> None:
     # What it is there for: passes that say they call hooks as they should are believed.
     within, flat = reduced(calls_hooks=True)
     assert len(within) == 2 and (flat == 1.0).all()
+
+
+class OnGpu:
+    """Learners of a GPU."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize(
+    ("number", "overlap", "is_own", "tried"),
+    [
+        (1, False, False, ["loop", "graph"]),
+        (1, True, False, None),
+        (1, False, True, None),
+        (2, False, True, ["loop", "fused", "dense", "streams", "graph"]),
+    ],
+)
+def test_for_one_learner_a_graph_is_tried_where_it_hides_nothing_and_repeats_all(
+    monkeypatch: pytest.MonkeyPatch, number: int, overlap: bool, is_own: bool, tried: list[str] | None
+) -> None:
+    class Tried(Exception):
+        """Carries what would be timed."""
+
+    def told(*_given: object, factories: dict[str, Any], **_others: object) -> None:
+        raise Tried(list(factories))
+
+    monkeypatch.setattr(passes, "choose_engine", told)
+    parts: Any = SimpleNamespace(
+        config=SimpleNamespace(engine="auto", accumulation_steps=1),
+        trials=None,
+        learners=OnGpu(number),
+        is_own=is_own,
+        gradients=SimpleNamespace(overlap=overlap),
+        plan=SimpleNamespace(num_global=lambda step: 4, global_batch_size=4, local_batch_size=4),
+        task=None,
+        loader=SimpleNamespace(batch=lambda step: None),
+        comm=SimpleNamespace(barrier=None, allgather_object=None),
+    )
+    try:
+        found = passes.choose(parts)
+    except Tried as names:
+        assert names.args[0] == tried
+    else:
+        assert tried is None and found is parts
 
 
 def test_engines_say_rightly_whether_they_call_hooks() -> None:
