@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -108,6 +109,19 @@ def use_device(device: torch.device) -> None:
     """Let this thread use ``device``: a new one has GPU 0, and would take memory there by its first CUDA call."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def begin_peak_memory(device: torch.device) -> float:
+    """Begin to look for the peak of the memory anew: bytes that torch has given out now; NaN for no GPU."""
+    if device.type != "cuda":
+        return math.nan
+    torch.cuda.reset_peak_memory_stats(device)
+    return float(torch.cuda.memory_allocated(device))
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most bytes that torch has given out at once since then; NaN for no GPU."""
+    return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else math.nan
 
 
 def set_threads(wanted: int | None, comm: Communicator, place: Topology) -> int:

@@ -28,11 +28,13 @@ class Measured:
         engine: that took the passes of the first.
         rates: samples a second, [windows], of the first.
         against: the same of the second; none where there is no second.
+        peak_memory_bytes: what the first took of a rank's GPU; NaN: it has none.
     """
 
     engine: str
     rates: ArrayLike
     against: ArrayLike = ()
+    peak_memory_bytes: float = math.nan
 
     @property
     def gains(self) -> np.ndarray:
@@ -63,6 +65,8 @@ class Trial:
     gain: float
     decision: str
     reason: str
+    peak_memory_bytes: float = math.nan
+    """NaN too where it was impossible, or a log or a checkpoint of an older version does not say."""
 
     def __str__(self) -> str:
         """One line."""
@@ -124,7 +128,7 @@ def make_trial(learners: int, against: int, measured: Measured | str, threshold:
     gain = float(np.median(measured.gains)) if against else float("nan")
     decision = "start" if not against else "taken" if gain > threshold else "refused"
     figures = (float(np.median(rates)), float(rates.min()), float(rates.max()), gain)
-    return Trial(learners, against, measured.engine, len(rates), *figures, decision, "")
+    return Trial(learners, against, measured.engine, len(rates), *figures, decision, "", measured.peak_memory_bytes)
 
 
 def chosen(trials: list[Trial]) -> Trial:

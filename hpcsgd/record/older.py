@@ -18,6 +18,7 @@ SINCE = {
     "compile_seconds": 4,
     "sync_period": 5,
     "divergence": 5,
+    "peak_memory_bytes": 5,
 }
 """The schema version from which on a column or table is there."""
 

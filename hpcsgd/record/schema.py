@@ -159,6 +159,13 @@ RANK_TABLE = (
     Column("pid", "i8", "1", "process id"),
     Column("clock_offset_seconds", "f8", "s", "the rank's monotonic clock minus rank 0's"),
     Column("clock_error_seconds", "f8", "s", "largest error of that offset: half the shortest round trip"),
+    Column(
+        "peak_memory_bytes",
+        "f8",
+        "B",
+        "most memory that torch had given out at once on the rank's GPU in the last segment, at its end; NaN: no GPU, "
+        "or no end",
+    ),
 )
 
 SEGMENT_COLUMNS = (
@@ -171,6 +178,7 @@ SEGMENT_COLUMNS = (
         "s",
         "compiling the model before it, outside of all clocks: maximum over ranks; NaN: not compiled",
     ),
+    Column("peak_memory_bytes", "f8", "B", "the same of the segment: maximum over ranks"),
     Column("started", "S32", "", "UTC time of the start, ISO 8601"),
     Column("git_commit", "S48", "", "commit of the code, '-dirty' with local changes"),
     Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),
@@ -187,6 +195,12 @@ TUNER_COLUMNS = (
     Column("gain", "f8", "1", "throughput over that of the other less 1: median of the pairs of windows; NaN: none"),
     Column("decision", "S16", "", "one of: " + ", ".join(DECISIONS) + "; the last start or taken is the run's"),
     Column("reason", "S160", "", "why a number of learners is impossible"),
+    Column(
+        "peak_memory_bytes",
+        "f8",
+        "B",
+        "most memory that passes and state of the learners took on a rank's GPU: maximum over ranks; NaN: no GPU",
+    ),
 )
 
 TABLES = {

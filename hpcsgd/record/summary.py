@@ -30,6 +30,11 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "batch", _batch(run)
     if not run.tuner.empty:
         yield "tuner", _tuner(run)
+    if (peaks := run.ranks["peak_memory_bytes"].dropna()).any():
+        yield (
+            "memory",
+            f"at most {quantity(peaks.max())} of a GPU at once (rank {run.ranks.at[peaks.idxmax(), 'rank']})",
+        )
     yield "progress", _progress(run)
     yield from _metrics(run)
     yield "clocks", _clocks(run)

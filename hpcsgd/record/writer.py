@@ -143,6 +143,13 @@ class RunLogWriter:
         self._status[()] = np.bytes_(name)
         self._commit()
 
+    def set_peak_memory(self, num_bytes: Mapping[int, float]) -> None:
+        """Set ``peak_memory_bytes`` of ``/ranks`` by row, and of the last row of ``/segments``."""
+        for row, value in num_bytes.items():
+            self._file["ranks/peak_memory_bytes"][row] = value
+        self._file["segments/peak_memory_bytes"][self.num_rows["segments"] - 1] = max(num_bytes.values())
+        self._commit()
+
     def amend_provenance(self, **changes: object) -> None:
         """Give entries of the provenance other values, or add some."""
         provenance = json.loads(self._file.attrs["provenance"]) | changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -137,5 +138,6 @@ def start_clock(
         "pid": os.getpid(),
         "clock_offset_seconds": offset,
         "clock_error_seconds": error,
+        "peak_memory_bytes": math.nan,
     }
     return StepTimer(device, origin), comm.allgather_object(row)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcsgd.comm.communicator import agree
+from hpcsgd.comm.device import begin_peak_memory, peak_memory
 from hpcsgd.config.recipe import to_dict
 from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, reason, told_as
 from hpcsgd.record.clocks import Clocks
@@ -66,18 +68,20 @@ def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> I
         watch=comm.watchdog.watch,
     )
     collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
-    status = "failed"
+    status, peaks = "failed", {}
+    begin_peak_memory(device)
     try:
         yield collector
         if not all(comm.allgather_object(bool(torch.isfinite(parts.learners.parameters).all()))):
             raise DivergedError("the run came to its end, but its parameters are not finite: they are of no use")
-        status = "completed"
+        status, peaks = "completed", _peaks(parts)
     except (Preempted, DivergedError) as error:
         status = "preempted" if isinstance(error, Preempted) else "diverged"
+        peaks = _peaks(parts)
         raise
     finally:
         sampler.close()
-        failure = _close(writer, status)
+        failure = _close(writer, status, peaks)
     if failure is not None:
         raise failure
 
@@ -90,12 +94,27 @@ def note_early_end(collector: Collector, planned: Plan, done: Plan) -> None:
             writer.amend_provenance(total_steps=done.total_steps, planned_steps=planned.total_steps)
 
 
-def _close(writer: RunLogWriter | None, status: str) -> DiskError | None:
-    """Set the log's status and close it; what went wrong, for a caller that has no worse to tell."""
+def _peaks(parts: Parts) -> dict[int, float]:
+    """By rows of ``/ranks``, the peak of the memory of each rank that is here; none without GPUs. Collective with."""
+    device = parts.learners.device
+    if device.type != "cuda":
+        return {}
+    present = [number for number, row in enumerate(parts.rank_rows) if row["rank"] in parts.labels.present]
+    return dict(zip(present, parts.comm.allgather_object(peak_memory(device)), strict=True))
+
+
+def _close(writer: RunLogWriter | None, status: str, peaks: Mapping[int, float]) -> DiskError | None:
+    """Set the log's status, keep what :func:`_peaks` gave, and close it.
+
+    Returns:
+        What went wrong, for a caller that has no worse to tell.
+    """
     if writer is None:
         return None
     try:
         with told_as(writer.path), writer:
+            if peaks:
+                writer.set_peak_memory(peaks)
             writer.set_status(status)
     except DiskError as error:
         return error
@@ -153,6 +172,7 @@ def _make_writer(
             "world_size": parts.comm.size,
             "lost_ranks": ",".join(map(str, start.lost_ranks)),
             "compile_seconds": parts.compile_seconds,
+            "peak_memory_bytes": math.nan,
             "started": provenance["started"],
             "git_commit": provenance["git_commit"] or "",
             "job": provenance["job"] or "",

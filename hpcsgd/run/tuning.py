@@ -11,12 +11,14 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.device import begin_peak_memory, peak_memory
 from hpcsgd.config import PeriodScheduleConfig
 from hpcsgd.errors import UsageError, is_out_of_memory
 from hpcsgd.learners.engines.choose import wait_for
@@ -146,7 +148,11 @@ class Windows:
         """See :data:`~hpcsgd.learners.tuner.Measure`. Collective."""
         self.drop(keep=against)
         comm, config = self.parts.comm, self.parts.config.tuner
-        candidate, reason = possible(comm, lambda: Candidate(self.parts, own))
+        device = self.parts.learners.device
+        before = begin_peak_memory(device)
+        # Its first passes may be compiled, on one rank for longer than on another.
+        with comm.watchdog.patient() if self.parts.task.compile_backend is not None else nullcontext():
+            candidate, reason = possible(comm, lambda: Candidate(self.parts, own))
         if candidate is None:
             return reason
         try:
@@ -154,6 +160,7 @@ class Windows:
         except UsageError as error:
             return str(error)
         self.candidates[own] = candidate
+        peak = max(comm.allgather_object(peak_memory(device) - before))
         pair = [candidate, *(self.candidates[n] for n in (against,) if n)]
         num_steps = [self.steps_of(each) for each in pair]
         rates: list[list[float]] = []
@@ -164,7 +171,7 @@ class Windows:
                 return "out of memory"
             if not against or not measured.leaves_open(threshold):
                 break
-        return measured
+        return replace(measured, peak_memory_bytes=peak)
 
     def drop(self, keep: int) -> None:
         """End all candidates but that of ``keep`` learners. Collective."""

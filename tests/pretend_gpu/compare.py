@@ -24,6 +24,7 @@ from hpcsgd.record.collector import Collector
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.timer import StepTimer
 from tests.pretend_gpu.cases import Case, Keys, recipe
+from tests.pretend_gpu.cuda import PEAK_BYTES
 from tests.pretend_gpu.files import with_files
 from tests.pretend_gpu.machine import the_machine
 from tests.pretend_gpu.ranks import Twin, nccl
@@ -153,7 +154,12 @@ def trained(case: Case, device: str, keys: Keys, ranks: Callable[[Case], Communi
         comm.barrier()
         stack = kept[-1].learners
         tensors = [stack.rows.buffer, stack.statistics, stack.counts]
-        losses = load_run(directory).iterations["loss"].tolist() if config.log.enabled else []
+        losses = []
+        if config.log.enabled:
+            log = load_run(directory)
+            losses = log.iterations["loss"].tolist()
+            peaks = [*log.ranks["peak_memory_bytes"], log.segments["peak_memory_bytes"].iloc[-1]]
+            assert [peak == PEAK_BYTES for peak in peaks] == [device == "cuda"] * len(peaks), peaks
         comm.barrier()
     return Outcome([tensor.cpu().double() for tensor in tensors], losses)
 

@@ -14,6 +14,7 @@ from tests.pretend_gpu.machine import the_machine
 
 NAME = "Pretend GPU"
 BUSY_PERCENT = 50
+PEAK_BYTES = 3 << 20
 NCCL_VERSION = (2, 0, 0)
 
 
@@ -47,7 +48,7 @@ def replace_cuda() -> None:
         "utilization": lambda device=None: BUSY_PERCENT,
         "empty_cache": lambda: None,
         "memory_allocated": lambda device=None: 0,
-        "max_memory_allocated": lambda device=None: 0,
+        "max_memory_allocated": lambda device=None: PEAK_BYTES,
         "reset_peak_memory_stats": lambda device=None: None,
         "get_rng_state": lambda device=None: torch.get_rng_state(),
         "set_rng_state": lambda state, device=None: None,

@@ -89,6 +89,7 @@ class FakeRun:
                         "world_size": world_size,
                         "lost_ranks": "",
                         "compile_seconds": np.nan,
+                        "peak_memory_bytes": np.nan,
                         "started": self.started,
                         "git_commit": "",
                         "job": "",
@@ -130,7 +131,7 @@ class FakeRun:
         block = self.blocks[rank] if self.blocks else 0
         texts = {"node": f"n{block}", "device": self.device, "cores": self.cores.get(rank, str(rank))}
         numbers = {"node_index": block, "local_rank": rank, "threads": self.threads, "pid": 1000 + rank}
-        clocks = {"clock_offset_seconds": 0.0, "clock_error_seconds": 0.0}
+        clocks = {"clock_offset_seconds": 0.0, "clock_error_seconds": 0.0, "peak_memory_bytes": np.nan}
         return {"rank": rank, "block": block, **texts, **numbers, **clocks}
 
     def _shared(self) -> dict[str, NDArray[Any]]:
@@ -232,5 +233,6 @@ def trial(learners: int, decision: str, samples_per_second: float = 100.0, **val
         "gain": float("nan"),
         "decision": decision,
         "reason": "",
+        "peak_memory_bytes": float("nan"),
         **values,
     }

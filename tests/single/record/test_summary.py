@@ -32,7 +32,7 @@ PROVENANCE = {
 def make_writer(directory: Path, axis: Any = "rank", provenance: dict[str, Any] = PROVENANCE) -> RunLogWriter:
     ranks = log_samples.table_rows("ranks", 0, 2)
     for row in ranks:
-        row.update(node="n1", device="cpu")
+        row.update(node="n1", device="cpu", peak_memory_bytes=np.nan)
     labels = [0, 1] if axis == "rank" else [0, 1, 2]
     return RunLogWriter(directory / "run.h5", ranks=ranks, rank_labels=labels, rank_axis=axis, provenance=provenance)
 
@@ -103,6 +103,17 @@ def test_a_run_that_was_tuned(tmp_path: Path) -> None:
     with make_writer(tmp_path, provenance={"learners_per_rank": 2}) as writer:
         writer.append_tuner(rows)
     assert lines_of(tmp_path)["tuner"] == "2 learners a rank, 1,900 samples/s; tried 1, 2, 4"
+
+
+def test_a_run_on_gpus_says_the_most_memory_of_one(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        writer.append_segment(log_samples.table_rows("segments", 0, 1)[0] | {"peak_memory_bytes": np.nan})
+        assert "memory" not in lines_of(tmp_path)
+        writer.set_peak_memory({0: 1e9, 1: 12.34e9})
+    assert lines_of(tmp_path)["memory"] == "at most 12.3 GB of a GPU at once (rank 1)"
+    run = load_run(tmp_path)
+    assert run.ranks["peak_memory_bytes"].tolist() == [1e9, 12.34e9]
+    assert run.segments["peak_memory_bytes"].tolist() == [12.34e9]
 
 
 def test_a_run_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:

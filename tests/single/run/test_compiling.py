@@ -20,8 +20,9 @@ from torch._dynamo.utils import counters
 
 import hpcsgd
 from hpcsgd.errors import UsageError
+from hpcsgd.learners.tuner import Measured
 from hpcsgd.record import load_run
-from hpcsgd.run import compiling
+from hpcsgd.run import compiling, tuning
 from hpcsgd.train import RunResult, train
 
 
@@ -107,6 +108,32 @@ def test_a_compiled_run_has_the_same_bits_and_compiles_before_its_clock(
     (seconds,) = ours.segments["compile_seconds"]
     assert seconds > 0 and np.isnan(theirs.segments["compile_seconds"]).all()
     assert ours.iterations["start_seconds"].iloc[0] < seconds
+
+
+def test_learners_that_the_tuner_tries_are_compiled_and_so_are_those_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Measured, "gains", np.ones(1))
+    patient: list[float] = []
+    plain_candidate = tuning.Candidate.__init__
+
+    def candidate(self: tuning.Candidate, parts: Any, own: int) -> None:
+        patient.append(parts.comm.watchdog.deadline_seconds)
+        plain_candidate(self, parts, own)
+
+    monkeypatch.setattr(tuning.Candidate, "__init__", candidate)
+    settings: dict[str, Any] = {"algorithm": "sma", "engine": "loop"}
+    tuner = {"windows": 1, "window_seconds": 0.01, "max_learners": 2}
+    found: list[int] = []
+    with counting(found):
+        fit(tmp_path / "tuned", compile=True, compile_backend="aot_eager", learners_per_rank="auto", tuner=tuner,
+            **settings)  # fmt: skip
+    fit(tmp_path / "plain", learners_per_rank=2, **settings)
+    assert found[1] == 0
+    assert_same(tmp_path / "tuned", tmp_path / "plain")
+    log = load_run(tmp_path / "tuned")
+    assert log.tuner["decision"].tolist() == ["start", "taken"] and patient == [float("inf")] * 2
+    assert log.segments["compile_seconds"].iloc[0] > 0
 
 
 def broken(graph: torch.fx.GraphModule, examples: list[torch.Tensor]) -> Any:
