@@ -108,7 +108,7 @@ def _script(check: Check, config: RunConfig) -> Callable[[], None]:
     """A step of such a loop."""
     batch, shape, classes = config.local_batch_size, config.data.synthetic_shape, config.data.synthetic_classes
     assert batch is not None
-    order = torch.channels_last if config.model.channels_last else torch.contiguous_format
+    order = torch.channels_last if config.model.channels_last is True else torch.contiguous_format
     model: Any = build_model(config.model, shape, classes, seed=0).to(check.device, memory_format=order)
     kernel = {"fused": True} if check.is_real else {}
     optimizer = torch.optim.SGD(model.parameters(), RATE, config.optimizer.momentum, **kernel)
