@@ -31,7 +31,7 @@ class SharedRow(NamedTuple):
     num_local: int
     num_global: int
     loss_scale: float = math.nan
-    sync_period: int = 0
+    sync_period: float = 0
     divergence: float = math.nan
 
 

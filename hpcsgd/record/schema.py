@@ -72,7 +72,12 @@ ITERATION_COLUMNS = (
         "what the losses of float16 were multiplied by before the backward pass; 0: gradients overflowed, and the "
         "update was left out; NaN: losses are not scaled",
     ),
-    Column("sync_period", "i8", "1", "H in force; 1 where gradients are averaged, 0 where ranks are not joined"),
+    Column(
+        "sync_period",
+        "f8",
+        "1",
+        "H in force; 1 where gradients are averaged, 0 where ranks are not joined; NaN: not known",
+    ),
     Column(
         "divergence",
         "f8",

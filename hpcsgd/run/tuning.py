@@ -166,7 +166,8 @@ class Windows:
         rates: list[list[float]] = []
         for _ in range(3):
             rates += self.rates(pair, num_steps, config.windows)
-            measured = Measured(candidate.parts.engine.name, *zip(*rates, strict=True))
+            timed, *others = zip(*rates, strict=True)
+            measured = Measured(candidate.parts.engine.name, timed, others[0] if others else ())
             if min(map(min, rates)) == 0:
                 return "out of memory"
             if not against or not measured.leaves_open(threshold):
