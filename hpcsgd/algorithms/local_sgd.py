@@ -23,13 +23,13 @@ from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.update import Update
+from hpcsgd.algorithms.wires import FullWire, Wire
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
 from hpcsgd.config import AlgorithmConfig
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.policies import averaged, policies_of, reset
-from hpcsgd.optim.rows import PARAMETERS
 
 
 class LocalSGD:
@@ -48,6 +48,7 @@ class LocalSGD:
         outer_rate: Callable[[int], float],
         accumulation_steps: int = 1,
         hash_every: int = 0,
+        wire: Wire | None = None,
     ) -> None:
         """
         Args:
@@ -62,6 +63,7 @@ class LocalSGD:
             outer_rate: learning rate of an outer step after a step.
             accumulation_steps: backward passes of a step.
             hash_every: global synchronisations between two comparisons of the ranks' parameters; 0: never.
+            wire: averages the parameters over all ranks; unset, ``world`` does.
         """
         self.config = config
         self.schedule = schedule
@@ -71,6 +73,7 @@ class LocalSGD:
         self.loss_scale = update.loss_scale
         self.gradients = gradients
         self.reducers = {Action.BLOCK: block, Action.GLOBAL: world}
+        self.wires: dict[Action, Wire] = {Action.BLOCK: FullWire(block), Action.GLOBAL: wire or FullWire(world)}
         self.spans = spans
         self.accumulation_steps = accumulation_steps
         self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
@@ -148,6 +151,8 @@ class LocalSGD:
             "averagings": self._averagings,
             "anchored": self.anchored.state_dict() if self.anchored is not None else None,
             "rounds": self.schedule.state_dict(self._next_step),
+            "gradients": self.gradients.state_dict(),
+            "wire": self.wires[Action.GLOBAL].state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,6 +167,8 @@ class LocalSGD:
             self.anchored.load_state_dict(state["anchored"])
         # Before there were periods that are measured, nothing was needed.
         self.schedule.load_state_dict(state.get("rounds"))
+        self.gradients.load_state_dict(state["gradients"])
+        self.wires[Action.GLOBAL].load_state_dict(state["wire"])
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -198,6 +205,8 @@ class LocalSGD:
             return self.update(len(self.learners), rate, alike=True)
         if self.anchored is not None:
             self.anchored.place()
+        if self._equal:
+            self.wires[Action.GLOBAL].place(self.learners.parameters)
         self._equal = False
         # Where not all learners have samples, the first ones have one each.
         return self.update(min(num_samples, len(self.learners)), rate)
@@ -218,8 +227,8 @@ class LocalSGD:
             measured = self.schedule.measured if action is Action.GLOBAL else None
             before = learners.parameters.clone() if measured is not None else None
             with self.spans.synchronising(queued=reducer.queued):
-                names = (PARAMETERS, *averaged(self.policies, self._averagings))
-                num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
+                names = averaged(self.policies, self._averagings)
+                num_bytes = self.wires[action].average_(learners.rows, names)
                 if self.config.batch_norm_policy == "average":
                     num_bytes += average_statistics_(learners, reducer)
                 if self.config.buffer_policy == "average":

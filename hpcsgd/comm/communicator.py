@@ -63,6 +63,12 @@ class Communicator(Protocol):
     def gather(self, array: Array, root: int = 0) -> Array | None:
         """Stack the ranks' arrays, all of one shape, to ``[size, *shape]`` on ``root``; None elsewhere."""
 
+    def allgather(self, array: Array) -> Array:
+        """The ranks' arrays, all of one shape, stacked to ``[size, *shape]`` in rank order, on all ranks."""
+
+    def alltoall(self, array: Array) -> Array:
+        """Of ``array`` [size, ...] each row goes to its rank; row j of the result [size, ...] comes from rank j."""
+
     def allgather_object(self, value: T) -> list[T]:
         """The ranks' values, in rank order, on all ranks."""
 
@@ -119,6 +125,14 @@ class SingleCommunicator:
     def gather(self, array: Array, root: int = 0) -> Array | None:
         """``array`` with a leading axis of length 1, copied."""
         return np.array(array[None])
+
+    def allgather(self, array: Array) -> Array:
+        """``array`` with a leading axis of length 1, copied."""
+        return np.array(array[None])
+
+    def alltoall(self, array: Array) -> Array:
+        """The one row, copied."""
+        return np.array(array)
 
     def allgather_object(self, value: T) -> list[T]:
         """A list of the one value."""

@@ -13,6 +13,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -147,6 +148,13 @@ class GradientAllreduce(ABC):
             for hook in self._hooks:
                 hook.remove()
             self.shut_down()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: nothing, where a sum forgets what it has summed."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take up the state that :meth:`state_dict` gave."""
 
     @abstractmethod
     def launch(self, index: int, bucket: Tensor) -> None:

@@ -101,6 +101,20 @@ class MpiCommunicator:
             self.comm.Gather(array, gathered, root=root)
         return gathered
 
+    def allgather(self, array: Array) -> Array:
+        """See :class:`Communicator`."""
+        gathered = np.empty((self.size, *array.shape), array.dtype)
+        with self._collective("allgather"):
+            self.comm.Allgather(array, gathered)
+        return gathered
+
+    def alltoall(self, array: Array) -> Array:
+        """See :class:`Communicator`."""
+        received = np.empty_like(array)
+        with self._collective("alltoall"):
+            self.comm.Alltoall(array, received)
+        return received
+
     def allgather_object(self, value: T) -> list[T]:
         """See :class:`Communicator`."""
         with self._collective("allgather"):

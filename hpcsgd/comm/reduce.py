@@ -93,6 +93,14 @@ class FlatReducer:
             self._sum_on_host(chunk.numpy(), scale)
         return None
 
+    def allgather(self, message: Tensor) -> Tensor:
+        """The ranks' messages, uint8 [n] on the device of all, as [size, n] there, in rank order."""
+        return torch.from_numpy(self.comm.allgather(message.cpu().numpy())).to(message.device)
+
+    def alltoall(self, messages: Tensor) -> Tensor:
+        """Of ``messages``, uint8 [size, n], each row goes to its rank; row j of the result comes from rank j."""
+        return torch.from_numpy(self.comm.alltoall(messages.cpu().numpy())).to(messages.device)
+
     def close(self) -> None:
         """End what sums: nothing here."""
 

@@ -73,6 +73,21 @@ class TorchCommunicator:
             dist.gather(torch.from_numpy(array), parts, group=self.group, group_dst=root)
         return gathered
 
+    def allgather(self, array: Array) -> Array:
+        """See :class:`~hpcsgd.comm.communicator.Communicator`."""
+        gathered = np.empty((self.size, *array.shape), array.dtype)
+        parts = [torch.from_numpy(gathered[rank, ...]) for rank in range(self.size)]
+        with self.watchdog.watch("allgather"):
+            dist.all_gather(parts, torch.from_numpy(array), self.group)
+        return gathered
+
+    def alltoall(self, array: Array) -> Array:
+        """See :class:`~hpcsgd.comm.communicator.Communicator`."""
+        received = np.empty_like(array)
+        with self.watchdog.watch("alltoall"):
+            dist.all_to_all_single(torch.from_numpy(received), torch.from_numpy(array), group=self.group)
+        return received
+
     def allgather_object(self, value: T) -> list[T]:
         """See :class:`~hpcsgd.comm.communicator.Communicator`."""
         values: list[T] = [value] * self.size

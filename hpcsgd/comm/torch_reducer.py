@@ -59,6 +59,18 @@ class TorchReducer(FlatReducer):
         assert work is not None
         return work
 
+    def allgather(self, message: Tensor) -> Tensor:
+        """See :class:`~hpcsgd.comm.reduce.FlatReducer`."""
+        gathered = message.new_empty(self.comm.size, len(message))
+        dist.all_gather(list(gathered), message, group=self._group)
+        return gathered
+
+    def alltoall(self, messages: Tensor) -> Tensor:
+        """See :class:`~hpcsgd.comm.reduce.FlatReducer`."""
+        received = torch.empty_like(messages)
+        dist.all_to_all_single(received, messages, group=self._group)
+        return received
+
     def close(self) -> None:
         """Leave the process group; closing twice does nothing."""
         if self._is_open:

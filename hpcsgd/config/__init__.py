@@ -194,6 +194,7 @@ class RunConfig:
             )
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()
+        self._check_wires(averages_gradients)
 
     @property
     def known_learners(self) -> int:
@@ -216,6 +217,23 @@ class RunConfig:
             raise ValueError(
                 f"comm.overlap is true, but learners_per_rank is {self.learners_per_rank}: the gradients of a rank's "
                 "learners are summed before the allreduce can begin; leave comm.overlap unset"
+            )
+
+    def _check_wires(self, averages_gradients: bool) -> None:
+        """What cannot travel as ``comm.wire`` and ``comm.gradient_wire`` say."""
+        name, comm = self.algorithm.name, self.comm
+        averages = not self.algorithm.has_central_model and name not in ("sync_sgd", "none")
+        require(averages or comm.wire == "full", "comm.wire", comm.wire, f"full for {name}, which averages no replicas")
+        if comm.gradient_wire != "full":
+            wanted = f"full for {name}, which averages no gradients"
+            require(averages_gradients, "comm.gradient_wire", comm.gradient_wire, wanted)
+            whole = comm.gradient_wire == "bfloat16" or self.precision != "float16"
+            wanted = "full or bfloat16 with precision float16, whose loss scale changes the unit of an error memory"
+            require(whole, "comm.gradient_wire", comm.gradient_wire, wanted)
+        if self.on_failure == "shrink" and comm.remembers:
+            raise ValueError(
+                f"on_failure is 'shrink', but comm.wire is {comm.wire!r}, and a rank that dies takes its error memory "
+                "with it: choose another wire, or on_failure: abort"
             )
 
     def _check_overlap(self) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 from hpcsgd.config.check import check_seconds, check_values, path_field, require
 
 Split = Literal["train", "test"]
+Wire = Literal["full", "float32", "bfloat16", "float16", "int8", "sign", "ef_sign", "top_k"]
+GradientWire = Literal["full", "bfloat16", "ef_sign", "top_k"]
 
 MOST_FLUSHED = 1_000_000
 """Iterations that a rank keeps in memory."""
@@ -31,6 +33,13 @@ class CommConfig:
         cuda_aware: hand GPU buffers to MPI itself, where it says that it takes them and a real round trip shows it.
         allreduce_algorithm: pinned before MPI starts, for equal bits from run to run; ``default`` leaves the
             choice to the MPI library.
+        wire: what an averaging of all ranks sends of the parameters: ``full``, themselves, in the precision that they
+            have; else their difference from the last consensus: as ``float32``, ``bfloat16``, ``float16`` or ``int8``
+            (the last two with a scale for 256 elements); as its ``sign``, one bit an element and a scale a tensor;
+            the same with error memory, ``ef_sign`` (Lin); or as ``top_k`` of its elements, with error memory.
+        gradient_wire: what an averaging of gradients sends: ``full``, ``bfloat16``, ``ef_sign`` or ``top_k``, after the
+            backward pass and as ``averaging`` says.
+        top_k_density: part of the elements that ``top_k`` sends, the largest ones of each 4096.
     """
 
     allreduce: Literal["auto", "horovod", "mpi", "torch"] = "auto"
@@ -40,11 +49,31 @@ class CommConfig:
     chunk_bytes: int = 2 << 20
     cuda_aware: bool = False
     allreduce_algorithm: Literal["ring", "recursive_doubling", "rabenseifner", "default"] = "ring"
+    wire: Wire = "full"
+    gradient_wire: GradientWire = "full"
+    top_k_density: float = 0.01
+
+    @property
+    def remembers(self) -> bool:
+        """Whether learners keep in memory what their messages left out."""
+        return self.wire in ("ef_sign", "top_k")
 
     def __post_init__(self) -> None:
         check_values(self, "comm.")
         require(self.bucket_bytes >= 1024, "comm.bucket_bytes", self.bucket_bytes, "1024 or more")
         require(self.chunk_bytes >= 1024, "comm.chunk_bytes", self.chunk_bytes, "1024 or more")
+        self._check_wires()
+
+    def _check_wires(self) -> None:
+        """What the wires cannot be combined with."""
+        require(0 < self.top_k_density <= 1, "comm.top_k_density", self.top_k_density, "in (0, 1]")
+        if "top_k" not in (self.wire, self.gradient_wire):
+            wanted = "left out where neither comm.wire nor comm.gradient_wire is top_k"
+            require(self.top_k_density == 0.01, "comm.top_k_density", self.top_k_density, wanted)
+        if self.gradient_wire != "full":
+            way = "auto with a gradient_wire, which goes as comm.averaging says"
+            require(self.allreduce in ("auto", "mpi"), "comm.allreduce", self.allreduce, way)
+            require(not self.overlap, "comm.overlap", self.overlap, "unset with a gradient_wire: it goes in one piece")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class OptimizerConfig:
             (Goyal, equations 9 and 10).
         momentum_correction: scale the absorbed momentum by the ratio of learning rates when these change
             (Goyal, section 3); the reference form needs none.
+        sign: go by the sign of the direction, momentum and weight decay included: the local steps of local sign SGD
+            (Lin). For the reference form.
     """
 
     name: Literal["sgd"] | str = "sgd"
@@ -36,6 +38,7 @@ class OptimizerConfig:
     weight_decay: float = used_with("name", "sgd", default=0.0)
     momentum_form: Literal["reference", "absorbed"] = used_with("name", "sgd", default="reference")
     momentum_correction: bool = used_with("momentum_form", "absorbed", default=True)
+    sign: bool = used_with("momentum_form", "reference", default=False)
 
     def __post_init__(self) -> None:
         check_values(self, "optimizer.")
@@ -45,5 +48,6 @@ class OptimizerConfig:
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         require(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", True, "false where momentum is 0")
+        require(not own or not self.sign, "optimizer.sign", True, "left out with an optimizer by import path")
         clip = self.clip_norm
         require(clip is None or clip > 0, "optimizer.clip_norm", clip, "positive")

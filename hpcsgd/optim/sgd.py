@@ -39,7 +39,8 @@ class RowSGD:
     """SGD with momentum on the rows of several learners, each with its own numbers, in one kernel for all rows.
 
     Reference form: u <- mu u + g, w <- w - eta u. Absorbed form: v <- mu (eta_now/eta_before) v + eta g, w <- w - v,
-    where momentum correction gives the ratio and without it the ratio is 1. g includes lambda w.
+    where momentum correction gives the ratio and without it the ratio is 1. g includes lambda w. With ``sign`` the step
+    of the reference form goes by the sign of its direction: w <- w - eta sign(u), or sign(g + mu u) of Nesterov's form.
 
     Where all learners have the same numbers, a row is updated to the same bits as it would be alone, else to rounding.
     With tensors of numbers it always is, as it would be with tensors alone.
@@ -119,7 +120,7 @@ class RowSGD:
         if isinstance(weight_decay, Tensor) or weight_decay:
             add_scaled_(*decayed, weight_decay)
         if not isinstance(mu, Tensor) and not mu:
-            add_scaled_(parameters, gradient, -rate)
+            add_scaled_(parameters, _sign_(gradient) if self.config.sign else gradient, -rate)
             return
         absorbed = self._is_absorbed
         if absorbed:
@@ -130,6 +131,13 @@ class RowSGD:
         else:
             # mu u + g in one pass over the memory, in place of two.
             torch.add(gradient, momentum, alpha=mu, out=momentum)
+        if self.config.sign:
+            if self.config.nesterov:
+                add_scaled_(gradient, momentum, mu)
+            else:
+                gradient.copy_(momentum)
+            add_scaled_(parameters, _sign_(gradient), -rate)
+            return
         scale = 1.0 if absorbed else rate
         if self.config.nesterov:
             add_scaled_(parameters, gradient, -rate)
@@ -183,6 +191,11 @@ class RowSGD:
         if self._last is None or self._last[0] != numbers:
             self._last = numbers, torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
         return self._last[1]
+
+
+def _sign_(values: Tensor) -> Tensor:
+    """Replace ``values`` by their signs; what is not finite becomes NaN, of which torch's sign makes 0 or 1."""
+    return torch.add(values.sign(), values, alpha=0, out=values)
 
 
 def _chosen(factor: Factor, rows: Sequence[int]) -> Factor:

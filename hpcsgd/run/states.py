@@ -52,8 +52,8 @@ def _as_now(checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
             state["buffers"] = {str(j): {} for j in range(len(state["counts"]))}
             if "central" not in state["algorithm"]:
                 state["algorithm"] |= {"averagings": 0, "anchored": slow}
-        # Before precisions, no loss was scaled.
-        state["algorithm"].setdefault("loss_scale", None)
+        # Before precisions, no loss was scaled; before wires, all was sent in full.
+        state["algorithm"] = {"loss_scale": None, "gradients": {}, "wire": {}} | state["algorithm"]
     return state
 
 

@@ -13,13 +13,16 @@ from hpcsgd.algorithms.loss_scale import LossScale
 from hpcsgd.algorithms.sma import SMA
 from hpcsgd.algorithms.stability import check_blocks
 from hpcsgd.algorithms.update import Update
+from hpcsgd.algorithms.wires import make_wire
 from hpcsgd.comm.backends import make_gradient_allreduce, make_mpi_reducer, make_reducer
 from hpcsgd.comm.background import Background, ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.guard import FiniteGuard
+from hpcsgd.comm.lossy import make_lossy_sum
 from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology
+from hpcsgd.comm.wire_gradients import WireGradients
 from hpcsgd.config import RunConfig
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
@@ -48,9 +51,12 @@ def connect(
         comm_config = replace(comm_config, overlap=False)
     buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
     gradients: GradientAllreduce = NoAllreduce(buckets)
-    if plan.schedule.averages_gradients:
+    if plan.schedule.averages_gradients and comm_config.gradient_wire == "full":
         gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
     world = agree(comm, lambda: make_reducer(config.comm, comm, device))
+    if plan.schedule.averages_gradients and comm_config.gradient_wire != "full":
+        lossy = make_lossy_sum(comm_config.gradient_wire, comm_config, buckets.flat[None], replica.slots, world)
+        gradients = WireGradients(buckets, lossy, world.name)
     block = _block_reducer(config, comm, place, device) or world
     scale = LossScale(comm) if config.precision == "float16" else None
     update = Update(learners, optimizer, timer, config.optimizer.clip_norm, scale)
@@ -78,8 +84,9 @@ def _make_algorithm(
     method, hash_every = config.algorithm, config.faults.hash_every
     if not method.has_central_model:
         parts = config.accumulation_steps
+        wire = make_wire(config.comm, learners.rows, world)
         joined = (learners, update, gradients, world, block, timer, plan.outer_rate)
-        return agree(comm, lambda: LocalSGD(method, plan.schedule, *joined, parts, hash_every))
+        return agree(comm, lambda: LocalSGD(method, plan.schedule, *joined, parts, hash_every, wire))
     if method.has_blocks:
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))

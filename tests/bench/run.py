@@ -78,6 +78,7 @@ def learners(title: str, loop: float | None, big: float | None = None) -> Benchm
     return Benchmark(title, 20, comparisons, ranks=1)
 
 
+WIRES = tuple(Comparison((name,), ("full",)) for name in ("bfloat16", "float16", "int8", "sign", "ef_sign", "top_k"))
 LOCAL = (Comparison(("H = 16",), ("no communication",), 1.05),)
 LOGGING = (
     Comparison(("log on",), ("log off",), 1.01),
@@ -96,6 +97,8 @@ TIMER = (Comparison(("timed",), ("plain",), 1.01), Comparison(("plain again",), 
 BENCHMARKS = {
     "averaging_1mb": averaging("averaging 1.1 MB", 20, 1.1),
     "averaging_102mb": averaging("averaging 102 MB", 60, 0.8),
+    "wires_1mb": Benchmark("wires, 1.1 MB", 20, WIRES),
+    "wires_102mb": Benchmark("wires, 102 MB", 60, WIRES),
     "sync_small": sync_step("synchronous step, 784-256-256-10", 60),
     "sync_large": sync_step("synchronous step, 784-1024-1024-10", 60),
     "sync_cnn": sync_step("synchronous step, simple CNN", 90),

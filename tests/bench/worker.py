@@ -15,6 +15,7 @@ from optimizer import variants as optimizer_variants
 from own import add_loops
 from sma import variants as sma_variants
 from training import Bench, recipe
+from wires import variants as wire_variants
 
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.mpi import MpiCommunicator, connect
@@ -28,6 +29,10 @@ FOREVER = 10**9
 SHAPES: dict[str, list[Shape]] = {
     "averaging_1mb": fully_connected_shapes(784, 256, 256, 10),
     "averaging_102mb": resnet50_shapes(),
+}
+WIRES: dict[str, list[Shape]] = {
+    "wires_1mb": SHAPES["averaging_1mb"],
+    "wires_102mb": SHAPES["averaging_102mb"],
 }
 SYNC = {"sync_small": (SMALL, 20), "sync_large": (LARGE, 10), "sync_cnn": (CNN, 2)}
 LOCAL = {"local_small": (SMALL, 64), "local_large": (LARGE, 16)}
@@ -63,6 +68,8 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
     """The variants of the benchmark ``name``. Collective."""
     if name in SHAPES:
         return list(averaging_variants(comm, SHAPES[name]))
+    if name in WIRES:
+        return list(wire_variants(comm, WIRES[name]))
     if name in LEARNERS:
         return list(learner_variants(*LEARNERS[name]))
     if name in UPDATES:

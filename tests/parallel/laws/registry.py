@@ -20,6 +20,7 @@ MODULES = (
     "local_sgd",
     "rounds",
     "hierarchical",
+    "wires",
     "quadratic",
     "batch_norm",
     "consensus",

@@ -61,6 +61,16 @@ class CountingCommunicator:
         self.note("gather", array)
         return np.stack([array] * self.size)
 
+    def allgather(self, array: np.ndarray) -> np.ndarray:
+        assert array.flags.c_contiguous
+        self.note("allgather", array)
+        return np.stack([array] * self.size)
+
+    def alltoall(self, array: np.ndarray) -> np.ndarray:
+        assert array.flags.c_contiguous and len(array) == self.size
+        self.note("alltoall", array)
+        return np.stack([array[self.rank]] * self.size)
+
     def allgather_object(self, value: Any) -> list[Any]:
         self.note("allgather")
         return [value] * self.size if self.others is None else [value, *self.others]

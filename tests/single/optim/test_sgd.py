@@ -148,3 +148,27 @@ def test_weight_decay_goes_by_the_type_of_the_module() -> None:
     names = {name for name, parameter in module.named_parameters() if id(parameter) in decayed}
     assert names == {"bias.weight", "lookup.weight", "sequence.weight", "volume.weight"}
     assert len(decayed) == 4
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_by_sign_each_parameter_moves_by_the_rate(momentum: float, nesterov: bool) -> None:
+    rates, decay = (0.1, 0.03, 0.2), 0.3
+    settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": decay}
+    parameters, _ = descend(rates, sign=True, **settings)
+    expected, velocity = torch.linspace(-1, 1, SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
+    for step, rate in enumerate(rates):
+        own = gradient(step, expected)
+        own[DECAY_FROM:] += decay * expected[DECAY_FROM:]
+        velocity = momentum * velocity + own
+        expected -= rate * torch.sign(own + momentum * velocity if nesterov else velocity)
+    torch.testing.assert_close(parameters, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_sign_does_not_hide_what_is_not_finite(bad: float) -> None:
+    def last_is_bad(step: int, parameters: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(SIZE - 1, dtype=torch.float64), torch.tensor([bad], dtype=torch.float64)])
+
+    parameters, _ = descend((0.1,), last_is_bad, sign=True, momentum=0.9)
+    assert parameters[-1].isnan()
+    assert torch.equal(parameters[:-1], torch.linspace(-1, 1, SIZE, dtype=torch.float64)[:-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcsgd.config import OptimizerConfig, RunConfig
+from hpcsgd.config import CommConfig, OptimizerConfig, RunConfig
 from hpcsgd.errors import UsageError
 from hpcsgd.run import directory as run_dir
 
@@ -65,6 +65,7 @@ def test_a_run_that_is_gone_on_with_keeps_its_files(tmp_path: Path) -> None:
     [
         (RunConfig(local_batch_size=8, resume="auto"), "local_batch_size 4, not 8"),
         (RunConfig(local_batch_size=4, resume="auto", optimizer=OptimizerConfig(momentum=0.5)), "optimizer.momentum"),
+        (RunConfig(local_batch_size=4, resume="auto", comm=CommConfig(gradient_wire="bfloat16")), "comm.gradient_wire"),
     ],
 )
 def test_another_recipe_is_refused_by_its_key(tmp_path: Path, changed: RunConfig, words: str) -> None:
