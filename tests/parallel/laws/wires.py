@@ -359,7 +359,7 @@ def what_is_not_finite_ends_all_ranks_by_one_message(comm: Communicator, wire: s
                     if gradient:
                         parts.gradients.finish()
                     else:
-                        parts.algorithm._average(Action.GLOBAL, 0.1)
+                        parts.algorithm._average(Action.GLOBAL, 2, 0.1)
                     message = "nothing was raised"
                 except DivergedError as error:
                     message = str(error)
