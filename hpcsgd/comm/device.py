@@ -127,17 +127,22 @@ def peak_memory(device: torch.device) -> float:
 def set_threads(wanted: int | None, comm: Communicator, place: Topology) -> int:
     """Set torch's threads of this rank and return their number. Collective.
 
-    Unset, ``OMP_NUM_THREADS`` counts where given; else the cores that the rank is bound to, shared with the ranks of
-    the node that are bound to the same.
+    Unset, ``OMP_NUM_THREADS`` counts where given; else :func:`share_of_cores`.
     """
-    cores = tuple(sorted(os.sched_getaffinity(0)))
-    everyone = comm.allgather_object((place.node, cores))
+    cores = share_of_cores(comm, place)
     if wanted is None and not os.environ.get("OMP_NUM_THREADS"):
-        sharing = sum(1 for node, other in everyone if node == place.node and set(other) & set(cores))
-        wanted = max(1, len(cores) // sharing)
+        wanted = cores
     if wanted is not None:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+def share_of_cores(comm: Communicator, place: Topology) -> int:
+    """Cores that the rank is bound to, shared with the ranks of the node that are bound to the same. Collective."""
+    cores = set(os.sched_getaffinity(0))
+    everyone = comm.allgather_object((place.node, tuple(sorted(cores))))
+    sharing = sum(1 for node, other in everyone if node == place.node and cores & set(other))
+    return max(1, len(cores) // sharing)
 
 
 def core_list() -> str:

@@ -122,8 +122,8 @@ class DataConfig:
             ``keep`` makes a smaller last batch, cut as evenly as can be.
         validation_samples: last samples of the training split that are held out of training, as the split ``val``.
         workers: processes of each rank that read a torch ``Dataset``, or threads that decode the images of an encoded
-            ``pack``; unset, the rank's cores less one, at least 1 and at most 4 processes or 16 threads; 0: a
-            ``Dataset`` is read by the training process, a ``pack`` by one thread.
+            ``pack``; unset, the rank's cores (its share, where others run on them) less one, at least 1 and at
+            most 4 processes or 16 threads; 0: a ``Dataset`` is read by the training process, a ``pack`` by one thread.
         prefetch: batches that each of them reads ahead.
         pin_memory: bring batches into page-locked memory first; unset, on a GPU.
         collate: import path of the function that makes inputs and targets of a list of samples of a ``Dataset``; unset,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,6 @@ from hpcsgd.data.images import check_pillow, decode, why
 from hpcsgd.errors import DataError
 from hpcsgd.record.encoded import EncodedImages
 
-MOST_THREADS = 16
-"""Of a rank, where the recipe does not say how many."""
-
 _TASK = 8
 """Images that a thread takes at once: few enough for all to end together."""
 
@@ -33,12 +29,12 @@ class DecodingReader:
         num_threads: threads that decode; 0: the one that reads.
     """
 
-    def __init__(self, images: EncodedImages, device: torch.device, workers: int | None) -> None:
+    def __init__(self, images: EncodedImages, device: torch.device, workers: int) -> None:
         """
         Args:
             images: those of a split.
             device: where they go.
-            workers: threads that decode; 0: the one that reads; None: the cores of this process, but one.
+            workers: threads that decode; 0: the one that reads.
 
         Raises:
             UsageError: Pillow is missing.
@@ -46,8 +42,8 @@ class DecodingReader:
         check_pillow()
         self.images = images
         self._memory = Memory((images.side, images.side, images.shape[1]), device)
-        self.num_threads = num_threads(workers)
-        self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decoder") if self.num_threads else None
+        self.num_threads = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decoder") if workers else None
         # They were told as the images were packed. To catch them is not for threads: there is one list of filters.
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -89,7 +85,7 @@ class DecodingReader:
             self._pool.shutdown(cancel_futures=True)
 
 
-def make_image_reader(inputs: Any, device: torch.device, workers: int | None) -> ImageReader:
+def make_image_reader(inputs: Any, device: torch.device, workers: int) -> ImageReader:
     """A reader of the images of a pack, [N, C, H, W], as a data set has them.
 
     Args:
@@ -103,8 +99,3 @@ def make_image_reader(inputs: Any, device: torch.device, workers: int | None) ->
     if isinstance(inputs, EncodedImages):
         return DecodingReader(inputs, device, workers)
     return PixelReader(inputs.transpose(0, 2, 3, 1), device)
-
-
-def num_threads(workers: int | None) -> int:
-    """Threads that decode, as ``data.workers`` has them."""
-    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) - 1)) if workers is None else workers

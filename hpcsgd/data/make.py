@@ -23,6 +23,7 @@ from hpcsgd.data.own.reading import MapEvaluation, MapLoader, make_reader
 from hpcsgd.data.stage import stage, staged_path
 from hpcsgd.data.store import Pictures, Store, Trees
 from hpcsgd.data.stream import StreamLoader, StreamSplit
+from hpcsgd.data.workers import num_workers
 from hpcsgd.errors import UsageError
 
 Data = Dataset | OwnData
@@ -220,7 +221,7 @@ def make_split(
         reader = make_reader(config or DataConfig(name="given"), seed, device, dtype, channels_last)
         return MapEvaluation(split, reader)
     if isinstance(data, Dataset) and data.crop is not None:
-        workers = config.workers if config is not None else None
+        workers = num_workers(config or DataConfig(name="pack"))
         return StreamSplit(data, split, device=device, dtype=dtype, channels_last=channels_last, workers=workers)
     return DeviceSplit(make_store(data, split, device, dtype, channels_last))
 

@@ -21,6 +21,7 @@ from hpcsgd.data.dataset import ArraySplit, Dataset
 from hpcsgd.data.decoding import make_image_reader
 from hpcsgd.data.device import Normaliser
 from hpcsgd.data.order import Order
+from hpcsgd.data.workers import num_workers
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class StreamLoader(OfSteps):
             channels_last: memory order of the images in a batch.
         """
         self._labels = dataset.train.targets
-        self.images = make_image_reader(dataset.train.inputs, device, config.workers)
+        self.images = make_image_reader(dataset.train.inputs, device, num_workers(config))
         self._sender = Sender(device)
         self._stored = dataset.train.inputs.shape[2]
         self._config = config
@@ -167,9 +168,9 @@ class StreamSplit:
         device: torch.device,
         dtype: torch.dtype,
         channels_last: bool,
-        workers: int | None = None,
+        workers: int = 1,
     ) -> None:
-        """``split``: of ``dataset``; ``workers`` as ``data.workers``; the others as for :class:`StreamLoader`."""
+        """``split``: of ``dataset``; ``workers``: threads that decode; the others as for :class:`StreamLoader`."""
         self._split = split
         self._device = device
         self._workers = workers

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from hpcsgd.comm.communicator import Communicator, agree
-from hpcsgd.comm.device import bind_device, core_list, set_threads
+from hpcsgd.comm.device import bind_device, core_list, set_threads, share_of_cores
 from hpcsgd.comm.topology import Topology, discover
 from hpcsgd.config import RunConfig
 from hpcsgd.data.make import open_data, staged
@@ -20,6 +20,7 @@ from hpcsgd.data.own.flow import check_first_batches
 from hpcsgd.data.store import as_tensor
 from hpcsgd.data.together import open_together
 from hpcsgd.data.trees import map_tree
+from hpcsgd.data.workers import with_workers
 from hpcsgd.learners.dropout import seed_rank
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.optim.choose import find_kind, make_optimizer
@@ -59,7 +60,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     device, device_name = bind_device(config.device, comm, place, share_gpu=config.share_gpu)
     set_float32(config.precision)
     threads = set_threads(config.threads, comm, place)
-    data = staged(config.data, comm, place.local_rank)
+    data = with_workers(staged(config.data, comm, place.local_rank), share_of_cores(comm, place))
     dataset = open_together(data, comm, place.node, given.data)
     own = config.known_learners
     plan = agree(comm, lambda: make_plan(config, comm.size * own, dataset.num_train))
@@ -75,7 +76,10 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     optimizer = agree(comm, lambda: find_kind(config, device, given.optimizer))
     learners = agree(comm, lambda: make_learners(config, comm, task, own, device, optimizer))
     loader, splits = agree(
-        comm, lambda: open_data(dataset, config, comm, plan.local_batch_size, device, channels_last=task.channels_last)
+        comm,
+        lambda: open_data(
+            dataset, replace(config, data=data), comm, plan.local_batch_size, device, channels_last=task.channels_last
+        ),
     )
     cleanup.loader = loader
     check_first_batches(loader, comm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
 import pickle
 import warnings
 import weakref
@@ -24,10 +23,8 @@ from hpcsgd.data.own.kinds import MapSplit
 from hpcsgd.data.own.workers import begin_worker, worker_context
 from hpcsgd.data.store import brought, in_memory_order
 from hpcsgd.data.trees import Tree, map_tree, stretch
+from hpcsgd.data.workers import num_workers
 from hpcsgd.errors import UsageError
-
-MOST_WORKERS = 4
-"""Of a rank, where the recipe does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,8 @@ def make_reader(config: DataConfig, seed: int, device: torch.device, dtype: torc
     collate = None if config.collate is None else find_object(config.collate, "data.collate")
     if collate is not None and not callable(collate):
         raise UsageError(f"data.collate names {config.collate}, which cannot be called")
-    workers = config.workers
-    if workers is None:
-        workers = min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) - 1))
     pin = device.type == "cuda" if config.pin_memory is None else config.pin_memory
-    return Reader(seed, workers, config.prefetch, pin, collate, device, dtype, channels_last)
+    return Reader(seed, num_workers(config), config.prefetch, pin, collate, device, dtype, channels_last)
 
 
 class Reading:

@@ -14,8 +14,9 @@ from PIL import Image
 from hpcsgd.cli import main
 from hpcsgd.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from hpcsgd.data.dataset import Dataset, load_dataset
-from hpcsgd.data.decoding import DecodingReader, num_threads
+from hpcsgd.data.decoding import DecodingReader
 from hpcsgd.data.make import make_loader, make_split
+from hpcsgd.data.workers import num_workers, with_workers
 from hpcsgd.errors import DataError
 from hpcsgd.train import run
 from tests.single.data.image_files import make_folders, pixels
@@ -136,8 +137,13 @@ def test_an_image_that_cannot_be_decoded_is_named(packs: dict[str, Path], tmp_pa
     reader.close()
 
 
-def test_threads_are_the_cores_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, expected in ((1, 1), (2, 1), (9, 8), (64, 16)):
+def test_workers_are_the_cores_of_the_rank_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, threads, processes in ((1, 1, 1), (2, 1, 1), (5, 4, 4), (9, 8, 4), (64, 16, 4)):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: range(cores))
-        assert num_threads(None) == expected
-    assert num_threads(0) == 0 and num_threads(40) == 40
+        for name, most in (("pack", threads), ("given", processes)):
+            config = DataConfig(name=name)
+            assert num_workers(config) == most == with_workers(config, cores).workers
+            assert with_workers(config, 2).workers == 1, "others share the rest"
+            for asked in (0, 40):
+                assert with_workers(DataConfig(name=name, workers=asked), cores).workers == asked
+    assert with_workers(DataConfig(), 9) == DataConfig()
