@@ -110,24 +110,23 @@ class Signs:
     The sign of 0 is positive. The gaps between the tensors of a flat buffer have bits too, which nobody reads.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        """``slots`` are the places of the tensors, whose starts are multiples of 8."""
+    def __init__(self, slots: Sequence[Slot], device: torch.device) -> None:
+        """``slots`` are the places of the tensors on ``device``, whose starts are multiples of 8."""
         filled = [slot for slot in slots if slot.numel]
         assert all(slot.start % 8 == 0 for slot in filled), "a tensor does not begin with a byte of bits"
-        self._numels = [slot.numel for slot in filled]
+        self._numels = torch.tensor([float(slot.numel) for slot in filled], dtype=torch.float64).to(device)
         self._pieces = [
             (index, first, min(first + PIECE, slot.start + slot.numel))
             for index, slot in enumerate(filled)
             for first in range(slot.start, slot.start + slot.numel, PIECE)
         ]
+        self._tensor_of = torch.tensor([index for index, _, _ in self._pieces]).to(device)
 
     def encode(self, flat: Tensor) -> Tensor:
         """The bits, and then the scales as float32."""
         parts = [torch.linalg.vector_norm(flat[start:end], 1, dtype=flat.dtype) for _, start, end in self._pieces]
-        tensor_of = torch.tensor([index for index, _, _ in self._pieces], device=flat.device)
-        norms = torch.zeros(len(self._numels), dtype=torch.float64, device=flat.device)
-        norms.index_add_(0, tensor_of, torch.stack(parts).double())
-        scales = norms.div_(norms.new_tensor(self._numels)).float()
+        norms = torch.zeros_like(self._numels).index_add_(0, self._tensor_of, torch.stack(parts).double())
+        scales = norms.div_(self._numels).float()
         return torch.cat([pack_bits(flat < 0), scales.view(torch.uint8)])
 
     def add_(self, flat: Tensor, messages: Tensor, factor: float) -> None:

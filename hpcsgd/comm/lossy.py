@@ -136,5 +136,5 @@ def make_lossy_sum(
         return ElementwiseSum(Cast(getattr(torch, name)), reducer)
     if name in ("float16", "int8"):
         return ElementwiseSum(Scaled(getattr(torch, name)), reducer)
-    codec = TopK(rows.shape[1], config.top_k_density) if name == "top_k" else Signs(slots)
+    codec = TopK(rows.shape[1], config.top_k_density) if name == "top_k" else Signs(slots, rows.device)
     return GatheredSum(codec, reducer, None if name == "sign" else torch.zeros_like(rows))

@@ -116,6 +116,8 @@ LOCAL, SMA = algorithm("local_sgd"), algorithm("sma")
 LOOP = {"engine": "loop"}
 LATE = {"comm": replace(SMALL, overlap=True)}
 AWARE = {"comm": replace(SMALL, cuda_aware=True)}
+SIGNS = {"comm": replace(SMALL, wire="ef_sign", gradient_wire="top_k", top_k_density=0.1)}
+INT8 = {"comm": replace(SMALL, wire="int8", gradient_wire="bfloat16")}
 TAIL = {"data": replace(IMAGES, tail="keep", synthetic_train_samples=90)}
 POST = algorithm("post_local_sgd", local_start="step:4")
 OWN = {
@@ -147,6 +149,8 @@ ALGORITHMS = [
     Case("recompute", algorithm("local_sgd", batch_norm_policy="recompute", momentum_policy="average")),
     Case("post", POST, sampled=True),
     Case("blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), sampled=True),
+    Case("signs", {**POST, **SIGNS, "optimizer": OptimizerConfig(sign=True)}, sampled=True),
+    Case("int8", {**POST, **INT8}),
     Case("sma", SMA, sampled=True),
     Case("two_levels", algorithm("sma", block_size=1, block_sync_period=2)),
     Case("elastic", algorithm("ea_sgd")),

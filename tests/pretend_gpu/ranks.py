@@ -52,6 +52,14 @@ class Twin(SingleCommunicator):
         """Both have the same."""
         return np.stack([array, array])
 
+    def allgather(self, array: Array) -> Array:
+        """Both have the same."""
+        return np.stack([array, array])
+
+    def alltoall(self, array: Array) -> Array:
+        """Both send the same."""
+        return np.stack([array[self.rank]] * 2)
+
     def allgather_object(self, value: T) -> list[T]:
         """Both have the same."""
         return [value, value]

@@ -67,6 +67,13 @@ def torch_reduces_as_mpi_does(comm: Communicator) -> None:
         late.wait()
         assert_close(parts[1], 2 * parts[0], 1e-14)
         assert_close(parts[0], by_mpi * comm.size, 1e-14)
+    for reducer in made:
+        messages = torch.arange(3 * reducer.comm.size).view(-1, 3).add(100 * comm.rank).to(torch.uint8)
+        by_mpi = FlatReducer(reducer.comm, 64, staged=False)
+        assert torch.equal(reducer.allgather(messages[0]), by_mpi.allgather(messages[0]))
+        received = reducer.alltoall(messages)
+        assert torch.equal(received, by_mpi.alltoall(messages))
+        assert torch.equal(received[reducer.comm.rank], messages[reducer.comm.rank])
     made[0].guard = FiniteGuard(comm)
     flat[0] = torch.nan if comm.rank == comm.size - 1 else 1.0
     with pytest.raises(DivergedError, match=f"what was to be averaged is not finite on rank {comm.size - 1}$"):

@@ -26,6 +26,7 @@ from hpcsgd.comm.codecs import (
 from hpcsgd.comm.flat import layout
 
 SHAPES = [(5,), (3, 7), (0,), (PIECE + 9,)]
+CPU = torch.device("cpu")
 SLOTS, NUMEL = layout([torch.empty(shape) for shape in SHAPES])
 
 
@@ -56,7 +57,7 @@ def test_bits_are_packed_to_the_same_on_every_device(flags: list[bool]) -> None:
 
 
 def test_signs_are_one_bit_an_element_and_a_scale_a_tensor() -> None:
-    flat, codec = values(), Signs(SLOTS)
+    flat, codec = values(), Signs(SLOTS, CPU)
     assert len(codec.encode(flat)) == math.ceil(NUMEL / 8) + 4 * 3
     told, gaps = read(codec, flat), torch.ones(NUMEL, dtype=torch.bool)
     for slot in SLOTS[:2] + SLOTS[3:]:
@@ -70,7 +71,7 @@ def test_the_sign_of_zero_is_positive() -> None:
     slots, numel = layout([torch.empty(8)])
     flat = torch.zeros(numel)
     flat[:4] = torch.tensor([0.0, -0.0, 4.0, -4.0])
-    assert read(Signs(slots), flat)[:8].tolist() == [1, 1, 1, -1, 1, 1, 1, 1]
+    assert read(Signs(slots, CPU), flat)[:8].tolist() == [1, 1, 1, -1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("numel", [7, SPARSE_STRETCH, 3 * SPARSE_STRETCH + 5])
@@ -110,7 +111,7 @@ def test_elements_are_rounded(codec: Elementwise, num_bytes: int, error: float) 
 def test_what_is_not_finite_is_told(bad: float) -> None:
     flat = values()
     flat[0] = bad
-    for codec in (Signs(SLOTS), TopK(NUMEL, 0.01)):
+    for codec in (Signs(SLOTS, CPU), TopK(NUMEL, 0.01)):
         assert not math.isfinite(read(codec, flat)[0])
     rows = flat[: 256 * 4].view(2, -1)
     for each in (Cast(torch.bfloat16), Scaled(torch.float16), Scaled(torch.int8)):
