@@ -11,14 +11,13 @@ from hpcsgd.config.check import (
     check_threads,
     check_values,
     default_of,
-    is_import_path,
     path_field,
     require,
     used_with,
 )
 from hpcsgd.config.conduct import CommConfig, FaultConfig
 from hpcsgd.config.goal import ERRORS, GoalConfig, StopConfig
-from hpcsgd.config.optimizer import OptimizerConfig
+from hpcsgd.config.optimizer import WITH_MOMENTUM, OptimizerConfig
 from hpcsgd.config.space import PARAMETERS, RangeConfig, SpaceConfig, all_values, value_at
 from hpcsgd.config.task import LossConfig, check_metrics
 from hpcsgd.config.workload import DataConfig, ModelConfig, check_fit
@@ -43,7 +42,10 @@ USED = {
         *("tokens", "vocabulary", "sequence_length"),
         *("synthetic_shape", "synthetic_classes", "synthetic_train_samples", "synthetic_test_samples"),
     ),
-    "optimizer": ("name", "init_args", "momentum", "nesterov", "weight_decay", "momentum_form"),
+    "optimizer": (
+        *("name", "init_args", "momentum", "nesterov", "weight_decay", "momentum_form"),
+        *("trust_coefficient", "max_trust_ratio", "betas", "eps"),
+    ),
     "comm": ("averaging", "chunk_bytes", "cuda_aware", "allreduce_algorithm"),
     "faults": ("collective_timeout_seconds",),
 }
@@ -164,12 +166,12 @@ class StudyConfig:
         """What one section asks of another."""
         require(self.space.learning_rate.given, "space.learning_rate", "unset", "min and max, or points")
         searched = self.space.momentum.given
-        own = is_import_path(self.optimizer.name)
+        has_momentum = self.optimizer.name in WITH_MOMENTUM
         require(
-            not (own and searched),
+            has_momentum or not searched,
             "space.momentum",
             "given",
-            f"unset for {self.optimizer.name}: it is searched for sgd",
+            f"unset for {self.optimizer.name}: it is searched for {' and '.join(WITH_MOMENTUM)}",
         )
         require(
             self.optimizer.momentum > 0 or not searched, "optimizer.momentum", 0, "positive to search space.momentum"

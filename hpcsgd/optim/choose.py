@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from hpcsgd.config import RunConfig
+from hpcsgd.config import OptimizerConfig, RunConfig
+from hpcsgd.config.check import is_import_path
 from hpcsgd.optim.any_torch import TorchRows
-from hpcsgd.optim.base import RowOptimizer
+from hpcsgd.optim.base import RowOptimizer, Values
+from hpcsgd.optim.lamb import RowLAMB
+from hpcsgd.optim.lars import RowLARS
 from hpcsgd.optim.policies import arranged, policies_of
 from hpcsgd.optim.probe import Factory, Kind, probe, probe_factory
 from hpcsgd.optim.rows import Rows
 from hpcsgd.optim.sgd import RowSGD
+
+MOMENTUM_ROWS = {"sgd": RowSGD, "lars": RowLARS}
+"""The package's own that take a momentum of each learner."""
 
 
 def find_kind(config: RunConfig, device: torch.device, factory: Factory | None = None) -> Kind | None:
@@ -24,7 +30,16 @@ def find_kind(config: RunConfig, device: torch.device, factory: Factory | None =
     dtype = getattr(torch, config.dtype)
     if factory is not None:
         return probe_factory(factory, device, dtype)[0]
-    return None if config.optimizer.name == "sgd" else probe(config.optimizer, device, dtype)
+    return kind_of(config.optimizer, device, dtype)
+
+
+def kind_of(config: OptimizerConfig, device: torch.device, dtype: torch.dtype) -> Kind | None:
+    """The same of a recipe's section.
+
+    Raises:
+        UsageError: it cannot be an optimizer of rows.
+    """
+    return probe(config, device, dtype) if is_import_path(config.name) else None
 
 
 def states_of(config: RunConfig, kind: Kind | None) -> tuple[str, ...]:
@@ -33,10 +48,29 @@ def states_of(config: RunConfig, kind: Kind | None) -> tuple[str, ...]:
     Raises:
         UsageError: it has no state tensor that the recipe names.
     """
-    states = RowSGD.states if kind is None else kind.states
-    return arranged(policies_of(config.algorithm.state_policy, states))
+    return arranged(policies_of(config.algorithm.state_policy, all_states(config.optimizer, kind)))
 
 
-def make_optimizer(config: RunConfig, rows: Rows, kind: Kind | None) -> RowOptimizer:
-    """The optimizer that steps ``rows``, which have the states of :func:`states_of`."""
-    return RowSGD(config.optimizer, rows) if kind is None else TorchRows(kind, rows)
+def all_states(config: OptimizerConfig, kind: Kind | None) -> tuple[str, ...]:
+    """The names of the optimizer's state tensors."""
+    if kind is not None:
+        return kind.states
+    return MOMENTUM_ROWS[config.name].states if config.name in MOMENTUM_ROWS else RowLAMB.states
+
+
+def make_optimizer(
+    config: OptimizerConfig, rows: Rows, kind: Kind | None, momentum: Values | None = None
+) -> RowOptimizer:
+    """The optimizer that steps ``rows``, which have the states of :func:`all_states`.
+
+    Args:
+        config: the recipe's section.
+        rows: the learners.
+        kind: of an optimizer of torch's kind.
+        momentum: of each learner, where the optimizer has one; unset, the recipe's.
+    """
+    if kind is not None:
+        return TorchRows(kind, rows)
+    if config.name in MOMENTUM_ROWS:
+        return MOMENTUM_ROWS[config.name](config, rows, momentum=momentum)
+    return RowLAMB(config, rows)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hpcsgd.config import OptimizerConfig
 from hpcsgd.optim.base import Factor, Values
+from hpcsgd.optim.factors import Factors, add_scaled_, chosen
 from hpcsgd.optim.rows import Rows
 
 MOMENTUM = "momentum"
@@ -25,14 +26,6 @@ def decayed_parameters(module: nn.Module) -> set[int]:
     recurrent = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
     matrices = {id(p) for part in recurrent for p in part.parameters(recurse=False) if p.dim() == 2}
     return matrices | {id(part.weight) for part in module.modules() if isinstance(part, kinds)}
-
-
-def add_scaled_(target: Tensor, other: Tensor, factor: Factor) -> None:
-    """target <- target + factor other, in one pass over the memory."""
-    if isinstance(factor, Tensor):
-        target.addcmul_(other, factor)
-    else:
-        target.add_(other, alpha=factor)
 
 
 class RowSGD:
@@ -66,15 +59,15 @@ class RowSGD:
         self.config = config
         self.rows = rows
         self._is_absorbed = config.momentum_form == "absorbed"
-        self._last: tuple[list[float], Tensor] | None = None
         self._previous_rate: Factor | None = None
+        self._bind()
         self.mu = self._factor(config.momentum if momentum is None else momentum)
         self.weight_decay = self._factor(config.weight_decay if weight_decay is None else weight_decay)
-        self._bind()
 
     def _bind(self) -> None:
         """Take the buffers of the rows."""
         rows, plain = self.rows, self.rows.decay_from
+        self._factor = Factors(rows.buffer, len(rows))
         self._buffers = (rows.parameters, rows.gradients, rows[MOMENTUM])
         self._decayed = (rows.gradients[:, plain:], rows.parameters[:, plain:])
 
@@ -88,8 +81,8 @@ class RowSGD:
             first = range(count)
             parameters, gradients, momentum = (buffer[:count] for buffer in self._buffers)
             decayed = (self._decayed[0][:count], self._decayed[1][:count])
-            mu, weight_decay, now = (_chosen(f, first) for f in (self.mu, self.weight_decay, factor))
-            before = None if previous is None else _chosen(previous, first)
+            mu, weight_decay, now = (chosen(f, first) for f in (self.mu, self.weight_decay, factor))
+            before = None if previous is None else chosen(previous, first)
             self._update(parameters, gradients, momentum, decayed, mu, weight_decay, now, before)
         if self._is_absorbed:
             self._remember(count, factor)
@@ -102,7 +95,7 @@ class RowSGD:
             return
         like = self.rows.parameters
         each = torch.as_tensor(previous, dtype=like.dtype, device=like.device).expand(len(self.rows), 1).clone()
-        each[:count] = _chosen(rate, range(count))
+        each[:count] = chosen(rate, range(count))
         self._previous_rate = each
 
     def _update(
@@ -117,8 +110,7 @@ class RowSGD:
         previous: Factor | None,
     ) -> None:
         """One update of some rows with learning rate ``rate``, after one with ``previous``."""
-        if isinstance(weight_decay, Tensor) or weight_decay:
-            add_scaled_(*decayed, weight_decay)
+        self._prepare(parameters, gradient, decayed, weight_decay)
         if not isinstance(mu, Tensor) and not mu:
             add_scaled_(parameters, _sign_(gradient) if self.config.sign else gradient, -rate)
             return
@@ -145,6 +137,13 @@ class RowSGD:
         else:
             add_scaled_(parameters, momentum, -scale)
 
+    def _prepare(
+        self, parameters: Tensor, gradient: Tensor, decayed: tuple[Tensor, Tensor], weight_decay: Factor
+    ) -> None:
+        """Make of the gradient of some rows what the momentum takes."""
+        if isinstance(weight_decay, Tensor) or weight_decay:
+            add_scaled_(*decayed, weight_decay)
+
     def _correction(self, rate: Factor, previous: Factor | None) -> Factor:
         """The ratio of learning rates that the absorbed momentum is scaled by."""
         if previous is None or not self.config.momentum_correction:
@@ -160,9 +159,9 @@ class RowSGD:
 
     def keep(self, rows: Sequence[int]) -> None:
         """See :class:`~hpcsgd.optim.base.RowOptimizer`."""
-        self.mu, self.weight_decay = _chosen(self.mu, rows), _chosen(self.weight_decay, rows)
+        self.mu, self.weight_decay = chosen(self.mu, rows), chosen(self.weight_decay, rows)
         if self._previous_rate is not None:
-            self._previous_rate = _chosen(self._previous_rate, rows)
+            self._previous_rate = chosen(self._previous_rate, rows)
         self._bind()
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,28 +175,7 @@ class RowSGD:
     def load_first(self, state: dict[str, Any]) -> None:
         """The momentum is taken as it is: of which learning rate it is, the learners need not agree."""
 
-    def _factor(self, values: Values) -> Factor:
-        """A number if all learners have the same, else [m, 1]; a tensor is not looked at: it may be on a GPU."""
-        if isinstance(values, (int, float)):
-            return float(values)
-        like = self.rows.parameters
-        if isinstance(values, Tensor):
-            assert len(values) == len(self.rows), f"{len(values)} numbers for {len(self.rows)} learners"
-            return values.to(dtype=like.dtype, device=like.device).view(-1, 1)
-        numbers = list(values)
-        if len(set(numbers)) == 1:
-            return float(numbers[0])
-        assert len(numbers) == len(self.rows), f"{len(numbers)} numbers for {len(self.rows)} learners"
-        if self._last is None or self._last[0] != numbers:
-            self._last = numbers, torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
-        return self._last[1]
-
 
 def _sign_(values: Tensor) -> Tensor:
     """Replace ``values`` by their signs; what is not finite becomes NaN, of which torch's sign makes 0 or 1."""
     return torch.add(values.sign(), values, alpha=0, out=values)
-
-
-def _chosen(factor: Factor, rows: Sequence[int]) -> Factor:
-    """The numbers of ``rows``."""
-    return factor[list(rows)] if isinstance(factor, Tensor) else factor

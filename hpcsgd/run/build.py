@@ -93,7 +93,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
-    stepper = make_optimizer(config, learners.rows, optimizer)
+    stepper = make_optimizer(config.optimizer, learners.rows, optimizer)
     gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, stepper)
     cleanup.comm, cleanup.algorithm = comm, algorithm
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]

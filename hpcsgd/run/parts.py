@@ -177,7 +177,7 @@ def share(parts: Parts) -> None:
 
 def join(parts: Parts, config: RunConfig) -> Parts:
     """With the learners of all ranks joined as ``config`` says. Collective."""
-    optimizer = make_optimizer(config, parts.learners.rows, parts.optimizer)
+    optimizer = make_optimizer(config.optimizer, parts.learners.rows, parts.optimizer)
     gradients, world, algorithm = connect(
         config, parts.comm, parts.place, parts.plan, parts.learners, parts.timer, optimizer
     )

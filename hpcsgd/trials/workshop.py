@@ -26,10 +26,8 @@ from hpcsgd.learners.engines.base import Engine
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
-from hpcsgd.optim.any_torch import TorchRows
 from hpcsgd.optim.base import RowOptimizer
-from hpcsgd.optim.probe import probe
-from hpcsgd.optim.sgd import RowSGD
+from hpcsgd.optim.choose import all_states, kind_of, make_optimizer
 from hpcsgd.tasks.attempt import Attempt, attempt
 from hpcsgd.tasks.build import make_task
 from hpcsgd.tasks.losses import CrossEntropy
@@ -113,9 +111,7 @@ class Workshop:
     def make_optimizer(self, stack: ReplicaStack, momentum: Tensor) -> RowOptimizer:
         """The optimizer of learners with their own momentum, [m], where it has one."""
         config = self.config.optimizer
-        if config.name == "sgd":
-            return RowSGD(config, stack.rows, momentum=momentum)
-        return TorchRows(probe(config, stack.device, stack.dtype), stack.rows)
+        return make_optimizer(config, stack.rows, kind_of(config, stack.device, stack.dtype), momentum)
 
 
 def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
@@ -154,7 +150,7 @@ def open_workshop(config: StudyConfig, comm: Communicator) -> Workshop:
         dataset,
         task,
         None if config.measured == ERRORS else task.metrics,
-        agree(comm, lambda: RowSGD.states if own.name == "sgd" else probe(own, device, dtype).states),
+        agree(comm, lambda: all_states(own, kind_of(own, device, dtype))),
         make_store(dataset, in_memory(dataset, "train"), device, dtype, channels_last, config.data, prepared=True),
         splits,
         agree(comm, lambda: make_reducer(config.comm, team, device, comm)),

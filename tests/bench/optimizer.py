@@ -30,7 +30,7 @@ def variants(model: ModelConfig, shape: Shape, steps: int) -> Iterator[Steps]:
     replica = Replica(module, cpu, torch.float32, channels_last=False)
     kind = find_kind(config, cpu)
     stack = ReplicaStack([replica], states=states_of(config, kind))
-    rows = make_optimizer(config, stack.rows, kind)
+    rows = make_optimizer(config.optimizer, stack.rows, kind)
     stack.gradients.normal_(std=1e-3)
     decayed = [p for p in theirs.parameters() if p.dim() > 1]
     groups = [{"params": decayed}, {"params": [p for p in theirs.parameters() if p.dim() == 1], "weight_decay": 0.0}]

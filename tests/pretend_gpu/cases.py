@@ -156,6 +156,8 @@ ALGORITHMS = [
     Case("elastic", algorithm("ea_sgd")),
     Case("late", {**SMA, **LATE}, sampled=True),
     Case("adam", {"optimizer": OptimizerConfig(name="torch.optim.AdamW"), **LOCAL}),
+    Case("lars", {"optimizer": OptimizerConfig(name="lars", weight_decay=1e-3)}, world="one", waits=0),
+    Case("lamb", {"optimizer": OptimizerConfig(name="lamb"), "learners_per_rank": 2, **LOOP, **LOCAL}),
 ]
 
 REDUCERS = [

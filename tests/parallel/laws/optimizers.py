@@ -16,6 +16,7 @@ from hpcsgd.run.parts import Parts
 from tests.parallel.laws.common import assert_close, built, make_config, training, vector
 from tests.parallel.laws.registry import law
 from tests.parallel.laws.simulation import Simulation
+from tests.single.optim.plain_optimizers import make_plain
 
 OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     # A gradient that is nearly zero would be divided by itself: the sums' order would show.
@@ -26,6 +27,12 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "nadam": ("torch.optim.NAdam", {"weight_decay": 0.1, "eps": 1e-4}),
     "own": ("tests.single.optim.own_optimizer.NormalizedMomentum", {"weight_decay": 0.1}),
 }
+BY_LAYER: dict[str, dict[str, Any]] = {
+    # The form of the paper. A large coefficient is as if all rates were larger.
+    "lars": {"momentum_form": "absorbed", "momentum_correction": False, "trust_coefficient": 0.3, "weight_decay": 0.1},
+    "lamb": {"momentum": 0.9, "weight_decay": 0.1, "betas": (0.8, 0.9), "eps": 1e-4},
+}
+ALL = [*OPTIMIZERS, *BY_LAYER]
 POLICIES: dict[str, str | dict[str, str]] = {
     "average": "average",
     "reset": "reset",
@@ -38,6 +45,8 @@ PLAIN = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
 
 def of(name: str, **changes: Any) -> RunConfig:
     """A run with one of the optimizers."""
+    if name in BY_LAYER:
+        return make_config(epochs=3, optimizer=PLAIN | {"name": name} | BY_LAYER[name], **changes)
     path, settings = OPTIMIZERS[name]
     return make_config(epochs=3, optimizer=PLAIN | {"name": path, "init_args": settings}, **changes)
 
@@ -55,6 +64,8 @@ class Reference(Simulation):
     def make(self, model: nn.Module) -> Any:
         """An optimizer of all parameters, with weight decay for matrices alone."""
         own = self.config.optimizer
+        if own.name in BY_LAYER:
+            return make_plain(model, own)
         matrices = [p for p in model.parameters() if p.dim() > 1]
         others = [p for p in model.parameters() if p.dim() == 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
@@ -95,6 +106,7 @@ class Reference(Simulation):
     def state(self, learner: int, name: str) -> Tensor:
         """A state tensor of a learner in the module's order; zeros where there is none."""
         states = self.optimizers[learner].state
+        name = "momentum_buffer" if name == "momentum" else name
         parts = [states[p].get(name, torch.zeros_like(p)) for p in self.models[learner].parameters()]
         return torch.cat([part.detach().reshape(-1) for part in parts])
 
@@ -126,18 +138,18 @@ def check(config: RunConfig, comm: Communicator, *, local: bool) -> list[Action]
     return actions
 
 
-@law(name=list(OPTIMIZERS))
+@law(name=ALL)
 def synchronous_steps_are_those_of_one_process_with_the_whole_batch(comm: Communicator, name: str) -> None:
     assert set(check(of(name), comm, local=False)) == {Action.GRADIENT}
 
 
-@law(name=list(OPTIMIZERS))
+@law(name=ALL)
 def local_steps_are_those_of_optimizers_side_by_side(comm: Communicator, name: str) -> None:
     actions = check(of(name, algorithm={"name": "local_sgd", "sync_period": 2}), comm, local=True)
     assert set(actions) == {Action.NONE, Action.GLOBAL}
 
 
-@law(name=["adamw", "own"], algorithm=["sync_sgd", "local_sgd"])
+@law(name=["adamw", "own", *BY_LAYER], algorithm=["sync_sgd", "local_sgd"])
 def learners_of_a_rank_are_as_many_ranks(comm: Communicator, name: str, algorithm: str) -> None:
     section = {"name": algorithm} | ({"sync_period": 2} if algorithm == "local_sgd" else {})
     data = {"synthetic_train_samples": 120}

@@ -16,12 +16,12 @@ import torch
 
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.comm.stop import StopRequest
-from hpcsgd.config import CheckpointConfig, EvaluateConfig, LogConfig, RunConfig
+from hpcsgd.config import CheckpointConfig, EvaluateConfig, LogConfig, OptimizerConfig, RunConfig
 from hpcsgd.errors import Preempted, UsageError
 from hpcsgd.record import Run, load_run
 from hpcsgd.record.schema import EPOCH_COLUMNS, EVALUATION_COLUMNS
 from hpcsgd.train import run
-from tests.parallel.laws.common import ALGORITHMS, ALLREDUCES, algorithm_named, make_config
+from tests.parallel.laws.common import ALGORITHMS, ALLREDUCES, BASE, algorithm_named, make_config
 from tests.parallel.laws.registry import law
 
 TIMES = [c.name for c in (*EPOCH_COLUMNS, *EVALUATION_COLUMNS) if c.unit == "s"]
@@ -92,12 +92,21 @@ def a_stopped_run_around_a_central_model_ends_with_the_same_bits(comm: Communica
     a_stopped_run_ends_with_the_same_bits(comm, "sma", "mpi")
 
 
+@law(sizes=(2,), name=["lars", "lamb"])
+def a_stopped_run_by_layers_ends_with_the_same_bits(comm: Communicator, name: str) -> None:
+    a_stopped_run_ends_with_the_same_bits(comm, "post_local_sgd", "mpi", OptimizerConfig(name=name, weight_decay=0.1))
+
+
 @law(sizes=(2, 3), name=ALGORITHMS, allreduce=ALLREDUCES)
-def a_stopped_run_ends_with_the_same_bits(comm: Communicator, name: str, allreduce: str) -> None:
+def a_stopped_run_ends_with_the_same_bits(
+    comm: Communicator, name: str, allreduce: str, optimizer: OptimizerConfig = BASE.optimizer
+) -> None:
     with shared_folder(comm) as folder:
-        run(logged(comm, name, allreduce, folder / "whole"), comm)
+        configs = (logged(comm, name, allreduce, folder / kind) for kind in ("whole", "stopped"))
+        through, interrupted = (replace(config, optimizer=optimizer) for config in configs)
+        run(through, comm)
         # Inside of local windows and of epochs, and (before step 5, with 3 ranks) at the end of one.
-        stop_and_go_on(comm, logged(comm, name, allreduce, folder / "stopped"), 3, 5, 8)
+        stop_and_go_on(comm, interrupted, 3, 5, 8)
         if comm.rank == 0:
             whole, stopped = load_run(folder / "whole"), load_run(folder / "stopped")
             assert_same_run(stopped, whole)

@@ -19,6 +19,7 @@ from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.shards import epoch_permutation
 from hpcsgd.models import build_model
 from tests.parallel.laws.common import vector
+from tests.single.optim.plain_optimizers import make_plain
 
 
 class Simulation:
@@ -82,7 +83,7 @@ class Simulation:
             return "none"
         return self.average(self.rate(step))
 
-    def update(self, model: nn.Module, optimizer: torch.optim.SGD, samples: Tensor) -> None:
+    def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, samples: Tensor) -> None:
         """One update by the mean gradient of ``samples``."""
         optimizer.zero_grad()
         F.cross_entropy(model(self.images[samples]), self.labels[samples]).backward()
@@ -135,11 +136,13 @@ class Simulation:
             start += parameter.numel()
 
 
-def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
-    """torch's SGD with weight decay on the weights of linear layers and convolutions only."""
+def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """LARS of the paper, or torch's SGD, with weight decay on the weights of linear layers and convolutions only."""
     weights = [m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     others = [p for p in model.parameters() if all(p is not weight for weight in weights)]
     settings = config.optimizer
+    if settings.name == "lars":
+        return make_plain(model, settings)
     groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.SGD(
         [group for group in groups if group["params"]], lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov

@@ -170,6 +170,18 @@ def every_step_equals_the_simulation(comm: Communicator, period: int, restart: s
     assert check_against_simulation(config, comm) == ({"global"} if period == 1 else {"none", "global"})
 
 
+@law()
+def learners_may_step_by_layer(comm: Communicator) -> None:
+    config = make_config(
+        algorithm=section(comm.size, sync_period=2),
+        learning_rate=dropping(comm.size * 2, 120),
+        optimizer={"name": "lars", "trust_coefficient": 0.3},
+        learners_per_rank=2,
+        data=ENOUGH,
+    )
+    check_against_simulation(config, comm)
+
+
 @law(restart=["reset", "none"], alpha=[None, 0.1], learners=[1, 2])
 def two_levels_equal_the_simulation(comm: Communicator, restart: str, alpha: float | None, learners: int) -> None:
     two = section(comm.size, sync_period=1, block_sync_period=2, restart=restart, alpha=alpha)

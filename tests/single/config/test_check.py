@@ -56,6 +56,8 @@ def test_a_new_key_must_say_what_it_counts_for(cls: Any) -> None:
         (lambda: DataConfig(sequence_length=9), "data.sequence_length is 9, which counts for data.name text only"),
         (lambda: AlgorithmConfig(slow_momentum=0.1), "for algorithm.outer_step slow_momentum"),
         (lambda: OptimizerConfig(momentum_correction=False), "for optimizer.momentum_form absorbed only"),
+        (lambda: OptimizerConfig(eps=0.1), "optimizer.eps is 0.1, which counts for optimizer.name lamb only"),
+        (lambda: OptimizerConfig(name="lamb", momentum=0.5), "for optimizer.name sgd or lars only, and that is 'lamb'"),
         (
             lambda: LearningRateConfig(decay="cosine", power=2.0),
             "learning_rate.power is 2.0, which counts for learning_rate.decay polynomial only, and that is 'cosine'",

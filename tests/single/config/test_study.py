@@ -162,7 +162,7 @@ def test_a_study_needs_a_learning_rate(tmp_path: Path) -> None:
 def changed(key: str, kind: Any, default: Any) -> Any:
     """Another valid value of a key, by its type."""
     special = {"model.heads": 2, "data.name": "mnist", "model.name": "lenet", "comm.chunk_bytes": 4096}
-    special["optimizer.name"] = "torch.optim.Adam"
+    special |= {"optimizer.name": "torch.optim.Adam", "optimizer.betas": (0.5, 0.9)}
     if key in special:
         return special[key]
     if typing.get_origin(kind) is typing.Literal:
@@ -212,7 +212,9 @@ def test_every_key_that_runs_have_too_counts_or_is_refused(key: str) -> None:
     of_a_model = dict.fromkeys((*OF_TEXT, *OF_LANGUAGE), "lstm")
     of_a_model |= {"zero_gamma": "resnet8", "init_args": "nets.Own", "heads": "transformer"}
     values["model"] = {"name": of_a_model[name]} if name in of_a_model else {}
-    values["optimizer"] = {"name": "torch.optim.Adam"} if name == "init_args" else {}
+    of_an_optimizer = {"init_args": "torch.optim.Adam", "trust_coefficient": "lars"}
+    of_an_optimizer |= dict.fromkeys(("max_trust_ratio", "betas", "eps"), "lamb")
+    values["optimizer"] = {"name": of_an_optimizer[name]} if name in of_an_optimizer else {}
     values[section] |= {name: SHARED[key]}
     if name == "momentum_form":
         return  # refused by a message of its own, see above

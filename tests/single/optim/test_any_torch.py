@@ -57,7 +57,7 @@ def make(config: OptimizerConfig, m: int) -> tuple[ReplicaStack, TorchRows]:
     replicas = [Replica(network(seed), CPU, torch.float64, channels_last=False) for seed in range(m)]
     kind = find_kind(run_of(config), CPU)
     stack = ReplicaStack(replicas, states=states_of(run_of(config), kind))
-    optimizer = make_optimizer(run_of(config), stack.rows, kind)
+    optimizer = make_optimizer(config, stack.rows, kind)
     assert isinstance(optimizer, TorchRows)
     return stack, optimizer
 

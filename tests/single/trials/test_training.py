@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hpcsgd.config import LearningRateConfig, OptimizerConfig
+from hpcsgd.config import LearningRateConfig
 from hpcsgd.config.goal import ERRORS
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.data.dataset import load_dataset
 from hpcsgd.data.make import make_loader, make_split
 from hpcsgd.learners.replica import Replica
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.optim.choose import all_states, make_optimizer
 from hpcsgd.optim.schedule import LearningRate
-from hpcsgd.optim.sgd import RowSGD
 from hpcsgd.run.evaluate import evaluate
 from hpcsgd.study.space import draw_points
 from hpcsgd.tasks.build import make_task
@@ -54,8 +55,9 @@ def ordinary(shop: Workshop, trial: int, point: Mapping[str, float]) -> list[flo
                           device=shop.device, dtype=shop.dtype, channels_last=False)  # fmt: skip
     task = make_task(config.model, data)
     replica = Replica(task.new_module(seed), shop.device, shop.dtype, channels_last=False)
-    rows = ReplicaStack([replica], states=RowSGD.states).rows
-    sgd = RowSGD(OptimizerConfig(momentum=point["momentum"], nesterov=True), rows)
+    optimizer = replace(config.optimizer, momentum=point.get("momentum", config.optimizer.momentum))
+    rows = ReplicaStack([replica], states=all_states(optimizer, None)).rows
+    sgd = make_optimizer(optimizer, rows, None)
     decay = LearningRateConfig(base=point["learning_rate"], scaling_rule="none", decay="linear",
                                decay_epochs=point["learning_rate_decay_steps"] / loader.steps_per_epoch,
                                final_fraction=point["end_learning_rate_factor"])  # fmt: skip
@@ -84,6 +86,15 @@ def test_a_trial_is_the_ordinary_run_of_its_metaparameters(shop: Callable[..., W
         np.testing.assert_allclose(found, ordinary(parts, trial.trial_id, point), rtol=1e-12)
         assert [step for step, _ in trial.measurements] == list(range(5, 41, 5))
         assert (trial.status, trial.steps) == ("COMPLETE", 40)
+
+
+def test_trials_may_go_by_layer_at_rates_of_their_own(shop: Callable[..., Workshop]) -> None:
+    parts = shop(dtype="float64", optimizer__name="lars", optimizer__trust_coefficient=0.3, optimizer__weight_decay=0.1)
+    assert parts.config.optimizer_name == "lars"
+    column = COLUMNS.index("val/cross_entropy_error")
+    for trial, point in zip(train(parts, 0, 5), points_of(parts.config, 4), strict=True):
+        found = [row[column] for _, row in trial.measurements]
+        np.testing.assert_allclose(found, ordinary(parts, trial.trial_id, point), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
