@@ -175,7 +175,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         row = SharedRow(
             step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale, done.period, done.divergence
         )
-        collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step))
+        collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step), done.learner_norm)
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             timer.lap("logging")
             metrics = _evaluate(parts, step, collector, progress)

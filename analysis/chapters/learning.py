@@ -12,12 +12,18 @@ import pandas as pd
 from chapters.figure import Chapter, Figure
 from draw import figures
 from draw.learning import draw_curve
+from draw.noise import draw_noise
 from draw.script import Output
 from runs import logs as run_logs
 from runs.logs import Entry
 from tables import learning as learning_tables
+from tables.noise import noise_table
 
 EVALUATION_NOTE = "Metrics are those of the consensus model on the whole split; costs are those up to it."
+NOISE_NOTE = (
+    "Exponential moving averages of the estimates of |G|^2 and of tr(Sigma), and their ratio in samples; NaN where one "
+    "of the averages is not positive."
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Curves:
     entries: Sequence[Entry]
     evaluations: pd.DataFrame
     losses: pd.DataFrame
+    noise: pd.DataFrame
 
 
 def draw_against(x: str, figure: Figure[Curves], curves: Curves, output: Output) -> list[str]:
@@ -38,7 +45,13 @@ def draw_against(x: str, figure: Figure[Curves], curves: Curves, output: Output)
     return [] if drawn else figure.not_drawn()
 
 
-FIGURES = tuple(
+def draw_noise_scale(figure: Figure[Curves], curves: Curves, output: Output) -> list[str]:
+    """The gradient noise scale; a run is not asked for it, and nothing is said where none has it."""
+    output.files += draw_noise(curves.entries, curves.noise, output.directory, figure.name, output.caption)
+    return []
+
+
+AGAINST = tuple(
     Figure(
         f"learning_{name}",
         f"What is learned by the same {of}?",
@@ -54,12 +67,28 @@ FIGURES = tuple(
         ("sync_bytes", "bytes", "communication", "communication."),
     )
 )
+NOISE = Figure(
+    "learning_noise",
+    "How large a batch does the gradient allow?",
+    "The gradient noise scale (McCandlish 2018): batches far below it learn as much of each sample as the smallest, "
+    "far above it little more of each step. Only of runs that keep it; they average gradients.",
+    "learning_noise",
+    draw_noise_scale,
+    "no run has it",
+    "hpcsgd train RECIPE --log.noise_scale true",
+)
+FIGURES = (*AGAINST, NOISE)
 
 
 def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path) -> tuple[list[Path], list[str]]:
     """Write all figures and tables; returns the files and the remarks."""
     output = Output.of_runs(directory, entries, problems)
-    curves = Curves(entries, learning_tables.evaluation_table(entries), learning_tables.training_loss_table(entries))
+    curves = Curves(
+        entries,
+        learning_tables.evaluation_table(entries),
+        learning_tables.training_loss_table(entries),
+        noise_table(entries),
+    )
     remarks = learning_tables.missing_curves(entries)
     with figures.style():
         remarks += [line for figure in FIGURES for line in figure.draw(curves, output)]
@@ -71,6 +100,8 @@ def draw(entries: Sequence[Entry], problems: Sequence[str], directory: Path) -> 
         (run_logs.runs_table(entries), "learning_runs", "Runs in the learning curves", []),
     ):
         output.table(frame, name, title, *own, *remarks, digits=5)
+    if not curves.noise.empty:
+        output.table(curves.noise, "learning_noise", "Gradient noise scale", NOISE_NOTE, digits=5)
     return output.files, [*output.notes, *remarks]
 
 

@@ -43,6 +43,8 @@ class Synchronisation(NamedTuple):
         num_bytes: of the buffers.
         gradient_norm: the norm of the gradient before it was clipped, 0-d on the device: of the mean gradient of all
             ranks, or the largest of this rank's learners; NaN where gradients are not clipped, or there is none.
+        learner_norm: the norm of what a learner of this rank adds to the gradient of all, 0-d on the device: root mean
+            square over them; NaN where it is not taken, or gradients are not averaged.
         loss_scale: of the gradients; 0: the update was left out, as one had overflowed; NaN: the loss is not scaled.
         period: H in force; 0: nothing is ever synchronised.
         divergence: distance of the replicas from their mean before they were averaged, root mean square, over the norm
@@ -55,6 +57,7 @@ class Synchronisation(NamedTuple):
     loss_scale: float = math.nan
     period: int = 0
     divergence: float = math.nan
+    learner_norm: Tensor | float = math.nan
 
 
 NOTHING = Synchronisation(Action.NONE)

@@ -106,7 +106,7 @@ class LocalSGD:
     def step(self, step: int, rate: float, num_samples: int) -> Synchronisation:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         action, period = self.schedule(step), self.schedule.period_at(step)
-        num_bytes = self._sum_gradients() if action is Action.GRADIENT else 0
+        num_bytes, learner_norm = self._sum_gradients() if action is Action.GRADIENT else (0, math.nan)
         norm, divergence = self._update(action, rate, num_samples), math.nan
         if action in self.reducers:
             num_bytes, divergence = self._average(action, step, rate)
@@ -114,7 +114,7 @@ class LocalSGD:
         if action in (Action.GRADIENT, Action.GLOBAL):
             self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
-        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale), period, divergence)
+        return Synchronisation(action, num_bytes, norm, taken(self.loss_scale), period, divergence, learner_norm)
 
     def consensus(self) -> AbstractContextManager[nn.Module]:
         """The average of the replicas; see :class:`~hpcsgd.algorithms.base.Algorithm`."""
@@ -180,17 +180,23 @@ class LocalSGD:
         else:
             self._close_gradients()
 
-    def _sum_gradients(self) -> int:
-        """Give every learner the sum of all learners' gradients; return the bytes reduced."""
+    def _sum_gradients(self) -> tuple[int, Tensor | float]:
+        """Give every learner the sum of all learners' gradients; return the bytes reduced, and a learner's own norm."""
         gradients, watchdog = self.learners.gradients, self.reducers[Action.GLOBAL].comm.watchdog
         with self.spans.span("gradient_allreduce"):
+            takes_norm = self.update.takes_norm
+            learner_norm: Tensor | float = math.nan
+            if takes_norm and len(gradients) > 1:
+                learner_norm = torch.linalg.vector_norm(gradients) / math.sqrt(len(gradients))
             sum_own_(gradients)
             with self.spans.synchronising(watchdog.watch("gradient allreduce"), queued=True):
                 num_bytes = self.gradients.finish()
+                if takes_norm and len(gradients) == 1:
+                    learner_norm = self.gradients.own_norm()
                 if self.update.weights is not None:
                     num_bytes += self._sum_weights(self.update.weights)
             spread_first_(gradients)
-        return num_bytes
+        return num_bytes, learner_norm
 
     def _sum_weights(self, weights: Tensor) -> int:
         """Give every learner's gradient, which is that of all, the weight of all; return the bytes reduced."""

@@ -19,6 +19,7 @@ class Update:
 
     Attributes:
         weights: what the gradients of the coming step are divided by, [m]; None: they are means already.
+        takes_norm: a gradient that all share is measured where none is clipped too.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Update:
         spans: Spans,
         clip_norm: float | None = None,
         loss_scale: LossScale | None = None,
+        takes_norm: bool = False,
     ) -> None:
         """
         Args:
@@ -36,6 +38,7 @@ class Update:
             spans: the clock.
             clip_norm: largest norm of a gradient; None: any.
             loss_scale: what the gradients are to be divided by, and which of them count; None: as they are, all.
+            takes_norm: see above.
         """
         self.learners = learners
         self.optimizer = optimizer
@@ -43,6 +46,7 @@ class Update:
         self.clip_norm = clip_norm
         self.weights: Tensor | None = None
         self.loss_scale = loss_scale
+        self.takes_norm = takes_norm
 
     def __call__(self, count: int, rate: float, *, alike: bool = False) -> Tensor | float:
         """Update the first ``count`` learners with learning rate ``rate``; the others stay as they are.
@@ -66,6 +70,8 @@ class Update:
                     self.learners.gradients[:count].div_(self._divisors(self.weights[:count]))
                 if self.clip_norm is not None:
                     norm = clip_(self.learners.gradients[:count], self.clip_norm, alike=alike)
+                elif self.takes_norm and alike:
+                    norm = torch.linalg.vector_norm(self.learners.gradients[0])
                 self.optimizer.step(count, rate)
             self.learners.zero_gradients()
             self.weights = None

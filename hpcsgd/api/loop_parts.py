@@ -189,6 +189,8 @@ def _make_config(
     if method.local_start is not None and not method.local_start.startswith("step:"):
         raise UsageError(f"algorithm.local_start is {method.local_start!r}: in a session it must be step:N")
     _check_unknown_ends(method)
+    if "log" in given and given["log"].noise_scale:
+        raise UsageError("log.noise_scale is not for a session, whose gradients the user's loop weighs: leave it out")
     try:
         return RunConfig(
             local_batch_size=1,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hpcsgd.comm.flat import Slot
@@ -99,6 +100,9 @@ class GradientAllreduce(ABC):
         self._launched = 0
         self._armed = False
         self.guard: FiniteGuard | None = None
+        self.takes_norms = False
+        """Whether each bucket is measured before it is summed."""
+        self._norms: list[Tensor] = []
         self._closed = False
         self._hooks = []
         if overlap:
@@ -109,6 +113,7 @@ class GradientAllreduce(ABC):
         """Expect ``passes`` backward passes and then :meth:`finish`; launch during the last of them."""
         self._waiting = [self.buckets.bucket_of.count(b) * passes for b in range(len(self.buckets.parts))]
         self._launched = 0
+        self._norms.clear()
         self._armed = True
 
     def hold(self) -> None:
@@ -131,6 +136,11 @@ class GradientAllreduce(ABC):
             for head in self._heads:
                 self.guard.after(head, "the gradient is")
         return flat.numel() * flat.element_size()
+
+    def own_norm(self) -> Tensor:
+        """The norm of this rank's own gradient, 0-d, before it was summed over all; nothing waits for a GPU."""
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(self._norms))
+        return norm
 
     def heads(self) -> list[Tensor]:
         """The elements that tell, after the reduction, of something not finite before it."""
@@ -184,6 +194,8 @@ class GradientAllreduce(ABC):
     def _launch_next(self) -> None:
         index = self._order[self._launched]
         part = self.buckets.parts[index]
+        if self.takes_norms:
+            self._norms.append(torch.linalg.vector_norm(part))
         self.look(part, more=self._launched + 1 < len(self.buckets.parts))
         self.launch(index, part)
         self._launched += 1

@@ -170,6 +170,12 @@ class RunConfig:
             calls, "engine", self.engine, "one that calls the model with compile true: loop, threads, streams, graph"
         )
         averages_gradients = self.algorithm.name == "sync_sgd" or self.algorithm.local_start is not None
+        require(
+            averages_gradients or not self.log.noise_scale,
+            "log.noise_scale",
+            True,
+            f"false for {self.algorithm.name}, which averages no gradients",
+        )
         if self.on_failure == "shrink" and averages_gradients:
             raise ValueError(
                 "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "

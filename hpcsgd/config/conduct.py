@@ -112,6 +112,8 @@ class LogConfig:
         ranks: ``all`` ranks; ``node``, the first rank of each node; ``summary``, minimum, median and maximum.
         utilisation_seconds: seconds between two samples of how busy each rank's device is: a GPU by NVML, CPUs by the
             process's CPU time; 0: none.
+        noise_scale: where gradients are averaged, keep the norm of each learner's own and of that of all, and with them
+            estimates of the gradient's square and variance, whose ratio is the gradient noise scale.
         save_model: write the final consensus model to ``model.pt``.
     """
 
@@ -119,6 +121,7 @@ class LogConfig:
     flush_steps: int = 100
     ranks: Literal["all", "node", "summary"] = "all"
     utilisation_seconds: float = 0.2
+    noise_scale: bool = False
     save_model: bool = True
 
     def __post_init__(self) -> None:

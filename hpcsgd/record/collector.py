@@ -6,6 +6,7 @@ the clocks of record: the maximum over ranks.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +21,7 @@ from torch import Tensor
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
+from hpcsgd.record.noise import estimates, own_mean_norms
 from hpcsgd.record.scalars import HostScalars, QueuedScalars
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
 from hpcsgd.record.timer import StepTimer, durations
@@ -80,6 +82,7 @@ class Collector:
         most_waiting: int = 0,
         guard: Guard | None = None,
         watch: Callable[[str], AbstractContextManager[None]] = lambda what: nullcontext(),
+        learners: int = 1,
     ) -> None:
         """
         Args:
@@ -95,6 +98,7 @@ class Collector:
             most_waiting: iterations by which a gather may be late.
             guard: looks for what is not finite; None: nobody looks.
             watch: inside, a watchdog looks at what is named.
+            learners: of each rank.
         """
         self.config = config
         self.timer = timer
@@ -111,20 +115,33 @@ class Collector:
         self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
         capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
-        # Sum and weight of the loss, norm of the gradient.
-        self._scalars = QueuedScalars(device, capacity, 3) if device.type != "cpu" else HostScalars()
+        # Sum and weight of the loss, norm of the gradient, and of what a learner adds to it.
+        self._scalars = QueuedScalars(device, capacity, 4) if device.type != "cpu" else HostScalars()
+        self._learners = learners
         # On a CPU the guard tells at once.
         self._notes = QueuedScalars(device, capacity, 1) if device.type != "cpu" else None
         # What an iteration was, and how busy the device.
         self._shared: deque[tuple[SharedRow, float]] = deque()
         self._epoch_ended = False
 
-    def add(self, row: SharedRow, loss: Tensor | float, gradient_norm: Tensor | float, ends_epoch: bool) -> None:
-        """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2]."""
+    def add(
+        self,
+        row: SharedRow,
+        loss: Tensor | float,
+        gradient_norm: Tensor | float,
+        ends_epoch: bool,
+        learner_norm: Tensor | float = math.nan,
+    ) -> None:
+        """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2].
+
+        ``learner_norm`` is that of what a learner adds to the gradient of all, as :func:`own_mean_norms` takes it.
+        """
         weight: Tensor | float = row.num_local
+        is_even = row.num_local % self._learners == 0
         if isinstance(loss, Tensor) and loss.dim():
-            loss, weight = loss
-        self._scalars.put(row.step, loss, weight, gradient_norm)
+            (loss, weight), is_even = loss, self._learners == 1
+        # Learners of a rank that had not as much each have no norm in common.
+        self._scalars.put(row.step, loss, weight, gradient_norm, learner_norm if is_even else math.nan)
         if self._notes is not None and self.guard is not None:
             self._notes.put(row.step, self.guard.own_bad)
         self._shared.append((row, self.sampler.latest))
@@ -165,7 +182,8 @@ class Collector:
         assert self.writer is not None
         kept = self.select(everyone)
         steps = np.array([row.step for row in shared], np.int64)
-        fields = dict(zip(SharedRow._fields, zip(*shared, strict=True), strict=True))
+        fields: dict[str, Any] = dict(zip(SharedRow._fields, zip(*shared, strict=True), strict=True))
+        fields |= estimates(everyone, self._learners)
         epochs, evaluations = self.clocks.advance(shared, everyone)
         with told_as(self.writer.path):
             self.writer.append_iterations(
@@ -222,10 +240,11 @@ class Collector:
         return self.clocks.state_dict(), dict(self.writer.num_rows)
 
     def _losses(self, shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
-        """Of some steps the mean loss, NaN without samples, what it is the mean over, and the norm of the gradient."""
-        sums, weights, norms = self._scalars.take([row.step for row in shared]).T
+        """Of some steps the mean loss, NaN without samples, what it is the mean over, and the norms of gradients."""
+        sums, weights, norms, own = self._scalars.take([row.step for row in shared]).T
         some = np.where(weights == 0, np.nan, weights)
-        return {"loss": sums / some, "loss_weight": weights, "gradient_norm": norms}
+        own = own_mean_norms(own, shared, some, self._learners)
+        return {"loss": sums / some, "loss_weight": weights, "gradient_norm": norms, "learner_gradient_norm": own}
 
     def _check(self, shared: Sequence[SharedRow], losses: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
         """Let the guard look at some steps. Collective.

@@ -19,6 +19,9 @@ SINCE = {
     "sync_period": 5,
     "divergence": 5,
     "peak_memory_bytes": 5,
+    "gradient_square": 5,
+    "gradient_variance": 5,
+    "learner_gradient_norm": 5,
 }
 """The schema version from which on a column or table is there."""
 

@@ -85,6 +85,19 @@ ITERATION_COLUMNS = (
         "distance of the replicas from their mean before it was taken, root mean square, over the norm of the mean; "
         "NaN: not measured",
     ),
+    Column(
+        "gradient_square",
+        "f8",
+        "1",
+        "estimate of |G|^2, the square of the true gradient's norm, from the norms of learner_gradient_norm and "
+        "gradient_norm; NaN: not taken",
+    ),
+    Column(
+        "gradient_variance",
+        "f8",
+        "1",
+        "estimate of tr(Sigma), the trace of the covariance of a sample's gradient, from the same; NaN: not taken",
+    ),
 )
 """Columns ``[step]``: the same on every rank."""
 
@@ -115,6 +128,13 @@ RANK_COLUMNS = (
         "1",
         "norm of the gradient that the update took, before clipping: of all ranks' sum where gradients are averaged, "
         "else of the rank's own; NaN: not taken",
+    ),
+    Column(
+        "learner_gradient_norm",
+        "f8",
+        "1",
+        "norm of the mean gradient of a learner's own samples, before gradients are averaged: root mean square over "
+        "the rank's learners; NaN: not taken",
     ),
 )
 """Columns ``[step, rank]``; of a rank that was lost, ``num_samples`` is 0 and the others are NaN."""

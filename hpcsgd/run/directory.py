@@ -49,6 +49,7 @@ FREE_TO_CHANGE = (
     "log.enabled",
     "log.flush_steps",
     "log.utilisation_seconds",
+    "log.noise_scale",
     "log.save_model",
     "checkpoint",
     "faults",

@@ -66,6 +66,7 @@ def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> I
         most_waiting=plan.longest_round if config.on_failure == "shrink" else 0,
         guard=parts.world.guard,
         watch=comm.watchdog.watch,
+        learners=len(parts.learners),
     )
     collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
     status, peaks = "failed", {}

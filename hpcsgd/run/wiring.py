@@ -24,6 +24,7 @@ from hpcsgd.comm.reduce import FlatReducer
 from hpcsgd.comm.topology import Topology
 from hpcsgd.comm.wire_gradients import WireGradients
 from hpcsgd.config import RunConfig
+from hpcsgd.errors import UsageError
 from hpcsgd.learners.stack import ReplicaStack
 from hpcsgd.optim.base import RowOptimizer
 from hpcsgd.record.timer import StepTimer
@@ -45,6 +46,11 @@ def connect(
         UsageError: the machine has not what is asked for, or the algorithm would not be stable.
     """
     replica, comm_config = learners.replicas[0], config.comm
+    if config.log.noise_scale and plan.num_learners == 1 and config.learners_per_rank != "auto":
+        raise UsageError(
+            "log.noise_scale is true, but there is one learner, and the noise shows between its gradient and that of "
+            "several: train on more ranks, set learners_per_rank, or leave it out"
+        )
     device = replica.parameters.device
     if len(learners) > 1 and plan.schedule.averages_gradients:
         # The gradients of a rank's learners are summed first, in the first one's: none of its buckets can go ahead.
@@ -59,12 +65,13 @@ def connect(
         gradients = WireGradients(buckets, lossy, world.name)
     block = _block_reducer(config, comm, place, device) or world
     scale = LossScale(comm) if config.precision == "float16" else None
-    update = Update(learners, optimizer, timer, config.optimizer.clip_norm, scale)
+    update = Update(learners, optimizer, timer, config.optimizer.clip_norm, scale, config.log.noise_scale)
     algorithm = _make_algorithm(config, comm, place, plan, learners, update, timer, gradients, world, block)
     guard = FiniteGuard(comm) if config.faults.check_finite else None
     world.guard = block.guard = guard
     # Gradients of a scaled loss may overflow: what becomes of them is the scale's to say.
     gradients.guard = guard if scale is None else None
+    gradients.takes_norms = config.log.noise_scale and len(learners) == 1
     return gradients, world, algorithm
 
 

@@ -118,6 +118,7 @@ LATE = {"comm": replace(SMALL, overlap=True)}
 AWARE = {"comm": replace(SMALL, cuda_aware=True)}
 SIGNS = {"comm": replace(SMALL, wire="ef_sign", gradient_wire="top_k", top_k_density=0.1)}
 INT8 = {"comm": replace(SMALL, wire="int8", gradient_wire="bfloat16")}
+NOISE = LogConfig(flush_steps=100, utilisation_seconds=0.01, save_model=False, noise_scale=True)
 TAIL = {"data": replace(IMAGES, tail="keep", synthetic_train_samples=90)}
 POST = algorithm("post_local_sgd", local_start="step:4")
 OWN = {
@@ -158,6 +159,8 @@ ALGORITHMS = [
     Case("adam", {"optimizer": OptimizerConfig(name="torch.optim.AdamW"), **LOCAL}),
     Case("lars", {"optimizer": OptimizerConfig(name="lars", weight_decay=1e-3)}, world="one", waits=0),
     Case("lamb", {"optimizer": OptimizerConfig(name="lamb"), "learners_per_rank": 2, **LOOP, **LOCAL}),
+    Case("noise", {"log": NOISE, **LATE}),
+    Case("noise_of_two", {"log": NOISE, "learners_per_rank": 2, **LOOP}, world="one"),
 ]
 
 REDUCERS = [

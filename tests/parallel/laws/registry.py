@@ -28,6 +28,7 @@ MODULES = (
     "stability",
     "learners",
     "optimizers",
+    "noise",
     "weights",
     "sessions",
     "own_modules",

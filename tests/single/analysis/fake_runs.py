@@ -35,6 +35,7 @@ class FakeRun:
         resumed: first steps of the segments after the first.
         utilisation: of each rank's device.
         tuner: what the tuner tried.
+        noise: |G|^2 and tr(Sigma) of each step.
         started: when each segment began; none: not known.
         provenance: what the log says of its origin beside the recipe.
     """
@@ -60,6 +61,7 @@ class FakeRun:
     resumed: Sequence[int] = ()
     metric: str = "accuracy"
     utilisation: float = float("nan")
+    noise: tuple[float, float] = (float("nan"), float("nan"))
     tuner: Sequence[Mapping[str, object]] = ()
     started: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -145,6 +147,8 @@ class FakeRun:
             "loss_scale": np.full(len(action), np.nan),
             "sync_period": np.full(len(action), int(self.algorithm.get("sync_period", 1))),
             "divergence": np.full(len(action), np.nan),
+            "gradient_square": np.full(len(action), self.noise[0]),
+            "gradient_variance": np.full(len(action), self.noise[1]),
             "segment": np.searchsorted(np.asarray(self.resumed, int), steps, side="right"),
         }
         assert columns.keys() == {c.name for c in ITERATION_COLUMNS}
@@ -171,6 +175,7 @@ class FakeRun:
             "sync_exit_seconds": enter + duration,
             "utilisation": zeros + self.utilisation,
             "gradient_norm": np.full(self.shape, np.nan),
+            "learner_gradient_norm": np.full(self.shape, np.nan),
         }
         assert columns.keys() == {c.name for c in RANK_COLUMNS}
         return columns
