@@ -102,7 +102,7 @@ def test_nesterov_is_that_of_torch_and_goes_on_from_its_state(path: str | None) 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"outer_step": "torch.optim.Sdg"}, "did you mean SGD"),
+        ({"outer_step": "torch.optim.SGDM"}, "did you mean SGD"),
         ({"outer_step": "torch.optim.SGD", "outer_init_args": {"momentun": 0.9}}, "outer_init_args: .*momentun"),
         ({"outer_step": "torch.nn.ReLU", "outer_init_args": {}}, "outer_init_args: .*ReLU fails"),
         ({"outer_step": "builtins.dict"}, "outer_init_args: .*dict"),

@@ -72,6 +72,8 @@ def test_parameters_that_need_gradients_are_reduced_in_place() -> None:
 class Order:
     """Notes what is asked of the GPU's queue, of the guard and of MPI, in turn."""
 
+    size = 3
+
     def __init__(self) -> None:
         self.done: list[str] = []
 

@@ -124,7 +124,7 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
             ["on_failure is 'shrink'", "comm.wire is 'ef_sign'", "error memory"],
         ),
         ("optimizer: {sign: true, momentum_form: absorbed}", [], ["optimizer.sign", "momentum_form reference"]),
-        ("optimizer: {sign: true, name: torch.optim.AdamW}", [], ["optimizer.sign", "import path"]),
+        ("optimizer: {sign: true, name: torch.optim.AdamW}", [], ["optimizer.sign", "left out with torch.optim.AdamW"]),
         ("learning_rate: {decay: step}", [], ["learning_rate.milestones"]),
         ("learning_rate: {decay: step, milestones: [3, 2]}", [], ["learning_rate.milestones", "rising"]),
         ("optimizer: {momentum: 1.0}", [], ["optimizer.momentum", "1.0"]),

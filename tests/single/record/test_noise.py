@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from hpcsgd.record.noise import INDEX, estimates, own_mean_norm
+from hpcsgd.record.clocks import SharedRow
+from hpcsgd.record.noise import INDEX, estimates, own_mean_norms
 from hpcsgd.record.schema import RANK_COLUMNS
 
 
@@ -55,6 +56,8 @@ def test_one_learner_or_a_rank_without_samples_tells_nothing() -> None:
 
 def test_what_a_learner_adds_is_brought_to_its_own_mean() -> None:
     """Two learners of 3 samples each, of 12 of all: each adds a quarter of its mean; the loss may be scaled."""
-    assert own_mean_norm(0.5, 12, 6, math.nan, 2) == 2.0
-    assert own_mean_norm(512.0, 12, 6, 1024.0, 2) == 2.0
-    assert math.isnan(own_mean_norm(0.5, 12, 0, math.nan, 2)) and math.isnan(own_mean_norm(0.5, 12, 6, 0.0, 2))
+    scales = [math.nan, 1024.0, math.nan, 0.0]
+    shared = [SharedRow(step, 0, 0.1, 1, 8, 0, 6, 12, scale) for step, scale in enumerate(scales)]
+    weights = np.array([6, 6, np.nan, 6])
+    found = own_mean_norms(np.array([0.5, 512.0, 0.5, 0.5]), shared, weights, 2)
+    np.testing.assert_array_equal(found, [2.0, 2.0, np.nan, np.nan])
