@@ -31,6 +31,7 @@ from hpcsgd.record.reader import FILE_NAME
 from hpcsgd.run import streams
 from runs import logs as run_logs
 from runs import workloads
+from runs.emulated import emulated_caption
 from runs.logs import Entry
 from runs.workloads import Workload
 from tables.write import cell
@@ -42,6 +43,7 @@ MOST_ROWS = 200
 FACTS = (
     "argv",
     "started",
+    "emulated",
     "git_commit",
     "world_size",
     "num_nodes",
@@ -177,6 +179,7 @@ def render(
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         title="hpcsgd report",
+        emulated=emulated_caption(entries),
         made=f"Made {time.strftime('%Y-%m-%d %H:%M %Z')} of {len(entries)} runs and {len(studies)} studies.",
         parts=parts,
         problems=problems,

@@ -149,7 +149,10 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
     """The loop from ``first_step``; gives the plan that it came to the end of, and the last metrics of each split."""
     plan, timer, algorithm = parts.plan, parts.timer, parts.algorithm
     progress = Progress(
-        parts.config.progress if parts.comm.rank == 0 else "none", plan.total_steps, plan.steps_per_epoch
+        parts.config.progress if parts.comm.rank == 0 else "none",
+        plan.total_steps,
+        plan.steps_per_epoch,
+        emulated=parts.config.emulate.is_on,
     )
     metrics: dict[str, Metrics] = {}
     algorithm.start(first_step)

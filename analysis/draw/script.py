@@ -14,6 +14,7 @@ import pandas as pd
 from hpcsgd.config.paths import argument
 from hpcsgd.errors import UsageError
 from runs import logs as run_logs
+from runs.emulated import emulated_caption, emulated_notes
 from runs.logs import Entry
 from tables.write import write_table
 
@@ -76,7 +77,9 @@ class Output:
     @classmethod
     def of_runs(cls, directory: Path, entries: Sequence[Entry], problems: Sequence[str]) -> Output:
         """With what is to be known of the logs; ``problems``: one line for each run that could not be read."""
-        return cls(directory, run_logs.log_notes(entries, problems), run_logs.caption(entries, problems))
+        notes = [*emulated_notes(entries), *run_logs.log_notes(entries, problems)]
+        caption = " ".join(filter(None, (emulated_caption(entries), run_logs.caption(entries, problems))))
+        return cls(directory, notes, caption)
 
     def table(self, frame: pd.DataFrame, name: str, title: str, *notes: str, digits: int = 4) -> None:
         """Write a table with its own notes and those that go with each."""

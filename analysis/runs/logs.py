@@ -92,10 +92,11 @@ class Entry:
 
     @property
     def description(self) -> str:
-        """Algorithm, ranks, H; the status where the run did not complete."""
+        """Algorithm, ranks, H; whether the machine was emulated; the status where the run did not complete."""
         status = "" if self.finished else f" [{self.run.status}]"
         learners = f" of {self.learners_per_rank} learners" if self.learners_per_rank > 1 else ""
-        return f"{algorithm_text(self.run.config)}, {ranks_text(self.world_size)}{learners}{status}"
+        emulated = ", emulated" if self.run.emulated else ""
+        return f"{algorithm_text(self.run.config)}, {ranks_text(self.world_size)}{learners}{emulated}{status}"
 
     @property
     def status(self) -> str:

@@ -125,6 +125,8 @@ def core_remarks(entries: Sequence[Entry], runs: pd.DataFrame) -> list[str]:
     lines = []
     names = set(runs["run"])
     shown = [item for item in entries if item.name in names and not any(map(is_gpu, item.run.ranks["device"]))]
+    # Ranks that wait in the place of computing share cores without harm.
+    shown = [item for item in shown if "compute" not in item.run.emulated]
     for item in shown:
         for node, ranks in item.run.ranks.groupby("node"):
             cores = set().union(*(_cores(text) for text in ranks["cores"]))

@@ -28,12 +28,19 @@ class Pending(Protocol):
     def wait(self) -> object:
         """Wait for its end."""
 
+    def is_done(self) -> bool:
+        """Whether it has ended; moves it on."""
+
 
 class Done:
     """A collective that has ended already."""
 
     def wait(self) -> None:
         """Nothing to wait for."""
+
+    def is_done(self) -> bool:
+        """It has."""
+        return True
 
 
 class Communicator(Protocol):

@@ -81,9 +81,16 @@ def cut_buckets(starts: Sequence[int], total: int, bucket_numel: int) -> list[in
 
 
 class GradientAllreduce(ABC):
-    """Sum of the gradient over ranks: the losses are divided by the samples of all of them before the backward pass."""
+    """Sum of the gradient over ranks: the losses are divided by the samples of all of them before the backward pass.
+
+    Attributes:
+        name: of the library.
+        pace: called before a bucket is launched in the backward pass, with the part of the gradient that is there then;
+            None: nothing is.
+    """
 
     name: str
+    pace: Callable[[float], None] | None = None
 
     def __init__(self, buckets: Buckets, *, overlap: bool) -> None:
         """
@@ -187,6 +194,9 @@ class GradientAllreduce(ABC):
             self._waiting[bucket] -= 1
             # In order: MPI and Gloo match collectives by their order, which must be the same on all ranks.
             while self._launched < len(self._waiting) and self._waiting[self._launched] == 0:
+                if self.pace is not None:
+                    there = sum(part.numel() for part in self.buckets.parts[: self._launched + 1])
+                    self.pace(there / self.buckets.flat.numel())
                 self._launch_next()
 
         return hook

@@ -186,6 +186,12 @@ class MpiPending:
         with self._comm._collective("maximum"):
             self._request.Wait()
 
+    def is_done(self) -> bool:
+        """See :class:`~hpcsgd.comm.communicator.Pending`."""
+        with self._comm._collective("maximum"):
+            done: bool = self._request.Test()
+        return done
+
 
 def connect(config: CommConfig) -> Communicator:
     """Start MPI where a launcher started this process, else return the single-process communicator.

@@ -155,6 +155,10 @@ class TorchPending:
         assert work is not None
         self._comm, self._work = comm, work
 
+    def is_done(self) -> bool:
+        """See :class:`~hpcsgd.comm.communicator.Pending`."""
+        return bool(self._work.is_completed())
+
     def wait(self) -> None:
         """See :class:`~hpcsgd.comm.communicator.Pending`."""
         with self._comm.watchdog.watch("maximum"):

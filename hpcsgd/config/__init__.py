@@ -18,6 +18,7 @@ from hpcsgd.config.conduct import (
     LogConfig,
     TunerConfig,
 )
+from hpcsgd.config.emulate import EmulateConfig
 from hpcsgd.config.learning_rate import LearningRateConfig
 from hpcsgd.config.method import AlgorithmConfig
 from hpcsgd.config.optimizer import OptimizerConfig
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointConfig",
     "CommConfig",
     "DataConfig",
+    "EmulateConfig",
     "EvaluateConfig",
     "FaultConfig",
     "LearningRateConfig",
@@ -137,6 +139,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     faults: FaultConfig = field(default_factory=FaultConfig)
     tuner: TunerConfig = field(default_factory=TunerConfig)
+    emulate: EmulateConfig = field(default_factory=EmulateConfig)
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -201,6 +204,8 @@ class RunConfig:
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()
         self._check_wires(averages_gradients)
+        if self.emulate.is_on:
+            self._check_emulated()
 
     @property
     def known_learners(self) -> int:
@@ -251,3 +256,28 @@ class RunConfig:
         ):
             if wrong:
                 raise ValueError(f"comm.overlap is true, but {what}: choose another, or leave comm.overlap unset")
+
+    def _check_emulated(self) -> None:
+        """What an emulated machine cannot be combined with."""
+        network, compute = self.emulate.network.is_on, self.emulate.compute.is_on
+        for wrong, key, what in (
+            (self.device == "cuda", "emulate", "device is 'cuda', whose times are its own: choose cpu"),
+            (self.on_failure == "shrink", "emulate", "on_failure is 'shrink': choose abort"),
+            (
+                compute and self.learners_per_rank == "auto",
+                "emulate.compute",
+                "learners_per_rank is 'auto', which times real passes: give a number",
+            ),
+            (
+                network and self.comm.allreduce in ("horovod", "torch"),
+                "emulate.network",
+                f"comm.allreduce is {self.comm.allreduce!r}, which does not go over it: choose mpi, or leave it out",
+            ),
+            (
+                network and self.comm.averaging == "nccl",
+                "emulate.network",
+                "comm.averaging is 'nccl', which does not go over it: choose mpi, or leave it out",
+            ),
+        ):
+            if wrong:
+                raise ValueError(f"{key} is given, but {what}")

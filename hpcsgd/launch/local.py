@@ -76,7 +76,8 @@ def run_here(study: Study, recipe: str, runs: Sequence[PlannedRun], noun: str) -
 
 def _run(run: PlannedRun, recipe: str, directory: Path, options: Sequence[str], claim: Claim) -> int:
     """One run, to its end or its stop; gives its exit code, and says what it means."""
-    _warn_of_cores(run.ranks)
+    if not run.config.emulate.compute.is_on:
+        _warn_of_cores(run.ranks)
     words = ["train", recipe, *run.words, "--run_dir", str(directory), "--resume", "auto"]
     command = ["mpirun", *options, "-n", str(run.ranks), sys.executable, "-m", "hpcsgd", *words]
     code = run_to_end(command, claim.descriptors)

@@ -63,6 +63,11 @@ class Run:
     segments: pd.DataFrame
     tuner: pd.DataFrame
 
+    @property
+    def emulated(self) -> str:
+        """What of its machine was emulated, in words: its times are none of this machine; empty: nothing was."""
+        return str(self.provenance.get("emulated", ""))
+
 
 def load_run(path: str | Path) -> Run:
     """Read a run's log: every row that was complete when the reading began, perhaps later ones too.

@@ -26,6 +26,8 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "run", str(run.path.parent)
     yield "status", "running, or killed" if run.status == "running" else run.status
     yield "recipe", _recipe(run)
+    if run.emulated:
+        yield "emulated", run.emulated
     yield "ranks", _ranks(run)
     yield "batch", _batch(run)
     if not run.tuner.empty:

@@ -25,6 +25,7 @@ from hpcsgd.learners.dropout import seed_rank
 from hpcsgd.learners.engines.choose import make_engine
 from hpcsgd.optim.choose import find_kind, make_optimizer
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.emulated import emulated_compute, emulated_places
 from hpcsgd.run.parts import Cleanup, Labels, Parts, for_timing, let_draw_apart, make_learners
 from hpcsgd.run.plan import make_plan
 from hpcsgd.run.wiring import connect
@@ -91,10 +92,13 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         seed_rank(config.seed, comm.rank)
         let_draw_apart(learners, config, comm, task)
     engine = agree(comm, lambda: make_engine(config.engine, learners, task))
+    places = emulated_places(config, comm, places, device.type == "cuda")
+    place, compute = places[comm.rank], emulated_compute(config, comm.rank)
     timer, rank_rows = start_clock(comm, place, device, device_name, threads)
     joining = for_timing(config) if config.learners_per_rank == "auto" else config
     stepper = make_optimizer(config.optimizer, learners.rows, optimizer)
     gradients, world, algorithm = connect(joining, comm, place, plan, learners, timer, stepper)
+    gradients.pace = compute.wait_for_gradient if compute is not None else None
     cleanup.comm, cleanup.algorithm = comm, algorithm
     logged = [other.rank for other in places if config.log.ranks == "all" or other.local_rank == 0]
     return Parts(
@@ -109,6 +113,7 @@ def assemble(config: RunConfig, comm: Communicator, given: Given = NOTHING, clea
         loader=loader,
         splits=splits,
         timer=timer,
+        compute=compute,
         cleanup=cleanup,
         comm=comm,
         places=places,

@@ -218,6 +218,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "num_train_samples": plan.num_samples or None,
         "data": parts.data,
         "imported": parts.imported,
+        "emulated": parts.config.emulate.describe(),
         "num_parameters": sum(p.numel() for p in parts.replica.trainable),
     }
 

@@ -29,6 +29,7 @@ from hpcsgd.learners.tuner import Trial
 from hpcsgd.optim.choose import make_optimizer, states_of
 from hpcsgd.optim.probe import Kind
 from hpcsgd.record.timer import StepTimer
+from hpcsgd.run.emulated import EmulatedCompute
 from hpcsgd.run.plan import Plan, make_plan
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.attempt import Attempt
@@ -98,6 +99,8 @@ class Parts:
     loader: Loader
     splits: dict[str, Split]
     timer: StepTimer
+    compute: EmulatedCompute | None = None
+    """What makes passes last as long as on another device; None: they take what they take."""
     cleanup: Cleanup = field(default_factory=Cleanup)
     # Its ranks: fewer, where some are lost.
     comm: Communicator

@@ -48,6 +48,14 @@ def forward_backward(parts: Parts, step: int, batch: Batch) -> Tensor:
     Returns:
         The sum of all losses, 0-d; of a loss of sum and weight both, [2].
     """
+    if parts.compute is None:
+        return _take_passes(parts, step, batch)
+    with parts.compute.passes(step, len(batch), parts.timer.lap):
+        return _take_passes(parts, step, batch)
+
+
+def _take_passes(parts: Parts, step: int, batch: Batch) -> Tensor:
+    """See :func:`forward_backward`."""
     num_global = parts.plan.num_global(step)
     if not parts.engine.calls_hooks:
         parts.gradients.hold()

@@ -26,18 +26,20 @@ def is_terminal(stream: TextIO) -> bool:
 class Progress:
     """Progress of the steps, with loss, throughput and the share of exposed communication."""
 
-    def __init__(self, kind: str, total_steps: int, steps_per_epoch: int) -> None:
+    def __init__(self, kind: str, total_steps: int, steps_per_epoch: int, *, emulated: bool = False) -> None:
         """
         Args:
             kind: ``bar``, ``lines``, ``none``, or ``auto``.
             total_steps: steps of the run.
             steps_per_epoch: steps of an epoch.
+            emulated: times are those of a machine that is not there, which every line says.
         """
         if kind == "auto":
             kind = "bar" if is_terminal(sys.stderr) else "lines"
         self.kind = kind
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
+        self._times = "emulated " * emulated
         self._bar: Any = None
         self._next_line = 0.0
         if kind == "bar":
@@ -48,7 +50,7 @@ class Progress:
     def show(self, last: LastIteration) -> None:
         """Show the figures of the latest gathered iterations."""
         figures = (
-            f"loss {last.loss:.4f}, {last.samples_per_second:,.0f} samples/s, "
+            f"loss {last.loss:.4f}, {self._times}{last.samples_per_second:,.0f} samples/s, "
             f"exposed communication {100 * last.exposed_fraction:.1f} %"
         )
         if self._bar is not None:

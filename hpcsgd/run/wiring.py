@@ -17,6 +17,7 @@ from hpcsgd.algorithms.wires import make_wire
 from hpcsgd.comm.backends import make_gradient_allreduce, make_mpi_reducer, make_reducer
 from hpcsgd.comm.background import Background, ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
+from hpcsgd.comm.emulated import emulate_network
 from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.comm.lossy import make_lossy_sum
@@ -45,7 +46,8 @@ def connect(
     Raises:
         UsageError: the machine has not what is asked for, or the algorithm would not be stable.
     """
-    replica, comm_config = learners.replicas[0], config.comm
+    replica, comm_config, network = learners.replicas[0], config.comm, config.emulate.network
+    comm = emulate_network(comm, network)
     if config.log.noise_scale and plan.num_learners == 1 and config.learners_per_rank != "auto":
         raise UsageError(
             "log.noise_scale is true, but there is one learner, and the noise shows between its gradient and that of "
@@ -55,6 +57,9 @@ def connect(
     if len(learners) > 1 and plan.schedule.averages_gradients:
         # The gradients of a rank's learners are summed first, in the first one's: none of its buckets can go ahead.
         comm_config = replace(comm_config, overlap=False)
+    elif network.is_on and comm_config.overlap is None:
+        # A thread that sleeps needs no core.
+        comm_config = replace(comm_config, overlap=True)
     buckets = Buckets(replica.gradients, replica.trainable, replica.slots, config.comm.bucket_bytes)
     gradients: GradientAllreduce = NoAllreduce(buckets)
     if plan.schedule.averages_gradients and comm_config.gradient_wire == "full":

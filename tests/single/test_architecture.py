@@ -87,6 +87,7 @@ LIGHT = (
     "hpcsgd.study.archive",
     "hpcsgd.study.budgets",
     "hpcsgd.study.learning_rate",
+    "hpcsgd.study.machine",
     "hpcsgd.study.regimes",
     "hpcsgd.study.result",
     "hpcsgd.study.sources",

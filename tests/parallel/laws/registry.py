@@ -36,6 +36,7 @@ MODULES = (
     "evaluation",
     "resuming",
     "precision",
+    "emulation",
 )
 
 Law = Callable[..., None]

@@ -10,6 +10,7 @@ import pytest
 
 import report
 from chapters.every import CHAPTERS
+from runs import logs as run_logs
 from tests.single.analysis.fake_runs import FakeRun, constant
 
 ARCHIVE = Path(__file__).parents[2] / "data" / "studies" / "fashion_mnist_fc.tar.xz"
@@ -48,6 +49,14 @@ def make_run(directory: Path, **changes: object) -> None:
     spans = {"forward_seconds": constant(0.01, 12, 2), "gradient_allreduce_seconds": constant(0.002, 12, 2)}
     options = {"steps_per_epoch": 6, "accuracies": [0.5, 0.6], "loss": [1.0] * 12} | changes
     FakeRun(spans, ["gradient"] * 12, **options).write(directory)  # type: ignore[arg-type]
+
+
+def test_a_page_of_an_emulated_machine_says_so_at_its_head(tmp_path: Path) -> None:
+    make_run(tmp_path / "tunnel", provenance={"emulated": "network (latency_seconds 0.0001)"})
+    entries, _ = run_logs.load([str(tmp_path / "tunnel")])
+    text = report.render([], entries, [], [])
+    assert "<strong>EMULATED machine, by waiting: all runs; the tables say what.</strong>" in text
+    assert "network (latency_seconds 0.0001)" in text
 
 
 def test_a_page_of_runs_and_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

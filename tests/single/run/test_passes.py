@@ -74,6 +74,7 @@ def reduced(*, calls_hooks: bool) -> tuple[list[int], Tensor]:
         timer=SimpleNamespace(lap=None),
         task=SimpleNamespace(is_weighted=False),
         gradients=gradients,
+        compute=None,
         engine=Warming(net, flat, calls_hooks=calls_hooks),
     )
     forward_backward(parts, 0, Batch(torch.ones(1, 2), torch.zeros(1), [1]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from draw.script import Output
 from hpcsgd.record.reader import load_run
 from hpcsgd.record.study_file import Entry as Planned
 from hpcsgd.record.study_file import Study
@@ -89,6 +90,18 @@ def test_labels_tell_algorithm_ranks_and_status(tmp_path: Path) -> None:
     assert [item.label for item in entries] == ["done: sync. SGD, 2 ranks", "going: sync. SGD, 1 rank [running]"]
     assert "going: still running, or killed; what its log holds so far is used." in run_logs.log_notes(entries, [])
     assert run_logs.caption(entries, []) == "[running]: drawn as far as logged."
+
+
+def test_runs_on_an_emulated_machine_say_so_in_every_label_and_caption(tmp_path: Path) -> None:
+    simple(provenance={"emulated": "compute (step_seconds 0.02)"}).write(tmp_path / "tunnel")
+    simple(ranks=1).write(tmp_path / "real")
+    entries, _ = run_logs.load([str(tmp_path)])
+    assert [item.label for item in entries] == ["real: sync. SGD, 1 rank", "tunnel: sync. SGD, 2 ranks, emulated"]
+    output = Output.of_runs(tmp_path, entries, [])
+    assert output.caption == "EMULATED machine, by waiting: tunnel; the tables say what."
+    assert output.notes[0].startswith("tunnel: emulated compute (step_seconds 0.02): its times are not those")
+    assert "all runs" in Output.of_runs(tmp_path, entries[1:], []).caption
+    assert Output.of_runs(tmp_path, entries[:1], []).caption == ""
 
 
 def test_missing_half_written_and_empty_runs_are_named(tmp_path: Path) -> None:

@@ -154,6 +154,9 @@ def test_shared_cores_and_uneven_threads_are_named(tmp_path: Path) -> None:
     assert core_remarks(own, run_table(own, 0)) == []
     gpus = [item_of(tmp_path, f"g{n}", FakeRun(spans[n], ["none"] * 3, cores=cores, device="cuda")) for n in (1, 4)]
     assert core_remarks(gpus, run_table(gpus, 0)) == []
+    waiting = {"cores": cores, "provenance": {"emulated": "compute (step_seconds 0.02)"}}
+    some = [item_of(tmp_path, f"e{n}", FakeRun(spans[n], ["none"] * 3, **waiting)) for n in (1, 4)]  # type: ignore[arg-type]
+    assert core_remarks(some, run_table(some, 0)) == []
 
 
 def test_runs_of_one_size_have_no_table(tmp_path: Path) -> None:
