@@ -34,6 +34,9 @@ class Spans(Protocol):
             queued: on a GPU its own queue waits, of which the host's clock says nothing.
         """
 
+    def hid(self, seconds: float) -> None:
+        """Communication of so many seconds went on beside the computing; NaN: nobody knows how many."""
+
 
 class Synchronisation(NamedTuple):
     """What a step synchronised, and the bytes of the buffers that were reduced, on each rank.

@@ -18,12 +18,14 @@ from hpcsgd.algorithms.base import Spans, Synchronisation, borrowed, start_equal
 from hpcsgd.algorithms.batch_norm import average_statistics_
 from hpcsgd.algorithms.buffers import average_buffers_, unite_buffers_
 from hpcsgd.algorithms.divergence import divergence_of
+from hpcsgd.algorithms.late import Flight, LateAverage
 from hpcsgd.algorithms.loss_scale import taken
 from hpcsgd.algorithms.outer import make_anchored
 from hpcsgd.algorithms.rows import average_rows_, spread_first_, sum_own_
 from hpcsgd.algorithms.schedule import Action, SyncSchedule
 from hpcsgd.algorithms.update import Update
 from hpcsgd.algorithms.wires import FullWire, Wire
+from hpcsgd.comm.background import Background
 from hpcsgd.comm.gradients import GradientAllreduce
 from hpcsgd.comm.hashing import Comparisons
 from hpcsgd.comm.reduce import FlatReducer, wait_until_computed
@@ -49,6 +51,7 @@ class LocalSGD:
         accumulation_steps: int = 1,
         hash_every: int = 0,
         wire: Wire | None = None,
+        thread: Background | None = None,
     ) -> None:
         """
         Args:
@@ -64,6 +67,7 @@ class LocalSGD:
             accumulation_steps: backward passes of a step.
             hash_every: global synchronisations between two comparisons of the ranks' parameters; 0: never.
             wire: averages the parameters over all ranks; unset, ``world`` does.
+            thread: forms sums over all ranks while the next iterations compute.
         """
         self.config = config
         self.schedule = schedule
@@ -79,6 +83,9 @@ class LocalSGD:
         self.comparisons = Comparisons(world.comm, hash_every, "the parameters")
         self.policies = policies_of(config.state_policy, self.optimizer.states)
         self.anchored = make_anchored(config, learners.parameters[0], outer_rate)
+        self.late: LateAverage | None = None
+        if config.overlap_steps:
+            self.late = LateAverage(learners.parameters, world, thread, spans, self.anchored)
         self._averagings = 0
         self._next_step = 0
         self._equal = True  # the parameters are the same in all learners
@@ -88,6 +95,8 @@ class LocalSGD:
         if step == 0:
             start_equal(self.learners, self.reducers[Action.GLOBAL].comm)
         self.schedule.start(step)
+        if self.late is not None and self.late.flight is not None:
+            self.late.launch()
         self._next_step = step
         self._arm(step)
 
@@ -108,10 +117,12 @@ class LocalSGD:
         action, period = self.schedule(step), self.schedule.period_at(step)
         num_bytes, learner_norm = self._sum_gradients() if action is Action.GRADIENT else (0, math.nan)
         norm, divergence = self._update(action, rate, num_samples), math.nan
+        if self.late is not None and self.late.is_due(step):
+            self.late.merge()
         if action in self.reducers:
             num_bytes, divergence = self._average(action, step, rate)
         self._next_step = step + 1
-        if action in (Action.GRADIENT, Action.GLOBAL):
+        if self._equal and action is not Action.NONE:
             self.comparisons.count(self.learners.parameters)
         self._arm(step + 1)
         return Synchronisation(action, num_bytes, norm, taken(self.loss_scale), period, divergence, learner_norm)
@@ -122,6 +133,8 @@ class LocalSGD:
 
     def finish(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
+        if self.late is not None:
+            self.late.end()
         self._become_consensus()
         self._equal = True
 
@@ -133,6 +146,8 @@ class LocalSGD:
     def close(self) -> None:
         """See :class:`~hpcsgd.algorithms.base.Algorithm`."""
         self._close_gradients()
+        if self.late is not None:
+            self.late.close()
         for reducer in self.reducers.values():
             reducer.close()
 
@@ -153,6 +168,7 @@ class LocalSGD:
             "rounds": self.schedule.state_dict(self._next_step),
             "gradients": self.gradients.state_dict(),
             "wire": self.wires[Action.GLOBAL].state_dict(),
+            "late": self.late.state_dict() if self.late is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -165,10 +181,12 @@ class LocalSGD:
         self._averagings = state["averagings"]
         if self.anchored is not None:
             self.anchored.load_state_dict(state["anchored"])
-        # Before there were periods that are measured, nothing was needed.
+        # Older checkpoints have neither periods that are measured, nor averagings under way.
         self.schedule.load_state_dict(state.get("rounds"))
         self.gradients.load_state_dict(state["gradients"])
         self.wires[Action.GLOBAL].load_state_dict(state["wire"])
+        if self.late is not None:
+            self.late.load_state_dict(state.get("late"))
 
     def _arm(self, step: int) -> None:
         """Let the coming backward passes launch the gradient allreduce, if ``step`` asks for one.
@@ -225,16 +243,20 @@ class LocalSGD:
             The bytes reduced, and the divergence of the replicas before.
         """
         learners, reducer, divergence = self.learners, self.reducers[action], math.nan
+        delay = self._delay(step) if action is Action.GLOBAL else 0
         self._averagings += 1
         with self.spans.span("averaging"):
-            if not reducer.queued:
+            if not reducer.queued and not delay:
                 # Else the time of entry would be before the compute that came first.
                 wait_until_computed(learners.parameters)
             measured = self.schedule.measured if action is Action.GLOBAL else None
             before = learners.parameters.clone() if measured is not None else None
             with self.spans.synchronising(queued=reducer.queued):
                 names = averaged(self.policies, self._averagings)
-                num_bytes = self.wires[action].average_(learners.rows, names)
+                if delay:
+                    num_bytes = sum(average_rows_(rows, reducer) for rows in learners.rows.side_by_side(names))
+                else:
+                    num_bytes = self.wires[action].average_(learners.rows, names)
                 if self.config.batch_norm_policy == "average":
                     num_bytes += average_statistics_(learners, reducer)
                 if self.config.buffer_policy == "average":
@@ -244,15 +266,28 @@ class LocalSGD:
                 measured.take(divergence)
                 num_bytes += more
             self.optimizer.reset(reset(self.policies))
-            if self.anchored is not None and action is Action.GLOBAL:
+            if delay and self.late is not None:
+                num_bytes += self.late.begin(Flight(step, rate, delay))
+            elif self.anchored is not None and action is Action.GLOBAL:
                 self.anchored.apply_(step, rate)
                 spread_first_(learners.parameters)
-            self._equal = action is Action.GLOBAL
+            self._equal = action is Action.GLOBAL and not delay
         return num_bytes, divergence
+
+    def _delay(self, step: int) -> int:
+        """Steps after which the mean of the replicas after ``step`` is merged: before the next averaging or the end."""
+        if self.late is None:
+            return 0
+        delay, num_steps = self.config.overlap_steps, self.schedule.num_steps
+        if num_steps is not None:
+            delay = min(delay, num_steps - 1 - step)
+        return max(min(delay, self.schedule.period_at(step + 1) - 1), 0)
 
     def _become_consensus(self) -> None:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""
         world = self.reducers[Action.GLOBAL]
+        if self.late is not None:
+            self.late.preview()
         if not self._equal:
             average_rows_(self.learners.parameters, world)
         average_statistics_(self.learners, world)

@@ -6,6 +6,7 @@ difference from it is to the outer step what a gradient is to an optimizer.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -141,8 +142,18 @@ class Anchored:
 
     def apply_(self, step: int, rate: float) -> None:
         """Turn the mean after ``step``, in the parameters, into the outer step from the anchor, which moves there."""
-        self.outer.apply_(self.anchor, self.anchor - self.parameters, rate, self.outer_rate(step))
-        self.parameters.copy_(self.anchor)
+        self.parameters.copy_(self.move_(self.parameters, step, rate))
+
+    def move_(self, mean: Tensor, step: int, rate: float) -> Tensor:
+        """Move the anchor by the outer step to the ``mean`` of the replicas after ``step``; gives it."""
+        self.outer.apply_(self.anchor, self.anchor - mean, rate, self.outer_rate(step))
+        return self.anchor
+
+    def moved(self, mean: Tensor, step: int, rate: float) -> Tensor:
+        """Where :meth:`move_` would move the anchor, which stays."""
+        anchor = self.anchor.clone()
+        copy.deepcopy(self.outer).apply_(anchor, anchor - mean, rate, self.outer_rate(step))
+        return anchor
 
     def state_dict(self) -> dict[str, Any]:
         """Anchor, whether it holds, and the state of the outer step."""

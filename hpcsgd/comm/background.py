@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Protocol
 
 import torch
@@ -27,8 +28,8 @@ class Background(Protocol):
     def start(self, part: Tensor, guard: FiniteGuard | None = None) -> None:
         """Begin to replace ``part`` by its sum; it is left alone until :meth:`wait`."""
 
-    def wait(self) -> None:
-        """Wait for all that was started."""
+    def wait(self) -> float:
+        """Wait for all that was started; the seconds that the sums took, NaN where nobody has looked."""
 
     def close(self) -> None:
         """End it."""
@@ -47,7 +48,7 @@ class ReducerThread:
         self._reducer = reducer
         self._device = device
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Tensor, Event] | BaseException] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Tensor, Event, float] | BaseException] = queue.SimpleQueue()
         self._pending = 0
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -62,14 +63,17 @@ class ReducerThread:
         self._tasks.put((part, mark(part), guard))
         self._pending += 1
 
-    def wait(self) -> None:
-        """Wait for all that was started; an exception there is raised here."""
+    def wait(self) -> float:
+        """Wait for all that was started, an exception of which is raised here; the seconds that the sums took."""
+        seconds = 0.0
         while self._pending:
             done = self._done.get()
             self._pending -= 1
             if isinstance(done, BaseException):
                 raise done
-            finish_on_stream(*done)
+            finish_on_stream(*done[:2])
+            seconds += done[2]
+        return seconds
 
     def close(self) -> None:
         """End the thread."""
@@ -82,6 +86,8 @@ class ReducerThread:
         while (task := self._tasks.get()) is not None:
             part, ready, guard = task
             try:
-                self._done.put((part, self._reducer.reduce_(part, 1.0, ready, guard)))
+                begin = time.perf_counter()
+                event = self._reducer.reduce_(part, 1.0, ready, guard)
+                self._done.put((part, event, time.perf_counter() - begin))
             except BaseException as error:  # handed to the thread that waits for the sum
                 self._done.put(error)

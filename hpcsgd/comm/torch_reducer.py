@@ -5,6 +5,7 @@ On a CPU Gloo stands in, for tests; there :class:`~hpcsgd.comm.reduce.FlatReduce
 
 from __future__ import annotations
 
+import math
 import sys
 
 import torch
@@ -90,11 +91,12 @@ class QueuedSums:
         """See :class:`~hpcsgd.comm.background.ReducerThread`."""
         self._works.append(self._reducer.start(part, None, guard))
 
-    def wait(self) -> None:
-        """Let the present stream wait for all that was started; on a CPU, the host does."""
+    def wait(self) -> float:
+        """Let the present stream wait for all that was started; on a CPU, the host does. How long is not known."""
         for work in self._works:
             work.wait()
         self._works.clear()
+        return math.nan
 
     def close(self) -> None:
         """There is no thread to end."""

@@ -201,6 +201,11 @@ class RunConfig:
                 f"algorithm.period_schedule.kind is 'staged', but learning_rate.decay is {self.learning_rate.decay!r}: "
                 "only decay: step has drops, at which H doubles; or choose kind power"
             )
+        if self.on_failure == "shrink" and self.algorithm.overlap_steps:
+            raise ValueError(
+                f"on_failure is 'shrink', but algorithm.overlap_steps is {self.algorithm.overlap_steps}: replicas are "
+                "never equal where an averaging goes on beside them; choose overlap_steps: 0, or on_failure: abort"
+            )
         if self.algorithm.has_central_model and self.comm.overlap:
             self._check_overlap()
         self._check_wires(averages_gradients)
@@ -235,6 +240,8 @@ class RunConfig:
         name, comm = self.algorithm.name, self.comm
         averages = not self.algorithm.has_central_model and name not in ("sync_sgd", "none")
         require(averages or comm.wire == "full", "comm.wire", comm.wire, f"full for {name}, which averages no replicas")
+        late = self.algorithm.overlap_steps
+        require(not late or comm.wire == "full", "comm.wire", comm.wire, "full with algorithm.overlap_steps")
         if comm.gradient_wire != "full":
             wanted = f"full for {name}, which averages no gradients"
             require(averages_gradients, "comm.gradient_wire", comm.gradient_wire, wanted)

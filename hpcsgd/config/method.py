@@ -63,6 +63,9 @@ class AlgorithmConfig:
             momentum ends, and the learners' momenta are set to zero (``reset``) or kept (``keep``); or ``none`` of it.
             Unset, ``reset`` (``none`` for ``ea_sgd``).
         period_schedule: H over the run.
+        overlap_steps: Q, steps that a global averaging of the replicas may take while they train on: it begins after a
+            step, and its mean is merged so many steps later, w <- w + (mean of y - y) with y the replica when it began;
+            0: ranks wait for it. Optimizer state, statistics and buffers that are averaged are so at once.
     """
 
     name: AlgorithmName = "sync_sgd"
@@ -86,6 +89,7 @@ class AlgorithmConfig:
     central_momentum: float | None = None
     restart: Literal["reset", "keep", "none"] | None = None
     period_schedule: PeriodScheduleConfig = field(default_factory=PeriodScheduleConfig)
+    overlap_steps: int = 0
 
     @property
     def has_central_model(self) -> bool:
@@ -193,6 +197,14 @@ class AlgorithmConfig:
         require(fits, f"{key}.kind", schedule.kind, f"constant for {self.name} (or name local_sgd)")
         reached = schedule.kind != "divergence" or self.sync_period <= schedule.largest
         require(reached, f"{key}.largest", schedule.largest, f"{self.sync_period} or more, algorithm.sync_period")
+        late, below = self.overlap_steps, self.sync_period - 1
+        require(0 <= late <= below, "algorithm.overlap_steps", late, f"0 to {below}, less than algorithm.sync_period")
+        fits = late == 0 or self.name in LOCAL
+        require(fits, "algorithm.overlap_steps", late, f"0 for {self.name} (or name local_sgd)")
+        measured = late and schedule.kind == "divergence"
+        require(
+            not measured, "algorithm.overlap_steps", late, f"0 with {key}.kind divergence, which it would come after"
+        )
 
     def _check_blocks(self) -> None:
         """Only algorithms of two levels have blocks."""

@@ -271,7 +271,7 @@ class Collector:
         assert [iteration.step for iteration in iterations] == [row.step for row in shared]
         columns = durations(iterations, self.timer.clock) | self._losses(shared)
         columns["num_samples"] = np.array([row.num_local for row in shared], np.float64)
-        for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds"):
+        for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds", "hidden_seconds"):
             columns[name] = np.array([getattr(iteration, name) for iteration in iterations], np.float64)
         return columns
 

@@ -22,6 +22,7 @@ SINCE = {
     "gradient_square": 5,
     "gradient_variance": 5,
     "learner_gradient_norm": 5,
+    "hidden_seconds": 5,
 }
 """The schema version from which on a column or table is there."""
 

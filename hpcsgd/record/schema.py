@@ -116,6 +116,13 @@ RANK_COLUMNS = (
     Column("sync_enter_seconds", "f8", "s", "when the rank entered the synchronisation, on the run's clock; NaN: none"),
     Column("sync_exit_seconds", "f8", "s", "when the rank left it, on the run's clock; NaN: none"),
     Column(
+        "hidden_seconds",
+        "f8",
+        "s",
+        "what the averaging of replicas that is merged in this iteration took beside the training, without what it was "
+        "waited for; NaN: not known, as in the queue of a GPU",
+    ),
+    Column(
         "utilisation",
         "f8",
         "1",

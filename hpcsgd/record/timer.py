@@ -61,9 +61,13 @@ class Iteration:
         names: of the spans that ended at the stamps but the first, in order.
         stamps: its beginning, and the end of each of ``names``; its own end is the last.
         sync_enter_seconds, sync_exit_seconds: of its synchronisation, on the run's clock; NaN: there was none.
+        hidden_seconds: that an averaging which ended in it went on beside the training.
     """
 
-    __slots__ = ("names", "stamps", "start_seconds", "step", "sync_enter_seconds", "sync_exit_seconds")
+    __slots__ = (
+        *("step", "start_seconds", "names", "stamps"),
+        *("sync_enter_seconds", "sync_exit_seconds", "hidden_seconds"),
+    )
 
     def __init__(self, step: int, begin: Any, start_seconds: float) -> None:
         """It begins."""
@@ -72,6 +76,7 @@ class Iteration:
         self.names: list[str] = []
         self.stamps = [begin]
         self.sync_enter_seconds = self.sync_exit_seconds = math.nan
+        self.hidden_seconds = 0.0
 
 
 def durations(iterations: Sequence[Iteration], clock: HostClock | CudaClock) -> dict[str, NDArray[np.float64]]:
@@ -180,6 +185,11 @@ class StepTimer:
         """It has left it."""
         assert self._current is not None
         self._current.sync_exit_seconds = time.perf_counter() - self.origin
+
+    def hid(self, seconds: float) -> None:
+        """Communication of so many seconds went on beside this iteration and those before; NaN: nobody knows."""
+        assert self._current is not None
+        self._current.hidden_seconds += seconds
 
     def skip(self) -> None:
         """The time since the last lap belongs to no span."""

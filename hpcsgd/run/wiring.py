@@ -94,25 +94,22 @@ def _make_algorithm(
 ) -> Algorithm:
     """The order of events. Collective."""
     method, hash_every = config.algorithm, config.faults.hash_every
+    overlaps = config.comm.overlap if method.has_central_model else method.overlap_steps > 0
+    thread = _averaging_thread(config, comm, learners.device, world) if overlaps and comm.size > 1 else None
     if not method.has_central_model:
         parts = config.accumulation_steps
         wire = make_wire(config.comm, learners.rows, world)
         joined = (learners, update, gradients, world, block, timer, plan.outer_rate)
-        return agree(comm, lambda: LocalSGD(method, plan.schedule, *joined, parts, hash_every, wire))
+        return agree(comm, lambda: LocalSGD(method, plan.schedule, *joined, parts, hash_every, wire, thread))
     if method.has_blocks:
         blocks = Counter(comm.allgather_object(place.block) * len(learners))
         agree(comm, lambda: check_blocks(method, plan.alpha, plan.num_learners, blocks.values()))
     drops = plan.learning_rate.drops
-    thread = _averaging_thread(config, comm, learners.device, world)
     return SMA(method, plan.schedule, plan.alpha, drops, learners, update, world, block, timer, hash_every, thread)
 
 
-def _averaging_thread(
-    config: RunConfig, comm: Communicator, device: torch.device, world: FlatReducer
-) -> Background | None:
-    """Sums the corrections of SMA in the background, where that is asked for. Collective."""
-    if not config.comm.overlap or comm.size == 1:
-        return None
+def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device, world: FlatReducer) -> Background:
+    """Sums over all ranks in the background. Collective."""
     if world.name != "mpi":
         from hpcsgd.comm.torch_reducer import QueuedSums, TorchReducer
 

@@ -156,6 +156,7 @@ ALGORITHMS = [
     Case("two_levels", algorithm("sma", block_size=1, block_sync_period=2)),
     Case("elastic", algorithm("ea_sgd")),
     Case("late", {**SMA, **LATE}, sampled=True),
+    Case("late_local", algorithm("diloco", sync_period=3, overlap_steps=1)),
     Case("adam", {"optimizer": OptimizerConfig(name="torch.optim.AdamW"), **LOCAL}),
     Case("lars", {"optimizer": OptimizerConfig(name="lars", weight_decay=1e-3)}, world="one", waits=0),
     Case("lamb", {"optimizer": OptimizerConfig(name="lamb"), "learners_per_rank": 2, **LOOP, **LOCAL}),
@@ -221,6 +222,7 @@ UNDER_MPIRUN = [
     Case("mpi_nccl_blocks", algorithm("hierarchical_local_sgd", block_size=1, block_sync_period=2), world="mpi_nccl"),
     Case("mpi_nccl_sma", {**SMA, "learners_per_rank": 2, "engine": "graph"}, world="mpi_nccl", like=LOOP),
     Case("mpi_late", {**SMA, **LATE}, world="mpi"),
+    Case("mpi_late_local", algorithm("diloco", sync_period=3, overlap_steps=1), world="mpi"),
     Case("mpi_aware", {"comm": replace(SMALL, cuda_aware=True, allreduce="mpi")}, world="mpi",
          within=trouble.mpi_takes_gpu_buffers),
 ]  # fmt: skip

@@ -72,8 +72,11 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes(tmp_path:
 
 
 def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
-    config = small(tmp_path / "run", epochs=2, algorithm=AlgorithmConfig(name="local_sgd", sync_period=7))
+    # At the first evaluation an averaging is under way.
+    method = AlgorithmConfig(name="diloco", sync_period=6, overlap_steps=3)
+    config = small(tmp_path / "run", epochs=2, algorithm=method)
     result = run(config)
+    assert (load_run(tmp_path / "run").iterations["sync_period"] == 6).all()
     dataset = load_dataset(DATA)
     task = make_task(config.model, dataset)
     module = task.new_module(99)

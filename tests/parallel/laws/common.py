@@ -97,6 +97,8 @@ def algorithm_named(name: str, world_size: int, **changes: Any) -> dict[str, Any
     section: dict[str, Any] = {"name": name}
     if name != "sync_sgd":
         section |= {"sync_period": 2}
+    if name == "diloco":
+        section |= {"overlap_steps": 1}
     if name in ("post_local_sgd", "hierarchical_local_sgd"):
         section |= {"local_start": "step:3"}
     if name == "hierarchical_local_sgd":

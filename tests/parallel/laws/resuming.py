@@ -97,6 +97,12 @@ def a_stopped_run_by_layers_ends_with_the_same_bits(comm: Communicator, name: st
     a_stopped_run_ends_with_the_same_bits(comm, "post_local_sgd", "mpi", OptimizerConfig(name=name, weight_decay=0.1))
 
 
+@law(sizes=(2,))
+def a_stopped_run_with_an_averaging_under_way_ends_with_the_same_bits(comm: Communicator) -> None:
+    # Before step 8, that which began after step 7.
+    a_stopped_run_ends_with_the_same_bits(comm, "diloco", "mpi")
+
+
 @law(sizes=(2, 3), name=ALGORITHMS, allreduce=ALLREDUCES)
 def a_stopped_run_ends_with_the_same_bits(
     comm: Communicator, name: str, allreduce: str, optimizer: OptimizerConfig = BASE.optimizer

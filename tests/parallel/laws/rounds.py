@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -151,6 +152,27 @@ EXAMPLES = {
         inverse,
         lambda: nesterov({}, lambda step: 0.7),
     ),
+    "late": Example({"name": "local_sgd", "sync_period": 4, "overlap_steps": 2}, lambda step, rate: 4, None, False),
+    "late-diloco": Example(
+        {"name": "diloco", "sync_period": 3, "overlap_steps": 1, "momentum_policy": "average"},
+        constant,
+        lambda: nesterov({}, lambda step: 0.7),
+        False,
+    ),
+    # The delay is shorter than asked for before the last step.
+    "late-power": Example(
+        {"name": "local_sgd", "sync_period": 3, "period_schedule": {"kind": "power", "alpha": 0.05, "power": 2.0}}
+        | {"outer_step": "torch.optim.Adam", "outer_init_args": {"betas": [0.8, 0.9], "eps": 1e-4}}
+        | {"outer_learning_rate": 0.02, "overlap_steps": 2},
+        lambda step, rate: max(quadratic(step, rate), 3),
+        lambda: adam({}),
+    ),
+    "late-blocks": Example(
+        BLOCKS | {"sync_period": 2, "outer_step": "nesterov", "overlap_steps": 1},
+        lambda step, rate: 2,
+        lambda: nesterov({}, lambda step: 0.7),
+        False,
+    ),
     "divergence": Example({"name": "local_sgd", "sync_period": 2, "period_schedule": DIVERGENCE}, None),
     "divergence-blocks": Example(
         BLOCKS | {"sync_period": 2, "period_schedule": DIVERGENCE, "outer_step": "nesterov"},
@@ -190,8 +212,11 @@ class Reference(Simulation):
     period: int = 2
     divergence: float = math.nan
     outer: Outer | None = field(init=False)
+    pending: tuple[int, int, Tensor, Tensor] | None = None
+    """The step after which it began, that after which it is merged, y and its mean."""
 
     def __post_init__(self) -> None:
+        self.length = 0
         super().__init__(self.config, self.size * self.own, self.rate)
         self.outer = self.example.outer() if self.example.outer is not None else None
         self.starts = START if self.config.algorithm.local_start else 0
@@ -203,18 +228,38 @@ class Reference(Simulation):
         if self.anchor is None:
             self.anchor = vector(self.models[0])
         if self.left == 0:
-            rule = self.example.rule
-            self.left = rule(step, self.rate(step)) if rule is not None else self.period
-            if self.example.clipped:
-                self.left = min(self.left, STEPS - step)
-            self.length = self.left
+            self.left = self.length = self.period_from(step)
         for model, optimizer, samples in zip(self.models, self.optimizers, self.batches(step), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = self.rate(step)
             self.update(model, optimizer, samples)
         self.left -= 1
         self.divergence = math.nan
+        if self.pending is not None and self.pending[1] == step:
+            begun, _, before, mean = self.pending
+            vectors = torch.stack([vector(model) for model in self.models])
+            self.put(vectors + self.next_anchor(mean, begun) - before)
+            self.pending = None
         return "none" if self.left else self.join(step)
+
+    def period_from(self, step: int) -> int:
+        """H of the steps that begin with ``step``."""
+        rule = self.example.rule
+        period = rule(step, self.rate(step)) if rule is not None else self.period
+        return min(period, STEPS - step) if self.example.clipped else period
+
+    def next_anchor(self, mean: Tensor, step: int) -> Tensor:
+        """What the outer step makes of the mean after ``step``."""
+        if self.outer is not None:
+            assert self.anchor is not None
+            mean = self.anchor = self.outer(self.anchor, mean, step, self.rate(step))
+        self.target = mean
+        return mean
+
+    def put(self, vectors: Tensor) -> None:
+        """Give each learner its parameters."""
+        for model, row in zip(self.models, vectors, strict=True):
+            vector_to_parameters(row.clone(), model.parameters())
 
     def join(self, step: int) -> str:
         """Average over blocks, or all."""
@@ -230,12 +275,16 @@ class Reference(Simulation):
             mean = vectors.mean(dim=0)
             if self.example.rule is None:
                 self.measure((vectors - mean).square().sum(dim=1).mean().sqrt().item() / mean.norm().item())
-            if self.outer is not None:
-                assert self.anchor is not None
-                self.anchor = mean = self.outer(self.anchor, mean, step, self.rate(step))
-            vectors.copy_(mean.expand_as(vectors))
-        for model, row in zip(self.models, vectors, strict=True):
-            vector_to_parameters(row.clone(), model.parameters())
+            if self.config.algorithm.momentum_policy == "average":
+                momentum = torch.stack([self.momentum(j) for j in range(len(self.models))]).mean(dim=0)
+                for j in range(len(self.models)):
+                    self.set_momentum(j, momentum)
+            delay = min(self.config.algorithm.overlap_steps, self.period_from(step + 1) - 1, STEPS - 1 - step)
+            if delay > 0:
+                self.pending = (step, step + delay, vectors, mean)
+                return "global"
+            vectors.copy_(self.next_anchor(mean, step).expand_as(vectors))
+        self.put(vectors)
         return "global" if everywhere else "block"
 
     def measure(self, divergence: float) -> None:
@@ -269,6 +318,7 @@ def check(comm: Communicator, name: str, own: int) -> None:
             last = done.action
         assert len(set(periods)) > 1 or not example.clipped, periods
         assert (last is Action.GLOBAL) or not example.clipped
+        assert reference.pending is None
 
 
 @law(name=list(EXAMPLES))
@@ -289,17 +339,55 @@ def rounds_go_on_from_every_step_to_the_bit(comm: Communicator, name: str) -> No
 def check_resumption(comm: Communicator, config: RunConfig) -> None:
     """A run that goes on from any step is the one that was never stopped."""
     with built(config, comm) as parts:
-        saved = []
-        for step, _ in training(parts):
-            saved.append(capture(parts, step + 1))
+        saved = [from_file(capture(parts, step + 1)) for step, _ in training(parts)]
         expected = parts.learners.rows.buffer.clone()
-    for first in range(1, STEPS):
-        with built(config, comm) as parts:
+    with built(config, comm) as parts:
+        # From the last one on, so that nothing of what is to come is known.
+        for first in reversed(range(1, STEPS)):
             put_back(parts, saved[first - 1])
             parts.algorithm.start(first)
-            for _ in training(parts, first):
-                pass
-            assert_bits(parts.learners.rows.buffer, expected, f"from step {first}")
+            for step, _ in training(parts, first, min(first + 4, STEPS)):
+                whole = saved[step]["rows"]
+            for name, rows in whole.items():
+                assert_bits(parts.learners.rows[name], rows, f"{name} after step {step}, from step {first}")
+    assert_bits(torch.cat([saved[-1]["rows"][name] for name in saved[-1]["rows"]], dim=1), expected)
+
+
+def from_file(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as a checkpoint gives it back."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    content.seek(0)
+    found: dict[str, Any] = torch.load(content, weights_only=True)
+    return found
+
+
+@law(sizes=(1, 3), name=[name for name in EXAMPLES if name.startswith("late")])
+def a_look_at_the_consensus_leaves_what_is_under_way(comm: Communicator, name: str) -> None:
+    """Each look gives the mean of the replicas as they would be merged; the training does not know of it."""
+    config = config_of(EXAMPLES[name], comm, own=2)
+    with built(config, comm) as parts:
+        expected = [parts.learners.rows.buffer.clone() for _ in training(parts)]
+        parts.algorithm.finish()
+        final = vector(parts.replica.module)
+    with built(config, comm) as parts:
+        reference = Reference(EXAMPLES[name], parts.config, comm.size, 2, parts.plan.learning_rate)
+        previews: list[Tensor] = []
+        for step, _ in training(parts):
+            reference.step(step)
+            if reference.pending is None:
+                for preview in previews:
+                    assert_close(preview, reference.target, what=f"what is merged at step {step}")
+                previews = []
+            mean = torch.stack([vector(model) for model in reference.models]).mean(dim=0)
+            with parts.algorithm.consensus() as module:
+                if reference.pending is None:
+                    assert_close(vector(module), mean, what=f"consensus after step {step}")
+                else:
+                    previews.append(vector(module) - mean + reference.pending[3])
+            assert_bits(parts.learners.rows.buffer, expected[step], f"step {step}")
+        parts.algorithm.finish()
+        assert_bits(vector(parts.replica.module), final)
 
 
 def batches(num_steps: int, rank: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -372,3 +460,38 @@ def periods_of_a_loop_of_the_users_own_go_by_its_rate(comm: Communicator, kind: 
             equal.append(len(set(comm.allgather_object(vector(model).sum().item()))) == 1)
     ends = [0, 1, 2, 3, 7] if kind == "power" else [0, 2, 6, 10]
     assert [step for step, same in enumerate(equal) if same] == (ends if comm.size > 1 else list(range(12)))
+
+
+@law(sizes=(1, 2))
+def an_averaging_under_way_at_the_end_of_a_loop_is_merged(comm: Communicator) -> None:
+    """Of two that begin after steps 3 and 7 and take two steps, the end comes before the second is merged."""
+    import hpcsgd
+    from hpcsgd.config import LogConfig
+
+    def step_of(each: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        return F.cross_entropy(each(inputs), targets)
+
+    model, log = network(), LogConfig(enabled=False, save_model=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = hpcsgd.DiLoCo(period=4, overlap_steps=2)
+    with hpcsgd.session(model, optimizer, algorithm=method, comm=comm, log=log) as run:
+        for inputs, targets in batches(9, comm.rank):
+            run.backward(step_of(model, optimizer, inputs, targets))
+            run.step()
+    replicas, move = [network() for _ in range(comm.size)], nesterov({}, lambda step: 0.7)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in replicas]
+    data, anchor = [list(batches(9, rank)) for rank in range(comm.size)], vector(replicas[0])
+    for step in range(9):
+        for each, own, batch in zip(replicas, optimizers, data, strict=True):
+            step_of(each, own, *batch[step]).backward()
+            own.step()
+        now = torch.stack([vector(each) for each in replicas])
+        if step in (3, 7):
+            before = now
+        if step in (5, 8):
+            anchor = move(anchor, before.mean(dim=0), step, 0.1)
+            now = now + anchor - before
+            for each, row in zip(replicas, now, strict=True):
+                vector_to_parameters(row.clone(), each.parameters())
+    assert_close(vector(model), now.mean(dim=0))

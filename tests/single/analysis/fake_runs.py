@@ -176,6 +176,7 @@ class FakeRun:
             "utilisation": zeros + self.utilisation,
             "gradient_norm": np.full(self.shape, np.nan),
             "learner_gradient_norm": np.full(self.shape, np.nan),
+            "hidden_seconds": np.zeros(self.shape),
         }
         assert columns.keys() == {c.name for c in RANK_COLUMNS}
         return columns

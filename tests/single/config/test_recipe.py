@@ -67,6 +67,19 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
             [],
             ["period_schedule.largest", "9 or more"],
         ),
+        ("algorithm: {name: local_sgd, sync_period: 4, overlap_steps: 4}", [], ["algorithm.overlap_steps", "0 to 3"]),
+        (
+            "algorithm: {name: local_sgd, sync_period: 4, overlap_steps: 2}\non_failure: shrink",
+            [],
+            ["on_failure is 'shrink'", "algorithm.overlap_steps is 2"],
+        ),
+        (
+            "algorithm: {name: diloco, sync_period: 4, overlap_steps: 2, "
+            "period_schedule: {kind: divergence, target: 1}}",
+            [],
+            ["algorithm.overlap_steps", "divergence"],
+        ),
+        ("algorithm: {name: sma, sync_period: 4, overlap_steps: 2}", [], ["algorithm.overlap_steps", "0 for sma"]),
         ("algorithm: {name: diloco, outer_step: average}", [], ["algorithm.outer_step", "nesterov or an import path"]),
         ("algorithm: {name: sync_sgd, outer_step: nesterov}", [], ["algorithm.outer_step", "unset for sync_sgd"]),
         ("algorithm: {name: local_sgd, outer_step: nestrov}", [], ["algorithm.outer_step", "nesterov?"]),
@@ -125,6 +138,11 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
         ),
         ("optimizer: {sign: true, momentum_form: absorbed}", [], ["optimizer.sign", "momentum_form reference"]),
         ("optimizer: {sign: true, name: torch.optim.AdamW}", [], ["optimizer.sign", "left out with torch.optim.AdamW"]),
+        (
+            "algorithm: {name: local_sgd, sync_period: 4, overlap_steps: 2}\ncomm: {wire: sign}",
+            [],
+            ["comm.wire", "full with algorithm.overlap_steps"],
+        ),
         ("learning_rate: {decay: step}", [], ["learning_rate.milestones"]),
         ("learning_rate: {decay: step, milestones: [3, 2]}", [], ["learning_rate.milestones", "rising"]),
         ("optimizer: {momentum: 1.0}", [], ["optimizer.momentum", "1.0"]),
