@@ -77,7 +77,7 @@ def test_a_run_that_is_done(tmp_path: Path) -> None:
         writer.append_evaluations([*evaluation(4, 1.0, accuracy=0.9), *evaluation(8, 2.0, accuracy=0.875)])
         writer.set_status("completed")
     lines = lines_of(tmp_path)
-    assert lines.pop("file").endswith("kB, run.h5")
+    assert lines.pop("file").endswith("MB, run.h5")
     assert lines == {
         "run": str(tmp_path),
         "status": "completed",
