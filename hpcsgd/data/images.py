@@ -97,7 +97,7 @@ def decode(content: bytes, size: int) -> NDArray[np.uint8]:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as opened:
-        return np.asarray(_middle(opened.convert("RGB"), size))
+        return np.asarray(_middle(opened if opened.mode == "RGB" else opened.convert("RGB"), size))
 
 
 def _read(file: Path, source: Path | bytes, size: int, changes: Counter[str]) -> NDArray[np.uint8]:
@@ -192,9 +192,10 @@ def _middle(image: Image, size: int) -> Image:
         return image.resize((size, size), Resampling.BILINEAR, (left, top, left + shorter, top + shorter))
     scale = size / shorter
     width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Resampling.BILINEAR)
+    if image.size != (width, height):
+        image = image.resize((width, height), Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    return image.crop((left, top, left + size, top + size)) if max(width, height) > size else image
 
 
 def _matters(warning: warnings.WarningMessage) -> bool:
