@@ -164,6 +164,7 @@ class LocalSGD:
             "optimizer": self.optimizer.state_dict(),
             "loss_scale": self.loss_scale.state_dict() if self.loss_scale is not None else None,
             "averagings": self._averagings,
+            "ways": {action.name: reducer.name for action, reducer in self.reducers.items()},
             "anchored": self.anchored.state_dict() if self.anchored is not None else None,
             "rounds": self.schedule.state_dict(self._next_step),
             "gradients": self.gradients.state_dict(),
@@ -179,6 +180,8 @@ class LocalSGD:
         if self.loss_scale is not None:
             self.loss_scale.load_state_dict(state["loss_scale"])
         self._averagings = state["averagings"]
+        for action, reducer in self.reducers.items():
+            reducer.take_up(state.get("ways", {}).get(action.name))
         if self.anchored is not None:
             self.anchored.load_state_dict(state["anchored"])
         # Older checkpoints have neither periods that are measured, nor averagings under way.

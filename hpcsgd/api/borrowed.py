@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,10 @@ class BorrowedModel:
         learners: the one learner that it is.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, shares: Callable[[torch.device], bool] = lambda device: False) -> None:
         """Move the parameters of ``module`` into a row, where they are and of the type that they have.
+
+        ``shares``: whether the other ranks of the node are to reach that row.
 
         Raises:
             UsageError: they are on several devices or of several types.
@@ -40,7 +42,7 @@ class BorrowedModel:
             raise UsageError(f"the model has trainable parameters of {found}: it must have some, all alike")
         ((device, dtype),) = kinds
         self.replica = Replica(module, device, dtype, channels_last=False)
-        self.learners = ReplicaStack([self.replica], own_streams=False)
+        self.learners = ReplicaStack([self.replica], own_streams=False, shared=shares(device))
 
     def collect_gradients(self) -> None:
         """Bring gradients that autograd has put elsewhere into the flat one; those that are not there are zero."""

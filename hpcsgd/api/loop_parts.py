@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from hpcsgd.record.collector import Collector
 from hpcsgd.record.timer import StepTimer
 from hpcsgd.run.build import start_clock
 from hpcsgd.run.log import open_log
-from hpcsgd.run.parts import Labels, Parts
+from hpcsgd.run.parts import Labels, Parts, shares_rows
 from hpcsgd.run.plan import make_plan, make_schedule
 from hpcsgd.run.resume import Start
 from hpcsgd.run.where import claim_path, run_path, settled
@@ -115,7 +116,8 @@ def make_parts(
     """
     config = agree(comm, lambda: _make_config(model, optimizer, algorithm, settings))
     places = agree(comm, lambda: discover(comm, config.algorithm.block_size))
-    borrowed = agree(comm, lambda: BorrowedModel(model)) if algorithm is not None else None
+    shares = partial(shares_rows, config, comm)
+    borrowed = agree(comm, lambda: BorrowedModel(model, shares)) if algorithm is not None else None
     own = agree(comm, lambda: BorrowedOptimizer(optimizer, model))
     # A loop that is only timed keeps its model: one of a single number stands in its place.
     lent = borrowed if borrowed is not None else BorrowedModel(nn.Linear(1, 1, bias=False))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 import torch
+from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.cuda_aware import check_cuda_aware
@@ -14,13 +16,22 @@ from hpcsgd.comm.gradients import Buckets, GradientAllreduce, NoAllreduce
 from hpcsgd.comm.mpi import MpiCommunicator
 from hpcsgd.comm.mpi_gradients import MpiGradients
 from hpcsgd.comm.reduce import FlatReducer
+from hpcsgd.comm.shared_memory import SharedMemory
+from hpcsgd.comm.shared_reducer import SharedReducer, share_memory
 from hpcsgd.comm.topology import Topology, node_name
 from hpcsgd.config import CommConfig
 from hpcsgd.errors import UsageError, name_ranks
 
+Averaged = tuple[Tensor, SharedMemory | str]
+"""A flat tensor in memory that ranks can share; or one that is not, and why there is no such memory."""
+
 
 def make_reducer(
-    config: CommConfig, comm: Communicator, device: torch.device, world: Communicator | None = None
+    config: CommConfig,
+    comm: Communicator,
+    device: torch.device,
+    world: Communicator | None = None,
+    averaged: Averaged | None = None,
 ) -> FlatReducer:
     """The reducer of flat tensors on ``device`` over ``comm``, as ``comm.averaging`` says. Collective.
 
@@ -29,17 +40,41 @@ def make_reducer(
         comm: the ranks.
         device: where the tensors are.
         world: all ranks, of which ``comm`` is a part that each is in one of; unset, ``comm`` is all.
+        averaged: what is to be averaged, where it lies in memory made to be shared; its values are kept.
 
     Raises:
         UsageError: what is asked for does not work here.
     """
     world = world if world is not None else comm
-    if resolve_averaging(config, world, device) == "mpi" or max(world.allgather_object(comm.size)) == 1:
+    way = resolve_averaging(config, world, device)
+    if way == "mpi" or max(world.allgather_object(comm.size)) == 1:
         return make_mpi_reducer(config, comm, device)
-    from hpcsgd.comm.torch_reducer import TorchReducer
-
     with world.watchdog.watch("start of the averaging"):
+        if way in ("shared", "measured"):
+            return _share(config, comm, device, world, averaged)
+        from hpcsgd.comm.torch_reducer import TorchReducer
+
         return TorchReducer(comm, world, device)
+
+
+def _share(
+    config: CommConfig, comm: Communicator, device: torch.device, world: Communicator, averaged: Averaged | None
+) -> FlatReducer:
+    """The reducer in shared memory where ranks have some, and are on one node; asked for, or faster than MPI's."""
+    if averaged is None:
+        return make_mpi_reducer(config, comm, device)
+    sample, memory = averaged
+    found = share_memory(comm, world, memory, config.chunk_bytes)
+    if isinstance(found, str):
+        if config.averaging == "shared":
+            raise UsageError(f"comm.averaging is shared, but {found}: choose mpi")
+        if world.rank == 0:
+            print(f"hpcsgd: averagings go by MPI, not in shared memory: {found}", file=sys.stderr, flush=True)
+    if not isinstance(found, SharedReducer):
+        return make_mpi_reducer(config, comm, device)
+    if config.averaging == "auto":
+        found.choose(sample, world)
+    return found
 
 
 def make_mpi_reducer(config: CommConfig, comm: Communicator, device: torch.device) -> FlatReducer:
@@ -121,19 +156,28 @@ def resolve_allreduce(config: CommConfig, comm: Communicator, device: torch.devi
 
 
 def resolve_averaging(config: CommConfig, comm: Communicator, device: torch.device) -> str:
-    """``nccl`` or ``mpi``. Collective.
+    """``nccl``, ``mpi``, ``shared``, or ``measured``: the faster one of the last two. Collective.
 
     Raises:
-        UsageError: NCCL is asked for, and does not work here.
+        UsageError: NCCL or shared memory is asked for, and does not work here.
     """
     if config.averaging == "nccl":
         if why := why_not_nccl(comm, device):
             raise UsageError(f"comm.averaging is nccl, but {why}: choose mpi")
         return "nccl"
-    if config.averaging == "mpi" or device.type != "cuda" or comm.size == 1 or not isinstance(comm, MpiCommunicator):
+    if config.averaging == "shared" and device.type == "cuda":
+        raise UsageError("comm.averaging is shared, but the replicas are on GPUs: choose nccl, mpi or auto")
+    if config.averaging == "mpi" or comm.size == 1 or not isinstance(comm, MpiCommunicator):
         return "mpi"
-    # NCCL's groups do not outlive a rank; and who hands GPU buffers to MPI wants MPI.
-    if comm.can_shrink or config.cuda_aware:
+    if config.averaging == "shared":
+        return "shared"
+    # NCCL's groups do not outlive a rank, and in shared memory it leaves half an average.
+    if comm.can_shrink:
+        return "mpi"
+    if device.type != "cuda":
+        return "measured"
+    # Who hands GPU buffers to MPI wants MPI.
+    if config.cuda_aware:
         return "mpi"
     return "mpi" if why_not_nccl(comm, device) else "nccl"
 

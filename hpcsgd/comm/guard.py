@@ -52,8 +52,12 @@ class FiniteGuard:
             if not more:
                 self._look_at_totals(part)
         elif not abs(total.item()) < _limit(part.dtype):
-            part[0] = math.nan
-            self.own_bad = self.own_bad or not self._infected
+            self.spoil(part, own=True)
+
+    def spoil(self, part: Tensor, *, own: bool) -> None:
+        """Let the first element of ``part`` tell that there is something not finite; ``own``: on this rank."""
+        part[0] = math.nan
+        self.own_bad = self.own_bad or (own and not self._infected)
 
     def _look_at_totals(self, part: Tensor) -> None:
         """Make the first element of ``part``, the last one, NaN where a total is not finite; on a GPU."""

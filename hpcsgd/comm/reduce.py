@@ -19,10 +19,12 @@ class FlatReducer:
 
     Attributes:
         comm: the ranks.
+        name: the way that sums go.
         queued: a sum is put in the GPU's queue, and the host does not wait for it.
+        seconds: what each way took that was tried at the start; empty where there was no choice.
     """
 
-    name = "mpi"
+    name: str = "mpi"
 
     def __init__(self, comm: Communicator, chunk_bytes: int, *, staged: bool, cuda_aware: bool = False) -> None:
         """
@@ -39,6 +41,7 @@ class FlatReducer:
         # One rank has nothing to wait for.
         self.queued = comm.size == 1
         self.guard: FiniteGuard | None = None
+        self.seconds: dict[str, float] = {}
         self._stages: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         self._stream: torch.cuda.Stream | None = None
 
@@ -100,6 +103,9 @@ class FlatReducer:
     def alltoall(self, messages: Tensor) -> Tensor:
         """Of ``messages``, uint8 [size, n], each row goes to its rank; row j of the result comes from rank j."""
         return torch.from_numpy(self.comm.alltoall(messages.cpu().numpy())).to(messages.device)
+
+    def take_up(self, name: str | None) -> None:
+        """Go on in the way ``name`` of an earlier start, where several were tried: others may add in another order."""
 
     def close(self) -> None:
         """End what sums: nothing here."""

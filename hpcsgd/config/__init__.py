@@ -184,10 +184,15 @@ class RunConfig:
                 "on_failure is 'shrink', but the algorithm averages gradients: choose algorithm.name local_sgd, sma, "
                 "or hierarchical_local_sgd without local_start, or on_failure: abort"
             )
-        if self.on_failure == "shrink" and self.comm.averaging == "nccl":
+        if self.on_failure == "shrink" and self.comm.averaging in ("nccl", "shared"):
             raise ValueError(
-                "on_failure is 'shrink', but comm.averaging is 'nccl', whose groups end with the first rank that is "
-                "lost: choose comm.averaging: mpi, or leave it unset"
+                f"on_failure is 'shrink', but comm.averaging is {self.comm.averaging!r}, which ends with the first "
+                "rank that is lost: choose comm.averaging: mpi, or leave it unset"
+            )
+        if self.algorithm.has_central_model and self.comm.averaging == "shared":
+            raise ValueError(
+                f"comm.averaging is 'shared', but {self.algorithm.name} sums corrections, which ranks do not share: "
+                "choose comm.averaging: mpi, or leave it unset"
             )
         if self.learners_per_rank != 1:
             self._check_learners(averages_gradients)
@@ -281,9 +286,9 @@ class RunConfig:
                 f"comm.allreduce is {self.comm.allreduce!r}, which does not go over it: choose mpi, or leave it out",
             ),
             (
-                network and self.comm.averaging == "nccl",
+                network and self.comm.averaging in ("nccl", "shared"),
                 "emulate.network",
-                "comm.averaging is 'nccl', which does not go over it: choose mpi, or leave it out",
+                f"comm.averaging is {self.comm.averaging!r}, which does not go over it: choose mpi, or leave it out",
             ),
         ):
             if wrong:

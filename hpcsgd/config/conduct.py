@@ -23,8 +23,11 @@ class CommConfig:
         allreduce: gradient allreduce: ``horovod``, ``mpi`` (mpi4py) or ``torch`` (NCCL, or Gloo on CPUs);
             ``auto`` is, on CPUs, Horovod where it is installed, else ``mpi``; on GPUs, NCCL by torch, or ``mpi`` where
             ranks share one. ``horovod`` on GPUs must have been built with NCCL.
-        averaging: what averages parameters: ``nccl``, from GPU to GPU, or ``mpi``, through the host; ``auto`` is NCCL
-            on GPUs that ranks do not share, where neither ``cuda_aware`` nor the loss of ranks asks for MPI.
+        averaging: what averages parameters: ``nccl``, from GPU to GPU; ``mpi``, through the host; or ``shared``, on
+            CPUs: ranks of a node in memory that they share, and MPI between nodes. ``auto`` is NCCL on GPUs that ranks
+            do not share, where neither ``cuda_aware`` nor the loss of ranks asks for MPI; on CPUs, the faster one of
+            ``mpi`` and ``shared``, as measured at the start, with the bits of MPI's ``ring`` on one node, and ``mpi``
+            where ranks may be lost.
         overlap: allreduce gradients while the backward pass runs; unset, where that pays (Horovod and torch
             always; ``mpi`` where a rank has a GPU or two cores). For ``sma``, sum the corrections while the next
             iteration computes, to the same bits; unset, not.
@@ -43,7 +46,7 @@ class CommConfig:
     """
 
     allreduce: Literal["auto", "horovod", "mpi", "torch"] = "auto"
-    averaging: Literal["auto", "nccl", "mpi"] = "auto"
+    averaging: Literal["auto", "nccl", "mpi", "shared"] = "auto"
     overlap: bool | None = None
     bucket_bytes: int = 4 << 20
     chunk_bytes: int = 2 << 20

@@ -97,6 +97,11 @@ class AlgorithmConfig:
         return self.name in ("sma", "ea_sgd")
 
     @property
+    def averages_learners(self) -> bool:
+        """Whether the parameters of learners are averaged in the place of gradients, at some step."""
+        return self.name != "sync_sgd" and not self.has_central_model
+
+    @property
     def has_blocks(self) -> bool:
         """Whether there are two levels of averaging."""
         return self.name == "hierarchical_local_sgd" or (self.has_central_model and self.block_sync_period > 1)

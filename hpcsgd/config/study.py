@@ -178,6 +178,10 @@ class StudyConfig:
         )
         form = self.optimizer.momentum_form
         require(form == "reference", "optimizer.momentum_form", form, "reference in a study")
+        averaging = self.comm.averaging
+        require(
+            averaging != "shared", "comm.averaging", averaging, "mpi, nccl or auto in a study, which sums gradients"
+        )
         require(self.data.name != "pack", "data.name", "pack", "a set in memory in a study")
         check_fit(self.model, self.data)
         held_out = self.data.validation_samples

@@ -34,6 +34,7 @@ class ReplicaStack:
         states: Sequence[str] = (),
         *,
         own_streams: bool = True,
+        shared: bool = False,
     ) -> None:
         """Move ``replicas`` into rows.
 
@@ -42,6 +43,7 @@ class ReplicaStack:
             seeds: of the learners' random streams, as many; unset, 0, 1, ...
             states: names of the state tensors of the optimizer that is to step them.
             own_streams: dropout draws from the learner's own stream, in the place of torch's.
+            shared: let the other ranks of the node reach the rows; on a CPU.
         """
         first = replicas[0]
         assert all(r.slots == first.slots and r.norm_slots == first.norm_slots for r in replicas), (
@@ -49,7 +51,7 @@ class ReplicaStack:
         )
         self.replicas = list(replicas)
         m, device = len(self.replicas), first.parameters.device
-        self.rows = Rows(first.parameters.expand(m, -1), states, first.decay_from, first.slots)
+        self.rows = Rows(first.parameters.expand(m, -1), states, first.decay_from, first.slots, shared=shared)
         self.statistics = first.statistics.new_empty(m, len(first.statistics))
         self.counts = torch.zeros(m, len(first.norms), dtype=torch.int64, device=device)
         for j, replica in enumerate(self.replicas):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from hpcsgd.comm.flat import Slot
+from hpcsgd.comm.shared_memory import SharedMemory, make_shared
 
 PARAMETERS = "parameters"
 """The name of the first buffer."""
@@ -22,10 +24,17 @@ class Rows:
         parameters, gradients: [m, P]; the gradients lie apart.
         slots: the places of the parameters in a row.
         decay_from: first column of a parameter with weight decay; it is for all from there.
+        memory: in which the buffer lies where ranks are to share it, or why there is none; None: it lies anywhere.
     """
 
     def __init__(
-        self, parameters: Tensor, states: Sequence[str], decay_from: int, slots: Sequence[Slot] | None = None
+        self,
+        parameters: Tensor,
+        states: Sequence[str],
+        decay_from: int,
+        slots: Sequence[Slot] | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         """Make rows with a copy of ``parameters`` [m, P], and with states and gradients of zeros.
 
@@ -34,12 +43,18 @@ class Rows:
             states: names of the optimizer's state tensors, in the order in which they are to lie.
             decay_from: see above.
             slots: the places of the parameters; unset, all are one of shape [P].
+            shared: let the other ranks of the node reach the buffer; on a CPU.
         """
         m, self._width = parameters.shape
         self.names = (PARAMETERS, *states)
         self.slots = list(slots) if slots is not None else [Slot(0, self._width, (self._width,), (1,))]
         self.decay_from = decay_from
-        self.buffer = parameters.new_zeros(m, self._width * len(self.names))
+        shape, dtype = (m, self._width * len(self.names)), parameters.dtype
+        self.memory = make_shared(math.prod(shape) * dtype.itemsize) if shared else None
+        if isinstance(self.memory, SharedMemory):
+            self.buffer = self.memory.tensor(shape, dtype)
+        else:
+            self.buffer = parameters.new_zeros(shape)
         self.gradients = parameters.new_zeros(m, self._width)
         self._cut()
         self.parameters.copy_(parameters)

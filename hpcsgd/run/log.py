@@ -201,6 +201,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "gradient_allreduce": parts.gradients.name,
         "gradient_overlap": parts.gradients.overlap,
         "averaging": parts.world.name,
+        "averaging_seconds": parts.world.seconds or None,
         "gpu": gpu_versions(parts.learners.device),
         "engine": parts.engine.name,
         "engine_seconds": parts.engine_tables,

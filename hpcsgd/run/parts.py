@@ -221,9 +221,19 @@ def make_learners(
         for replica in replicas:
             compile_(replica.module, task.compile_backend)
     seeds = [stream_seed(config.seed, comm.rank * own + j) for j in range(own)]
-    learners = ReplicaStack(replicas, seeds, states_of(config, optimizer))
+    shared = shares_rows(config, comm, device)
+    learners = ReplicaStack(replicas, seeds, states_of(config, optimizer), shared=shared)
     let_draw_apart(learners, config, comm, task)
     return learners
+
+
+def shares_rows(config: RunConfig, comm: Communicator, device: torch.device) -> bool:
+    """Whether ranks may average the rows of their learners in memory that they share."""
+    asked, method = config.comm.averaging, config.algorithm
+    # What is emulated, encoded or goes on in the background is MPI's.
+    is_plain = not config.emulate.network.is_on and config.comm.wire == "full" and not method.overlap_steps
+    pays = method.averages_learners and is_plain and not comm.can_shrink
+    return (asked == "shared" or (asked == "auto" and pays)) and comm.size > 1 and device.type == "cpu"
 
 
 def let_draw_apart(learners: ReplicaStack, config: RunConfig, comm: Communicator, task: Task) -> None:

@@ -14,7 +14,7 @@ from hpcsgd.algorithms.sma import SMA
 from hpcsgd.algorithms.stability import check_blocks
 from hpcsgd.algorithms.update import Update
 from hpcsgd.algorithms.wires import make_wire
-from hpcsgd.comm.backends import make_gradient_allreduce, make_mpi_reducer, make_reducer
+from hpcsgd.comm.backends import Averaged, make_gradient_allreduce, make_mpi_reducer, make_reducer
 from hpcsgd.comm.background import Background, ReducerThread
 from hpcsgd.comm.communicator import Communicator, agree
 from hpcsgd.comm.emulated import emulate_network
@@ -64,11 +64,13 @@ def connect(
     gradients: GradientAllreduce = NoAllreduce(buckets)
     if plan.schedule.averages_gradients and comm_config.gradient_wire == "full":
         gradients = agree(comm, lambda: make_gradient_allreduce(comm_config, comm, place, device, buckets))
-    world = agree(comm, lambda: make_reducer(config.comm, comm, device))
+    memory = learners.rows.memory
+    averaged = (learners.parameters[0], memory) if memory is not None else None
+    world = agree(comm, lambda: make_reducer(config.comm, comm, device, averaged=averaged))
     if plan.schedule.averages_gradients and comm_config.gradient_wire != "full":
         lossy = make_lossy_sum(comm_config.gradient_wire, comm_config, buckets.flat[None], replica.slots, world)
         gradients = WireGradients(buckets, lossy, world.name)
-    block = _block_reducer(config, comm, place, device) or world
+    block = _block_reducer(config, comm, place, device, averaged) or world
     scale = LossScale(comm) if config.precision == "float16" else None
     update = Update(learners, optimizer, timer, config.optimizer.clip_norm, scale, config.log.noise_scale)
     algorithm = _make_algorithm(config, comm, place, plan, learners, update, timer, gradients, world, block)
@@ -110,7 +112,7 @@ def _make_algorithm(
 
 def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.device, world: FlatReducer) -> Background:
     """Sums over all ranks in the background. Collective."""
-    if world.name != "mpi":
+    if world.name == "torch":
         from hpcsgd.comm.torch_reducer import QueuedSums, TorchReducer
 
         assert isinstance(world, TorchReducer)
@@ -119,8 +121,10 @@ def _averaging_thread(config: RunConfig, comm: Communicator, device: torch.devic
     return ReducerThread(agree(comm, lambda: make_mpi_reducer(config.comm, own, device)), "averaging", device)
 
 
-def _block_reducer(config: RunConfig, comm: Communicator, place: Topology, device: torch.device) -> FlatReducer | None:
+def _block_reducer(
+    config: RunConfig, comm: Communicator, place: Topology, device: torch.device, averaged: Averaged | None
+) -> FlatReducer | None:
     """The reducer over this rank's block, where the algorithm has blocks."""
     if not config.algorithm.has_blocks:
         return None
-    return make_reducer(config.comm, comm.split(place.block), device, comm)
+    return make_reducer(config.comm, comm.split(place.block), device, comm, averaged)

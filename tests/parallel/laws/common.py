@@ -69,7 +69,8 @@ BASE = RunConfig(
         decay_factor=0.5,
     ),
     # Chunks and buckets as small as may be, so that there are several, of sizes that do not divide the buffers.
-    comm=CommConfig(allreduce="mpi", bucket_bytes=1024, chunk_bytes=1100),
+    # No law but those of shared memory waits for a measurement.
+    comm=CommConfig(allreduce="mpi", averaging="mpi", bucket_bytes=1024, chunk_bytes=1100),
     evaluate=EvaluateConfig(every_epochs=0, batch_size=4),
     log=LogConfig(enabled=False, save_model=False),
 )

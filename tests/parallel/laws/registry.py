@@ -15,6 +15,7 @@ WORLD_SIZES = (1, 2, 3, 4)
 MODULES = (
     "communication",
     "reducing",
+    "in_memory",
     "sync_sgd",
     "shards",
     "local_sgd",

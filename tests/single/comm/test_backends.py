@@ -107,7 +107,12 @@ def test_what_averages(monkeypatch: pytest.MonkeyPatch) -> None:
         return resolve_averaging(CommConfig(**settings), comm, device)
 
     assert resolved(Others(2)) == resolved(Others(2), averaging="nccl") == "nccl"
-    assert resolved(Others(2), averaging="mpi") == resolved(Others(1)) == resolved(Others(2), CPU) == "mpi"
+    assert resolved(Others(2), averaging="mpi") == resolved(Others(1)) == resolved(Others(1), CPU) == "mpi"
+    assert resolved(Others(2), CPU) == "measured"
+    assert resolved(Others(2), CPU, averaging="mpi") == resolved(Others(2, can_shrink=True), CPU) == "mpi"
+    assert resolved(Others(2), CPU, averaging="shared") == "shared"
+    with pytest.raises(UsageError, match="averaging is shared, but the replicas are on GPUs: choose nccl, mpi or auto"):
+        resolved(Others(2), averaging="shared")
     assert resolved(Others(2, cards="shared")) == resolved(Others(2, can_shrink=True)) == "mpi"
     assert resolved(Others(2), cuda_aware=True) == resolved(CountingCommunicator(2)) == "mpi"
     for comm, device, why in (

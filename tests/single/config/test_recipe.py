@@ -143,6 +143,8 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
             [],
             ["comm.wire", "full with algorithm.overlap_steps"],
         ),
+        ("algorithm: {name: local_sgd}\non_failure: shrink\ncomm: {averaging: shared}", [], ["'shared'", "shrink"]),
+        ("algorithm: {name: sma}\ncomm: {averaging: shared}", [], ["comm.averaging", "sma sums corrections"]),
         ("learning_rate: {decay: step}", [], ["learning_rate.milestones"]),
         ("learning_rate: {decay: step, milestones: [3, 2]}", [], ["learning_rate.milestones", "rising"]),
         ("optimizer: {momentum: 1.0}", [], ["optimizer.momentum", "1.0"]),

@@ -141,6 +141,7 @@ def test_names_in_the_archive(recipe: str) -> None:
         (["--data.validation_samples", "0"], "data.validation_samples is 0: it must be 1 or more in a study"),
         (["--optimizer.momentum", "0"], "positive to search space.momentum"),
         (["--optimizer.momentum_form", "absorbed"], "reference in a study"),
+        (["--comm.averaging", "shared"], "mpi, nccl or auto in a study"),
         (["--goal.value", "10"], "a fraction below 1"),
         (["--goal.value", "null", "--stop.at_goal", "true"], "given where stop.at_goal is true"),
         (["--evaluate.growth", "0.5"], "1 or more"),
