@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from hpcsgd.comm.backends import make_reducer
 from hpcsgd.comm.flat import layout
 from hpcsgd.comm.hashing import check_equal
 from hpcsgd.comm.mpi import MpiCommunicator
+from hpcsgd.comm.shared_memory import SharedMemory
 from hpcsgd.comm.torch_group import start_process_group
 from hpcsgd.config import CommConfig
 
@@ -78,19 +81,31 @@ class Averaging:
         assert all(bool((parameter == expected).all()) for parameter in self._parameters), self.name
 
 
-def variants(comm: MpiCommunicator, shapes: list[Shape]) -> list[Averaging]:
-    """All the ways of averaging a model of these ``shapes``, each checked to give the average. Collective."""
+def variants(comm: MpiCommunicator, shapes: list[Shape], *, peers: bool = True) -> list[Averaging]:
+    """The ways of averaging a model of these ``shapes``, each checked to give the average. Collective.
+
+    ``peers``: also what one would do with a tensor a parameter, and other packages.
+    """
     from mpi4py import MPI
 
     world, share = comm.comm, 1 / comm.size
     slots, numel = layout([torch.empty(shape) for shape in shapes])
     own = torch.full((numel,), float(comm.rank + 1))
-    flat = torch.empty(numel)
+    memory = SharedMemory(4 * numel)
+    flat = memory.tensor((numel,), torch.float32)
     parameters = [nn.Parameter(slot.view(flat)) for slot in slots]
     values = [parameter.data.view(-1) for parameter in parameters]
     packed = torch.empty(sum(len(value) for value in values))
     pieces = packed.split([len(value) for value in values])
-    reducer = make_reducer(CommConfig(), comm, flat.device)
+    ways: dict[str, Literal["auto", "mpi", "shared"]] = {
+        "ours": "auto",
+        "ours, by MPI": "mpi",
+        "ours, in memory": "shared",
+    }
+    reducers = {
+        name: make_reducer(CommConfig(averaging=way), comm, flat.device, averaged=(flat, memory))
+        for name, way in ways.items()
+    }
 
     def alone() -> None:
         world.Allreduce(MPI.IN_PLACE, flat.numpy())
@@ -117,17 +132,17 @@ def variants(comm: MpiCommunicator, shapes: list[Shape]) -> list[Averaging]:
         flat.fill_(mean)
 
     calls: dict[str, Callable[[], None]] = {
-        "ours": lambda: reducer.average_(flat),
+        **{name: partial(reducer.average_, flat) for name, reducer in reducers.items()},
         "Allreduce, division": divided,
         "Allreduce alone": alone,
-        "call per tensor": per_tensor,
-        "pack and unpack": pack,
     }
+    if peers:
+        calls |= {"call per tensor": per_tensor, "pack and unpack": pack}
     mean = (comm.size + 1) / 2
     made = [Averaging(name, call, refill, parameters) for name, call in calls.items()]
     compare = Averaging("checksums", lambda: check_equal(comm, flat, "the models"), settle, parameters)
-    made.append(compare)
-    made.append(_periodic_averager(comm, parameters, float(comm.rank + 1)))
+    if peers:
+        made += [compare, _periodic_averager(comm, parameters, float(comm.rank + 1))]
     for variant in made:
         variant.check(mean * comm.size if variant.name == "Allreduce alone" else mean)
     return made

@@ -29,6 +29,8 @@ FOREVER = 10**9
 SHAPES: dict[str, list[Shape]] = {
     "averaging_1mb": fully_connected_shapes(784, 256, 256, 10),
     "averaging_102mb": resnet50_shapes(),
+    "averaging_1mb_4_ranks": fully_connected_shapes(784, 256, 256, 10),
+    "averaging_102mb_4_ranks": resnet50_shapes(),
 }
 WIRES: dict[str, list[Shape]] = {
     "wires_1mb": SHAPES["averaging_1mb"],
@@ -67,7 +69,7 @@ LANES = 4
 def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
     """The variants of the benchmark ``name``. Collective."""
     if name in SHAPES:
-        return list(averaging_variants(comm, SHAPES[name]))
+        return list(averaging_variants(comm, SHAPES[name], peers=comm.size == 2))
     if name in WIRES:
         return list(wire_variants(comm, WIRES[name]))
     if name in LEARNERS:
