@@ -21,7 +21,6 @@ from tests.parallel.laws.resuming import shared_folder
 from tests.parallel.laws.simulation import Simulation
 
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {},
     "overlap": {"comm": {"overlap": True}},
     "horovod": {"comm": {"allreduce": "horovod"}, "optimizer": {"clip_norm": 0.3}},
     "two": {"learners_per_rank": 2, "accumulation_steps": 3},

@@ -149,7 +149,7 @@ def local_steps_are_those_of_optimizers_side_by_side(comm: Communicator, name: s
     assert set(actions) == {Action.NONE, Action.GLOBAL}
 
 
-@law(name=["adamw", "own", *BY_LAYER], algorithm=["sync_sgd", "local_sgd"])
+@law(name=["adamw", "own", "lars"], algorithm=["sync_sgd", "local_sgd"])
 def learners_of_a_rank_are_as_many_ranks(comm: Communicator, name: str, algorithm: str) -> None:
     section = {"name": algorithm} | ({"sync_period": 2} if algorithm == "local_sgd" else {})
     data = {"synthetic_train_samples": 120}

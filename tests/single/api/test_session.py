@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hpcsgd
-from hpcsgd.config import AlgorithmConfig
+from hpcsgd.config import AlgorithmConfig, LogConfig
 from hpcsgd.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,6 +134,7 @@ def mixed() -> nn.Module:
         ("in a session it must be step:N", {"algorithm": hpcsgd.PostLocalSGD(2, "epoch:1")}),
         ("needs hpcsgd's own data", {"algorithm": hpcsgd.LocalSGD(2, batch_norm_policy="recompute")}),
         ("takes no epochs", {"epochs": 3}),
+        ("log.noise_scale is not for a session", {"log": LogConfig(noise_scale=True)}),
         ("all alike", {"model": mixed()}),
         ("not of the model: make it from model.parameters", {"parameters": list(network().parameters())}),
     ],

@@ -103,6 +103,7 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
             [],
             ["on_failure is 'shrink'", "learners_per_rank is auto"],
         ),
+        ("log: {noise_scale: true}\nalgorithm: {name: sma}", [], ["log.noise_scale", "false for sma"]),
         ("tuner: {max_learners: 0}", [], ["tuner.max_learners", "0", "1 or more"]),
         ("tuner: {window_seconds: 0}", [], ["tuner.window_seconds", "0", "positive"]),
         ("engine: fusd", [], ["engine", "fusd", "fused?"]),

@@ -60,6 +60,12 @@ def test_new_learners_are_those_of_new_parts_and_nothing_holds_the_old_ones() ->
         assert alone() is None
 
 
+def test_the_noise_of_one_learner_is_not_to_be_seen() -> None:
+    config = dataclasses.replace(CONFIG, algorithm=AlgorithmConfig(), log=LogConfig(enabled=False, noise_scale=True))
+    with pytest.raises(UsageError, match="but there is one learner"), build(config, SingleCommunicator()):
+        pass
+
+
 def test_an_optimizer_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks, look = [], probe._states
 
