@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chapters import crossbow, goyal, learning, scaling, shallue, timing
+from chapters import crossbow, goyal, learning, lin, scaling, shallue, timing
 from chapters.figure import Chapter
 
 CHAPTERS: tuple[Chapter, ...] = (
@@ -13,6 +13,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     scaling.CHAPTER,
     goyal.CHAPTER,
     crossbow.CHAPTER,
+    lin.CHAPTER,
     shallue.CHAPTER,
 )
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runs.identity import CONDUCT, dotted, is_in
+from runs.identity import CONDUCT, dotted, is_in, wire
 from runs.logs import Entry
 
+WIRE = "comm.wire"
 BATCH = ("local_batch_size", "global_batch_size", "accumulation_steps")
 RULE = ("learning_rate.base", "learning_rate.base_batch_size", "learning_rate.scaling_rule")
 LEARNED = ("epochs", "max_steps", "optimizer", "learning_rate", "label_smoothing")
@@ -48,6 +49,8 @@ def work(item: Entry, apart: Sequence[str] = ()) -> dict[str, str]:
     """What is trained, but for minibatch, learning rate's size, warm-up, seed, and the keys and sections ``apart``."""
     names = (*CONDUCT, *BATCH, *RULE, *WARMUP, "seed", *apart)
     values = {key: str(value) for key, value in dotted(item.run.config) if not is_in(key, names)}
+    if not is_in(WIRE, apart):
+        values[WIRE] = wire(item.run.config)
     if "learners_per_rank" in values:
         # The recipe may leave the number to the tuner.
         values["learners_per_rank"] = str(item.learners_per_rank)

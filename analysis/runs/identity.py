@@ -21,7 +21,9 @@ CONDUCT = (
     *("run_dir", "resume", "resume_other_size", "overwrite", "progress", "on_failure"),
     *("device", "share_gpu", "threads", "data.dir", "comm", "log", "checkpoint", "faults", "evaluate", "tuner"),
 )
-"""Keys and sections that say how a run is conducted, not what is trained."""
+"""Keys and sections that say how a run is conducted, not what is trained; but for :func:`wire`."""
+FULL = "full"
+"""The wire that sends all bits, as runs did whose logs name none."""
 
 
 def why_not(run: Run) -> str:
@@ -71,6 +73,19 @@ def dotted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def is_in(key: str, names: Sequence[str]) -> bool:
     """Whether a dotted key is one of ``names`` or in one of these sections."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def wire(config: Mapping[str, Any]) -> str:
+    """In which form ranks send parameters and gradients, in words: what of ``comm`` changes what is trained.
+
+    The density of ``top_k`` is said where something is sent by it.
+    """
+    known = {key.removeprefix("comm."): value for key, value in dotted(config) if key.startswith("comm.")}
+    sent = {key: value for key, value in known.items() if "wire" in key and value not in (None, FULL)}
+    if "top_k" in sent.values():
+        sent |= {key: value for key, value in known.items() if "top_k" in key}
+    first = str(sent.pop("wire", FULL))
+    return ", ".join([first, *(f"{key} {value}" for key, value in sent.items())])
 
 
 def identity(run: Run) -> Hashable:

@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 import published
+from runs.scenarios import SCENARIOS
 from runs.settings import ORDER, RULES, kind_text
 from tables.errors import percent_text
 from tables.sizes import WEAK
@@ -18,6 +19,13 @@ ERROR_NOTE = (
     "Published: Goyal 2017, tables 1 and 2, top-1 validation error of ResNet-50 on ImageNet, 5 runs each. Same colour "
     "and marker: the same warm-up and scaling rule; η = 0.1·kn/256, by other rules from 0.1 at kn = 256."
 )
+LIN_NOTE = (
+    "Published: Lin 2020, top-1 test accuracy, mean and standard deviation over 3 seeds; 16 workers (A1: 2) of 128 "
+    "samples. A3 and A4 are not in the table at hand. Parallelism and rounds of published rows follow from the recipe, "
+    "in which local steps begin at half of the epochs."
+)
+LIN_START = 0.5
+"""The share of the epochs after which local steps begin in Lin's recipe: t' = 150 of 300."""
 LARGE = 8192
 """The minibatch of the paper's warm-up comparison."""
 
@@ -106,3 +114,30 @@ def throughput() -> pd.DataFrame:
             table["series"] = f"{PUBLISHED}: {device}, {stack}"
             tables.append(table.assign(run=PUBLISHED, scaling=WEAK, epoch_source=f"median, {PUBLISHED}"))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def scenarios() -> pd.DataFrame:
+    """``lin_top1.csv`` as rows of ``scenarios.scenario_table``, with ``task``: A1, A2 and A5 of each."""
+    table = published.read("lin_top1")
+    post = table["method"] == "post_local"
+    size = table["num_workers"] * table["local_batch_size"]
+    keys = post.map({True: "A5", False: ""}).where(post, size.map(lambda kn: "A2" if kn == size.max() else "A1"))
+    rounds = (1 - LIN_START * post * (1 - 1 / table["sync_period"])) / size
+    rows = pd.DataFrame(
+        {
+            "task": table["model"] + " on " + table["dataset"],
+            "scenario": keys,
+            "method": keys.map(SCENARIOS),
+            "apart": "",
+            "num_learners": table["num_workers"],
+            "local_batch_size": table["local_batch_size"],
+            "global_batch_size": size,
+            "sync_period": table["sync_period"].astype(float),
+            "num_runs": 3,
+            "test_percent": table["top1_percent"],
+            "test_std_percent": table["std_percent"],
+            "parallelism": size / size.min(),
+            "rounds_percent": 100 * rounds * size.min(),
+        }
+    )
+    return rows.assign(source=PUBLISHED).sort_values(["task", "scenario", "sync_period"], ignore_index=True)

@@ -37,8 +37,11 @@ def test_every_figure_is_a_question_and_its_command_trains(figure: Figure[object
         assert words[:1] == ["hpcsgd"] and words[1] in ("sweep", "scale", "train") and words[2] == "RECIPE"
     if "--set" in words:
         key, _, values = words[words.index("--set") + 1].partition("=")
-        name = "goyal/fashion_mnist_batch" if key == "global_batch_size" else "crossbow/fashion_mnist_sma"
-        recipe = str(ROOT / f"jobs/{name}.yaml")
+        own = {
+            "global_batch_size": "goyal/fashion_mnist_batch",
+            "algorithm.local_start": "lin/fashion_mnist_post_local",
+        }
+        recipe = str(ROOT / f"jobs/{own.get(key, 'crossbow/fashion_mnist_sma')}.yaml")
         for value in values.split(","):
             load_config(recipe, [f"--{key}", value])
 
