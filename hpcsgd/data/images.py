@@ -97,6 +97,7 @@ def decode(content: bytes, size: int) -> NDArray[np.uint8]:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as opened:
+        opened.load()
         return np.asarray(_middle(opened if opened.mode == "RGB" else opened.convert("RGB"), size))
 
 

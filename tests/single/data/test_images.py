@@ -15,7 +15,7 @@ from PIL import Image
 
 from hpcsgd.config import DataConfig
 from hpcsgd.data.dataset import load_dataset
-from hpcsgd.data.images import BadImageError, printable, read_all, read_image
+from hpcsgd.data.images import BadImageError, decode, printable, read_all, read_image
 from hpcsgd.errors import UsageError
 from tests.single.data.image_files import make_folders, pixels, save
 
@@ -149,6 +149,15 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
             except BadImageError:
                 outcomes["refused"] += 1
     assert outcomes["read"] and outcomes["refused"]
+
+
+@pytest.mark.parametrize("size", [8, 5])
+def test_bytes_are_decoded_as_their_file_is_read(tmp_path: Path, size: int) -> None:
+    for ending in ("png", "jpg", "bmp", "webp"):
+        file = save(tmp_path / f"whole.{ending}")
+        assert (decode(file.read_bytes(), size) == read(file, size)[0]).all()
+        with pytest.raises((OSError, SyntaxError)):
+            decode(file.read_bytes()[: -file.stat().st_size // 3], size)
 
 
 def test_only_what_is_wrong_with_one_file_can_be_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
