@@ -20,6 +20,7 @@ MODULES = (
     "shards",
     "local_sgd",
     "rounds",
+    "frame",
     "hierarchical",
     "wires",
     "quadratic",
