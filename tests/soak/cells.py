@@ -49,9 +49,26 @@ STEPS_PER_EPOCH = {2: 8, 3: 5}
 """By the number of ranks."""
 
 
+LOCAL_SGD = {"algorithm.name": "local_sgd", "algorithm.sync_period": "3"}
+VARIANTS: dict[str, dict[str, str]] = {
+    "diloco": {"algorithm.name": "diloco", "algorithm.sync_period": "2"},
+    "quadratic": LOCAL_SGD
+    | {"algorithm.sync_period": "1", "algorithm.period_schedule.kind": "power"}
+    | {"algorithm.period_schedule.alpha": "0.08"},
+    "divergence": LOCAL_SGD
+    | {"algorithm.period_schedule.kind": "divergence", "algorithm.period_schedule.target": "0.01"},
+    "late": LOCAL_SGD | {"algorithm.overlap_steps": "2", "algorithm.outer_step": "slow_momentum"},
+    "ef_sign": LOCAL_SGD | {"comm.wire": "ef_sign"},
+    "top_k": {"algorithm.name": "sync_sgd", "comm.gradient_wire": "top_k", "comm.top_k_density": "0.1"},
+    "shared": LOCAL_SGD | {"comm.averaging": "shared"},
+    "lars": {"algorithm.name": "sync_sgd", "optimizer.name": "lars"},
+}
+"""What is no algorithm of its own, by its name in the tables."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """An algorithm with a gradient allreduce, on so many ranks."""
+    """An algorithm, or a variant of one, with a gradient allreduce, on so many ranks."""
 
     algorithm: str
     allreduce: str
@@ -61,11 +78,16 @@ class Method:
     def name(self) -> str:
         return f"{self.algorithm}-{self.allreduce}-{self.ranks}"
 
+    @property
+    def section(self) -> dict[str, str]:
+        """Its own keys of a recipe, with dots."""
+        if self.algorithm in VARIANTS:
+            return VARIANTS[self.algorithm]
+        return {f"algorithm.{key}": value for key, value in algorithm_named(self.algorithm, self.ranks).items()}
+
     def words(self, run_dir: Path, **keys: object) -> list[str]:
         """The options of ``hpcsgd train``; ``keys`` are dotted, with ``__`` for the dot."""
-        section = algorithm_named(self.algorithm, self.ranks)
-        values: dict[str, object] = {"run_dir": run_dir, "comm.allreduce": self.allreduce, **RECIPE}
-        values |= {f"algorithm.{key}": value for key, value in section.items()}
+        values: dict[str, object] = {"run_dir": run_dir, "comm.allreduce": self.allreduce, **RECIPE, **self.section}
         values |= {key.replace("__", "."): value for key, value in keys.items()}
         return [f"--{key}={value}" for key, value in values.items()]
 
@@ -109,7 +131,7 @@ METHODS = [
     for algorithm in ALGORITHMS
     # Local SGD averages no gradients.
     for allreduce in (ALLREDUCES if algorithm != "local_sgd" else ["mpi"])
-]
+] + [Method(variant, "mpi", 3) for variant in VARIANTS]
 SYNC, LOCAL = Method("sync_sgd", "horovod", 3), Method("local_sgd", "mpi", 3)
 
 KILL_PHASES = ["data", "backward", "update", "background write", "after the update", "forward"]

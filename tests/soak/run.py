@@ -264,6 +264,8 @@ def fixed_sample() -> Choice:
         )
     ]
     stops = {SYNC: [2], LOCAL: [4], Method("post_local_sgd", "torch", 3): [3]}
+    # Between two averagings, with errors that are kept, and with an averaging under way.
+    stops |= {Method(variant, "mpi", 3): [4] for variant in ("divergence", "ef_sign", "late")}
     return Choice(stops, kills, processes, joints, damages)
 
 
