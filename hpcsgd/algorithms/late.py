@@ -2,7 +2,8 @@
 
 It begins with the replicas y_j as they are after a step. Some steps later, when their mean has come, each takes it in
 without losing what it has done since: w_j <- w_j + (mean of y - y_j) (LOSCAR-SGD, 2026). With an outer step the anchor
-moves when the mean comes, and the new anchor is in the place of the mean.
+moves when the mean comes, and the new anchor is in the place of the mean. It may be of a fragment of the parameters, of
+which each has its turn (Streaming DiLoCo: Douillard et al. 2025).
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ class Flight(NamedTuple):
     """Learning rate of that step."""
     delay: int
     """Steps after which it is merged."""
+    start: int
+    stop: int
+    """Of which of the parameters it is."""
+
+    @property
+    def part(self) -> slice:
+        """These."""
+        return slice(self.start, self.stop)
 
 
 class LateAverage:
@@ -63,16 +72,17 @@ class LateAverage:
         """Begin with the rows as they are; return the bytes to be reduced."""
         assert self.flight is None
         self.flight = flight
-        self._before.copy_(self.rows)
+        self._before[:, flight.part].copy_(self.rows[:, flight.part])
         return self.launch()
 
     def launch(self) -> int:
         """Let the thread average y; where a run goes on, that of a checkpoint."""
-        torch.sum(self._before, dim=0, out=self._mean).mul_(1.0 / (len(self.rows) * self.world.comm.size))
+        mean, before = self._parts()
+        torch.sum(before, dim=0, out=mean).mul_(1.0 / (len(self.rows) * self.world.comm.size))
         if self.thread is not None:
-            self.thread.start(self._mean, guard=self.world.guard)
+            self.thread.start(mean, guard=self.world.guard)
         self._has_come = False
-        return self._mean.numel() * self._mean.element_size()
+        return mean.numel() * mean.element_size()
 
     def is_due(self, step: int) -> bool:
         """Whether what is under way is to be merged after ``step``."""
@@ -96,10 +106,11 @@ class LateAverage:
         """Let the rows be as if what is under way were merged; nothing else changes, and it goes on being under way."""
         if self.flight is not None:
             self._wait(exposed=False)
-            target = self._mean
+            target, before = self._parts()
+            step, rate, part = self.flight.step, self.flight.rate, self.flight.part
             if self.anchored is not None:
-                target = self.anchored.moved(self._mean, self.flight.step, self.flight.rate)
-            self.rows.add_(target - self._before)
+                target = self.anchored.moved(target, step, rate, part)
+            self.rows[:, part].add_(target - before)
 
     def state_dict(self) -> dict[str, Any] | None:
         """What is under way: y, from which it can begin again; None: nothing."""
@@ -123,11 +134,17 @@ class LateAverage:
     def _take_in(self) -> None:
         """Let each row go on from what has come."""
         assert self.flight is not None
-        target = self._mean
+        target, before = self._parts()
+        step, rate, part = self.flight.step, self.flight.rate, self.flight.part
         if self.anchored is not None:
-            target = self.anchored.move_(self._mean, self.flight.step, self.flight.rate)
-        self.rows.add_(torch.sub(target, self._before, out=self._before))
+            target = self.anchored.move_(target, step, rate, part)
+        self.rows[:, part].add_(torch.sub(target, before, out=before))
         self.flight = None
+
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        """Mean and y of the parameters that are under way."""
+        assert self.flight is not None
+        return self._mean[self.flight.part], self._before[:, self.flight.part]
 
     def _wait(self, *, exposed: bool) -> None:
         """Wait for the mean, if it has not come."""
@@ -140,4 +157,4 @@ class LateAverage:
             # What is not a number stays so.
             self._hidden_seconds = max(took - (time.perf_counter() - begin), 0.0) if took == took else took
         self._has_come = True
-        self.world.look_after(self._mean, "what was to be averaged is")
+        self.world.look_after(self._parts()[0], "what was to be averaged is")

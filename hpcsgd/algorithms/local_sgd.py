@@ -270,7 +270,7 @@ class LocalSGD:
                 num_bytes += more
             self.optimizer.reset(reset(self.policies))
             if delay and self.late is not None:
-                num_bytes += self.late.begin(Flight(step, rate, delay))
+                num_bytes += self.late.begin(Flight(step, rate, delay, *self._fragment()))
             elif self.anchored is not None and action is Action.GLOBAL:
                 self.anchored.apply_(step, rate)
                 spread_first_(learners.parameters)
@@ -285,6 +285,12 @@ class LocalSGD:
         if num_steps is not None:
             delay = min(delay, num_steps - 1 - step)
         return max(min(delay, self.schedule.period_at(step + 1) - 1), 0)
+
+    def _fragment(self) -> tuple[int, int]:
+        """First and end of the parameters that the present global averaging is of, where ranks do not wait for it."""
+        numel, count = self.learners.parameters.shape[1], self.config.overlap_fragments
+        turn = (self._averagings // self.schedule.block_sync_period - 1) % count
+        return numel * turn // count, numel * (turn + 1) // count
 
     def _become_consensus(self) -> None:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""

@@ -17,18 +17,22 @@ from hpcsgd.config import AlgorithmConfig
 from hpcsgd.config.imports import call, find_object
 from hpcsgd.errors import UsageError
 
+WHOLE = slice(None)
+"""All parameters."""
+
 
 class OuterStep(Protocol):
     """Moves an anchor by mean differences."""
 
-    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float) -> None:
+    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float, part: slice) -> None:
         """Move the flat ``anchor`` in place.
 
         Args:
-            anchor: the model of the last global averaging.
+            anchor: the model of the last global averaging, or a part of it.
             difference: anchor - mean of the replicas.
             rate: learning rate of the local steps.
             outer_rate: that of this step.
+            part: which it is of the whole.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,10 +70,10 @@ class SlowMomentum(_Momentum):
     beta = 0 and alpha = 1 leave the mean as it is.
     """
 
-    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float) -> None:
+    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float, part: slice) -> None:
         """See :class:`OuterStep`."""
-        self.momentum.mul_(self.beta).add_(difference, alpha=1 / rate)
-        anchor.add_(self.momentum, alpha=-outer_rate * rate)
+        momentum = self.momentum[part].mul_(self.beta).add_(difference, alpha=1 / rate)
+        anchor.add_(momentum, alpha=-outer_rate * rate)
 
 
 class Nesterov(_Momentum):
@@ -78,10 +82,10 @@ class Nesterov(_Momentum):
     With one learner it is SNOO; beta = 0 is the Lookahead optimizer. Unlike in SlowMo the local rate has no part.
     """
 
-    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float) -> None:
+    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float, part: slice) -> None:
         """See :class:`OuterStep`."""
-        self.momentum.mul_(self.beta).add_(difference)
-        anchor.add_(difference, alpha=-outer_rate).add_(self.momentum, alpha=-outer_rate * self.beta)
+        momentum = self.momentum[part].mul_(self.beta).add_(difference)
+        anchor.add_(difference, alpha=-outer_rate).add_(momentum, alpha=-outer_rate * self.beta)
 
 
 class TorchStep:
@@ -104,8 +108,9 @@ class TorchStep:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise UsageError(f"algorithm.outer_step is {path!r}, which makes no optimizer of torch's kind")
 
-    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float) -> None:
-        """See :class:`OuterStep`."""
+    def apply_(self, anchor: Tensor, difference: Tensor, rate: float, outer_rate: float, part: slice) -> None:
+        """See :class:`OuterStep`; its state is of the whole, so that there are no parts."""
+        assert anchor.shape == self._parameter.shape
         self._parameter.data = anchor
         self._parameter.grad = difference
         for group in self.optimizer.param_groups:
@@ -144,15 +149,16 @@ class Anchored:
         """Turn the mean after ``step``, in the parameters, into the outer step from the anchor, which moves there."""
         self.parameters.copy_(self.move_(self.parameters, step, rate))
 
-    def move_(self, mean: Tensor, step: int, rate: float) -> Tensor:
-        """Move the anchor by the outer step to the ``mean`` of the replicas after ``step``; gives it."""
-        self.outer.apply_(self.anchor, self.anchor - mean, rate, self.outer_rate(step))
-        return self.anchor
+    def move_(self, mean: Tensor, step: int, rate: float, part: slice = WHOLE) -> Tensor:
+        """Move a part of the anchor by the outer step to the ``mean`` of the replicas after ``step``; gives it."""
+        anchor = self.anchor[part]
+        self.outer.apply_(anchor, anchor - mean, rate, self.outer_rate(step), part)
+        return anchor
 
-    def moved(self, mean: Tensor, step: int, rate: float) -> Tensor:
+    def moved(self, mean: Tensor, step: int, rate: float, part: slice = WHOLE) -> Tensor:
         """Where :meth:`move_` would move the anchor, which stays."""
-        anchor = self.anchor.clone()
-        copy.deepcopy(self.outer).apply_(anchor, anchor - mean, rate, self.outer_rate(step))
+        anchor = self.anchor[part].clone()
+        copy.deepcopy(self.outer).apply_(anchor, anchor - mean, rate, self.outer_rate(step), part)
         return anchor
 
     def state_dict(self) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class AlgorithmConfig:
         overlap_steps: Q, steps that a global averaging of the replicas may take while they train on: it begins after a
             step, and its mean is merged so many steps later, w <- w + (mean of y - y) with y the replica when it began;
             0: ranks wait for it. Optimizer state, statistics and buffers that are averaged are so at once.
+        overlap_fragments: parts of the parameters that such averagings take in turn, so that each is averaged at every
+            so-manieth (Streaming DiLoCo); one that ranks wait for, as after the last step, is of all.
     """
 
     name: AlgorithmName = "sync_sgd"
@@ -90,6 +92,7 @@ class AlgorithmConfig:
     restart: Literal["reset", "keep", "none"] | None = None
     period_schedule: PeriodScheduleConfig = field(default_factory=PeriodScheduleConfig)
     overlap_steps: int = 0
+    overlap_fragments: int = 1
 
     @property
     def has_central_model(self) -> bool:
@@ -206,6 +209,11 @@ class AlgorithmConfig:
         require(0 <= late <= below, "algorithm.overlap_steps", late, f"0 to {below}, less than algorithm.sync_period")
         fits = late == 0 or self.name in LOCAL
         require(fits, "algorithm.overlap_steps", late, f"0 for {self.name} (or name local_sgd)")
+        parts, outer = self.overlap_fragments, self.resolved_outer_step
+        require(parts >= 1, "algorithm.overlap_fragments", parts, "1 or more")
+        require(parts == 1 or late > 0, "algorithm.overlap_fragments", parts, "1 without overlap_steps")
+        whole = parts == 1 or not is_import_path(outer)
+        require(whole, "algorithm.overlap_fragments", parts, f"1 with outer_step {outer}, whose state is of all")
         measured = late and schedule.kind == "divergence"
         require(
             not measured, "algorithm.overlap_steps", late, f"0 with {key}.kind divergence, which it would come after"

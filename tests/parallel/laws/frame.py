@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hpcsgd.comm.communicator import Communicator
-from hpcsgd.config import RunConfig
 from hpcsgd.run.parts import Parts
 from tests.parallel.laws.registry import law
 from tests.parallel.laws.rounds import (
@@ -29,6 +28,7 @@ from tests.parallel.laws.rounds import (
     check,
     check_resumption,
     config_of,
+    make_reference,
     nesterov,
     quadratic,
     slow,
@@ -36,7 +36,7 @@ from tests.parallel.laws.rounds import (
 )
 from tests.parallel.laws.wires import DENSITY, Encoder
 
-SEED, NUM_POINTS = 8, 10
+SEED, NUM_POINTS = 6, 10
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "plain": {"momentum": 0.0, "nesterov": False},
@@ -95,15 +95,20 @@ def draw(stream: random.Random) -> Point:
     if trigger == "linear":
         rule = from_one_to_four(begin)
     delay = stream.choice([0, 1, 2]) if trigger in ("constant", "linear") else 0
+    fragments = stream.choice([1, 2]) if delay else 1
     wire = "full" if delay else stream.choice(["full", "sign", "ef_sign", "top_k"])
     policy = stream.choice(["local", "average", "reset"]) if level != "two" else "local"
     optimizer, outer = stream.choice(list(OPTIMIZERS)), stream.choice(list(OUTER))
     section = LEVELS[level] | settings | OUTER[outer][0] | {"momentum_policy": policy, "overlap_steps": delay}
+    section |= {"overlap_fragments": fragments} if delay else {}
     density = {"top_k_density": DENSITY} if wire == "top_k" else {}
     changes = {"comm": {"wire": wire} | density, "optimizer": OPTIMIZERS[optimizer]}
     example = Example(section, rule, OUTER[outer][1], clipped=trigger != "constant")
     return Point(
-        (level, trigger, f"Q {delay}", wire, policy, optimizer, outer), example, changes, stream.choice([1, 2])
+        (level, trigger, f"Q {delay}", f"in {fragments}", wire, policy, optimizer, outer),
+        example,
+        changes,
+        stream.choice([1, 2]),
     )
 
 
@@ -122,14 +127,11 @@ POINTS = draws()
 class Framed(Reference):
     """A reference that averages by what is read of messages."""
 
-    def __init__(self, parts: Parts, example: Example, config: RunConfig, size: int, own: int, rate: Any) -> None:
-        super().__init__(example, config, size, own, rate)
-        replica = parts.replica
-        slots = {id(p): slot for p, slot in zip(replica.trainable, replica.slots, strict=True)}
-        places = [slots[id(parameter)] for parameter in replica.module.parameters()]
-        self.order = torch.cat([torch.arange(slot.start, slot.start + slot.numel) for slot in places])
-        self.encode = Encoder(config.comm.wire, parts)
-        self.errors = torch.zeros(size * own, self.encode.numel, dtype=torch.float64)
+    encode: Encoder
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.errors = torch.zeros(len(self.models), self.numel, dtype=torch.float64)
         self.target: Tensor | None = None
 
     def mean_of(self, vectors: Tensor) -> Tensor:
@@ -139,18 +141,26 @@ class Framed(Reference):
         consensus = self.anchor if self.target is None else self.target
         assert consensus is not None
         moved = torch.zeros_like(self.errors)
-        moved[:, self.order] = consensus - vectors
+        moved[:, self.places] = consensus - vectors
         moved += self.errors
         sent = torch.stack([torch.from_numpy(self.encode(row.numpy())) for row in moved])
         if self.encode.wire != "sign":
             self.errors = moved - sent
-        return consensus - sent.mean(dim=0)[self.order]
+        return consensus - sent.mean(dim=0)[self.places]
+
+
+def make_framed(example: Example, parts: Parts, own: int) -> Reference:
+    """The reference of a point's run."""
+    reference = make_reference(example, parts, own, Framed)
+    assert isinstance(reference, Framed)
+    reference.encode = Encoder(parts.config.comm.wire, parts)
+    return reference
 
 
 @law(number=list(range(NUM_POINTS)))
 def a_point_of_the_frame_equals_its_simulation(comm: Communicator, number: int) -> None:
     point = POINTS[number]
-    check(comm, point.example, point.own, Framed, **point.changes)
+    check(comm, point.example, point.own, make_framed, **point.changes)
 
 
 @law(sizes=(2,), number=list(range(NUM_POINTS)))
@@ -162,6 +172,19 @@ def a_point_of_the_frame_goes_on_from_every_step_to_the_bit(comm: Communicator, 
 @law(sizes=(1,))
 def the_points_have_something_of_each_kind(comm: Communicator) -> None:
     words = {word for point in POINTS for word in point.words}
-    kinds = {*LEVELS, "constant", "linear", "staged", "power", "divergence", "Q 1", "Q 2", "full", "sign", "ef_sign"}
+    kinds = {
+        *LEVELS,
+        "constant",
+        "linear",
+        "staged",
+        "power",
+        "divergence",
+        "Q 1",
+        "Q 2",
+        "in 2",
+        "full",
+        "sign",
+        "ef_sign",
+    }
     assert words >= kinds | {"top_k", "local", "average", "reset", *OPTIMIZERS, *OUTER}, words
     assert {point.own for point in POINTS} == {1, 2}

@@ -33,6 +33,7 @@ MODULES = (
     "noise",
     "weights",
     "sessions",
+    "own_rounds",
     "own_modules",
     "tuning",
     "evaluation",

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import RunConfig
+from hpcsgd.run.parts import Parts
 from hpcsgd.run.resume import capture, put_back
 from tests.parallel.laws.common import assert_bits, assert_close, block_size, built, make_config, training, vector
+from tests.parallel.laws.local_sgd import in_order
 from tests.parallel.laws.registry import law
 from tests.parallel.laws.simulation import Simulation
 
@@ -159,6 +160,18 @@ EXAMPLES = {
         lambda: nesterov({}, lambda step: 0.7),
         False,
     ),
+    "late-fragments": Example(
+        {"name": "diloco", "sync_period": 2, "overlap_steps": 1, "overlap_fragments": 3},
+        lambda step, rate: 2,
+        lambda: nesterov({}, lambda step: 0.7),
+        False,
+    ),
+    "late-fragments-blocks": Example(
+        BLOCKS | {"sync_period": 2, "overlap_steps": 1, "overlap_fragments": 2},
+        lambda step, rate: 2,
+        None,
+        False,
+    ),
     # The delay is shorter than asked for before the last step.
     "late-power": Example(
         {"name": "local_sgd", "sync_period": 3, "period_schedule": {"kind": "power", "alpha": 0.05, "power": 2.0}}
@@ -208,17 +221,26 @@ class Reference(Simulation):
     size: int
     own: int
     rate: Callable[[int], float]
+    places: Tensor
+    """Of each parameter in the flat buffer."""
+    numel: int
+    """Of that."""
     left: int = 0
     period: int = 2
     divergence: float = math.nan
-    outer: Outer | None = field(init=False)
-    pending: tuple[int, int, Tensor, Tensor] | None = None
-    """The step after which it began, that after which it is merged, y and its mean."""
+    pending: tuple[int, int, Tensor, Tensor, int] | None = None
+    """The step after which it began, that after which it is merged, y, its mean, and the fragment."""
 
     def __post_init__(self) -> None:
         self.length = 0
         super().__init__(self.config, self.size * self.own, self.rate)
-        self.outer = self.example.outer() if self.example.outer is not None else None
+        count, numel = self.config.algorithm.overlap_fragments, self.numel
+        bounds = [numel * turn // count for turn in range(count + 1)]
+        self.fragments = [
+            (self.places >= low) & (self.places < high) for low, high in zip(bounds, bounds[1:], strict=False)
+        ]
+        # Each has an outer step of its own, of which the others' part is not looked at.
+        self.outers = [self.example.outer() for _ in bounds[1:]] if self.example.outer is not None else []
         self.starts = START if self.config.algorithm.local_start else 0
 
     def step(self, step: int, local: bool = True) -> str:
@@ -236,9 +258,10 @@ class Reference(Simulation):
         self.left -= 1
         self.divergence = math.nan
         if self.pending is not None and self.pending[1] == step:
-            begun, _, before, mean = self.pending
+            begun, _, before, mean, turn = self.pending
             vectors = torch.stack([vector(model) for model in self.models])
-            self.put(vectors + self.next_anchor(mean, begun) - before)
+            merged = vectors + self.next_anchor(mean, begun, [turn]) - before
+            self.put(torch.where(self.fragments[turn], merged, vectors))
             self.pending = None
         return "none" if self.left else self.join(step)
 
@@ -248,13 +271,14 @@ class Reference(Simulation):
         period = rule(step, self.rate(step)) if rule is not None else self.period
         return min(period, STEPS - step) if self.example.clipped else period
 
-    def next_anchor(self, mean: Tensor, step: int) -> Tensor:
-        """What the outer step makes of the mean after ``step``."""
-        if self.outer is not None:
+    def next_anchor(self, mean: Tensor, step: int, turns: Iterable[int] = ()) -> Tensor:
+        """What the outer step makes of the mean of some fragments, or all, after ``step``."""
+        for turn in (turns or range(len(self.fragments))) if self.outers else ():
             assert self.anchor is not None
-            mean = self.anchor = self.outer(self.anchor, mean, step, self.rate(step))
-        self.target = mean
-        return mean
+            moved = self.outers[turn](self.anchor, mean, step, self.rate(step))
+            self.anchor = torch.where(self.fragments[turn], moved, self.anchor)
+        self.target = self.anchor if self.outers and self.anchor is not None else mean
+        return self.target
 
     def put(self, vectors: Tensor) -> None:
         """Give each learner its parameters."""
@@ -282,7 +306,8 @@ class Reference(Simulation):
                     self.set_momentum(j, momenta.mean(dim=0) if policy == "average" else torch.zeros_like(momenta[j]))
             delay = min(self.config.algorithm.overlap_steps, self.period_from(step + 1) - 1, STEPS - 1 - step)
             if delay > 0:
-                self.pending = (step, step + delay, vectors, mean)
+                turn = (self.averagings // self.config.algorithm.block_sync_period - 1) % len(self.fragments)
+                self.pending = (step, step + delay, vectors, mean, turn)
                 return "global"
             vectors.copy_(self.next_anchor(mean, step).expand_as(vectors))
         self.put(vectors)
@@ -301,16 +326,24 @@ class Reference(Simulation):
             self.period = min(self.period * 2, LARGEST)
 
 
-MakeReference = Callable[..., Reference]
-"""From the parts of a run, and what a reference is made of."""
+MakeReference = Callable[[Example, Parts, int], Reference]
+"""From a run's example, its parts, and the learners of a rank."""
 
 
-def check(comm: Communicator, example: Example, own: int, make: MakeReference | None = None, /, **changes: Any) -> None:
-    """Every learner equals the reference's at every step."""
+def make_reference(example: Example, parts: Parts, own: int, kind: type[Reference] = Reference) -> Reference:
+    """The reference of a run."""
+    numel = parts.replica.parameters.numel()
+    places = in_order(parts, torch.arange(numel))
+    return kind(example, parts.config, parts.comm.size, own, parts.plan.learning_rate, places, numel)
+
+
+def check(
+    comm: Communicator, example: Example, own: int, make: MakeReference = make_reference, /, **changes: Any
+) -> list[int]:
+    """Every learner equals the reference's at every step; gives H of each."""
     with built(config_of(example, comm, own, **changes), comm) as parts:
         assert (parts.plan.steps_per_epoch, parts.plan.total_steps) == (PER_EPOCH, STEPS)
-        known = (example, parts.config, comm.size, own, parts.plan.learning_rate)
-        reference = make(parts, *known) if make is not None else Reference(*known)
+        reference = make(example, parts, own)
         periods, last = [], Action.NONE
         for step, done in training(parts):
             expected = reference.step(step)
@@ -325,14 +358,15 @@ def check(comm: Communicator, example: Example, own: int, make: MakeReference | 
                 assert math.isclose(done.divergence, reference.divergence, rel_tol=1e-9, abs_tol=1e-12), what
             periods.append(done.period)
             last = done.action
-        assert len(set(periods)) > 1 or not example.clipped, periods
         assert (last is Action.GLOBAL) or not example.clipped
         assert reference.pending is None
+    return periods
 
 
 @law(name=list(EXAMPLES))
 def rounds_and_outer_steps_equal_a_simulation(comm: Communicator, name: str) -> None:
-    check(comm, EXAMPLES[name], 1)
+    periods = check(comm, EXAMPLES[name], 1)
+    assert len(set(periods)) > 1 or not EXAMPLES[name].clipped, periods
 
 
 @law(sizes=(2,), name=list(EXAMPLES))
@@ -374,133 +408,27 @@ def from_file(state: dict[str, Any]) -> dict[str, Any]:
 @law(sizes=(1, 3), name=[name for name in EXAMPLES if name.startswith("late")])
 def a_look_at_the_consensus_leaves_what_is_under_way(comm: Communicator, name: str) -> None:
     """Each look gives the mean of the replicas as they would be merged; the training does not know of it."""
-    config = config_of(EXAMPLES[name], comm, own=2)
+    config = config_of(EXAMPLES[name], comm, 2)
     with built(config, comm) as parts:
         expected = [parts.learners.rows.buffer.clone() for _ in training(parts)]
         parts.algorithm.finish()
         final = vector(parts.replica.module)
     with built(config, comm) as parts:
-        reference = Reference(EXAMPLES[name], parts.config, comm.size, 2, parts.plan.learning_rate)
-        previews: list[Tensor] = []
+        reference = make_reference(EXAMPLES[name], parts, 2)
+        previews: list[tuple[int, Tensor]] = []
         for step, _ in training(parts):
             reference.step(step)
             if reference.pending is None:
-                for preview in previews:
-                    assert_close(preview, reference.target, what=f"what is merged at step {step}")
+                for turn, preview in previews:
+                    own = reference.fragments[turn]
+                    assert_close(preview[own], reference.target[own], what=f"what is merged at step {step}")
                 previews = []
             mean = torch.stack([vector(model) for model in reference.models]).mean(dim=0)
             with parts.algorithm.consensus() as module:
                 if reference.pending is None:
                     assert_close(vector(module), mean, what=f"consensus after step {step}")
                 else:
-                    previews.append(vector(module) - mean + reference.pending[3])
+                    previews.append((reference.pending[4], vector(module) - mean + reference.pending[3]))
             assert_bits(parts.learners.rows.buffer, expected[step], f"step {step}")
         parts.algorithm.finish()
         assert_bits(vector(parts.replica.module), final)
-
-
-def batches(num_steps: int, rank: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """What a rank trains on, without the package."""
-    stream = torch.Generator().manual_seed(rank)
-    for _ in range(num_steps):
-        yield torch.randn(4, 6, generator=stream, dtype=torch.float64), torch.randint(3, (4,), generator=stream)
-
-
-def network() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-
-
-def plain_diloco(num_ranks: int, period: int, num_steps: int) -> Tensor:
-    """AdamW inside, torch's SGD with Nesterov momentum outside: the whole algorithm, in plain torch."""
-    theta = network()
-    outer = torch.optim.SGD(theta.parameters(), lr=0.7, momentum=0.9, nesterov=True)
-    replicas = [network() for _ in range(num_ranks)]
-    inner = [torch.optim.AdamW(each.parameters(), lr=0.01, weight_decay=0.1) for each in replicas]
-    data = [list(batches(num_steps, rank)) for rank in range(num_ranks)]
-    for step in range(num_steps):
-        for replica, optimizer, own in zip(replicas, inner, data, strict=True):
-            inputs, targets = own[step]
-            optimizer.zero_grad()
-            F.cross_entropy(replica(inputs), targets).backward()
-            optimizer.step()
-        if (step + 1) % period == 0:
-            for parameter, *own in zip(theta.parameters(), *(each.parameters() for each in replicas), strict=True):
-                parameter.grad = parameter.detach() - torch.stack([p.detach() for p in own]).mean(dim=0)
-            outer.step()
-            for replica in replicas:
-                replica.load_state_dict(theta.state_dict())
-    return vector(theta)
-
-
-@law()
-def adamw_with_diloco_equals_a_plain_script_of_torch(comm: Communicator) -> None:
-    import hpcsgd
-    from hpcsgd.config import LogConfig
-
-    model = network()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
-    log = LogConfig(enabled=False, save_model=False)
-    with hpcsgd.session(model, optimizer, algorithm=hpcsgd.DiLoCo(period=4), comm=comm, log=log) as run:
-        for inputs, targets in batches(12, comm.rank):
-            run.backward(F.cross_entropy(model(inputs), targets))
-            run.step()
-    assert_close(vector(model), plain_diloco(comm.size, 4, 12))
-
-
-@law(sizes=(1, 2), kind=["power", "divergence"])
-def periods_of_a_loop_of_the_users_own_go_by_its_rate(comm: Communicator, kind: str) -> None:
-    """The user's scheduler halves the rate at steps 4 and 8; the end is not known, and the last round is cut short."""
-    import hpcsgd
-    from hpcsgd.config import LogConfig
-
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    halved = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 8], gamma=0.5)
-    schedule = {"kind": kind} | ({"alpha": 0.1} if kind == "power" else {"target": 1e9, "largest": 4})
-    algorithm = hpcsgd.LocalSGD(period=1, period_schedule=schedule)
-    log, equal = LogConfig(enabled=False, save_model=False), []
-    with hpcsgd.session(model, optimizer, algorithm=algorithm, comm=comm, log=log) as run:
-        for inputs, targets in batches(12, comm.rank):
-            run.backward(F.cross_entropy(model(inputs), targets))
-            run.step()
-            halved.step()
-            equal.append(len(set(comm.allgather_object(vector(model).sum().item()))) == 1)
-    ends = [0, 1, 2, 3, 7] if kind == "power" else [0, 2, 6, 10]
-    assert [step for step, same in enumerate(equal) if same] == (ends if comm.size > 1 else list(range(12)))
-
-
-@law(sizes=(1, 2))
-def an_averaging_under_way_at_the_end_of_a_loop_is_merged(comm: Communicator) -> None:
-    """Of two that begin after steps 3 and 7 and take two steps, the end comes before the second is merged."""
-    import hpcsgd
-    from hpcsgd.config import LogConfig
-
-    def step_of(each: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        return F.cross_entropy(each(inputs), targets)
-
-    model, log = network(), LogConfig(enabled=False, save_model=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    method = hpcsgd.DiLoCo(period=4, overlap_steps=2)
-    with hpcsgd.session(model, optimizer, algorithm=method, comm=comm, log=log) as run:
-        for inputs, targets in batches(9, comm.rank):
-            run.backward(step_of(model, optimizer, inputs, targets))
-            run.step()
-    replicas, move = [network() for _ in range(comm.size)], nesterov({}, lambda step: 0.7)
-    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in replicas]
-    data, anchor = [list(batches(9, rank)) for rank in range(comm.size)], vector(replicas[0])
-    for step in range(9):
-        for each, own, batch in zip(replicas, optimizers, data, strict=True):
-            step_of(each, own, *batch[step]).backward()
-            own.step()
-        now = torch.stack([vector(each) for each in replicas])
-        if step in (3, 7):
-            before = now
-        if step in (5, 8):
-            anchor = move(anchor, before.mean(dim=0), step, 0.1)
-            now = now + anchor - before
-            for each, row in zip(replicas, now, strict=True):
-                vector_to_parameters(row.clone(), each.parameters())
-    assert_close(vector(model), now.mean(dim=0))

@@ -35,6 +35,7 @@ class CountingCommunicator:
     group: str = "world"
     calls: list[Call] = field(default_factory=list)
     others: Sequence[Any] | None = None
+    can_shrink: bool = False
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.rank, self.size, self.abort)

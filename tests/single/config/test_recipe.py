@@ -80,6 +80,7 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults(tmp_path: Path) 
             ["algorithm.overlap_steps", "divergence"],
         ),
         ("algorithm: {name: sma, sync_period: 4, overlap_steps: 2}", [], ["algorithm.overlap_steps", "0 for sma"]),
+        ("algorithm: {name: diloco, overlap_fragments: 2}", [], ["overlap_fragments", "1 without overlap_steps"]),
         ("algorithm: {name: diloco, outer_step: average}", [], ["algorithm.outer_step", "nesterov or an import path"]),
         ("algorithm: {name: sync_sgd, outer_step: nesterov}", [], ["algorithm.outer_step", "unset for sync_sgd"]),
         ("algorithm: {name: local_sgd, outer_step: nestrov}", [], ["algorithm.outer_step", "nesterov?"]),
