@@ -8,11 +8,14 @@ from runs.logs import Entry
 
 
 def emulated_notes(entries: Sequence[Entry]) -> list[str]:
-    """One line for each such run: what was emulated."""
+    """One line for each machine that was emulated, with its runs."""
+    names: dict[str, list[str]] = {}
+    for item in entries:
+        if item.run.emulated:
+            names.setdefault(item.run.emulated, []).append(item.name)
     return [
-        f"{item.name}: emulated {item.run.emulated}: its times are not those of the machine that it ran on."
-        for item in entries
-        if item.run.emulated
+        f"{', '.join(same)}: emulated {what}: these times are not those of the machine that it ran on."
+        for what, same in names.items()
     ]
 
 

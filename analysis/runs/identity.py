@@ -25,6 +25,9 @@ CONDUCT = (
 FULL = "full"
 """The wire that sends all bits, as runs did whose logs name none."""
 
+NESTED = ("emulate",)
+"""Sections of sections; a mapping within another section is a value."""
+
 
 def why_not(run: Run) -> str:
     """Why nothing can be drawn of a log; empty where something can."""
@@ -64,7 +67,9 @@ def missing_logs(paths: Sequence[str]) -> list[str]:
 def dotted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The keys of a configuration, ``section.key`` in sections, with their values."""
     for key, value in config.items():
-        if isinstance(value, dict):
+        if key in NESTED and isinstance(value, dict):
+            yield from ((f"{key}.{name}", own) for name, own in dotted(value))
+        elif isinstance(value, dict):
             yield from ((f"{key}.{name}", own) for name, own in value.items())
         else:
             yield key, value

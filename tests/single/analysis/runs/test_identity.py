@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from runs import identity as run_identity
 from runs import logs as run_logs
 from tests.single.analysis.fake_runs import FakeRun, constant
 
@@ -89,3 +90,12 @@ def test_a_log_that_makes_no_sense_is_named_and_the_rest_is_read(
 def test_a_recipe_without_a_batch_is_named(tmp_path: Path) -> None:
     run(tmp_path / "bad", local_batch_size=None)
     assert run_logs.load([str(tmp_path)]) == ([], [f"{tmp_path}/bad/run.h5: its recipe has no batch size"])
+
+
+def test_keys_of_sections_in_sections_are_dotted_and_values_are_not() -> None:
+    config = {"seed": 1, "model": {"init_args": {"b": 2}}, "emulate": {"network": {"latency_seconds": 0.1}}}
+    assert list(run_identity.dotted(config)) == [
+        ("seed", 1),
+        ("model.init_args", {"b": 2}),
+        ("emulate.network.latency_seconds", 0.1),
+    ]

@@ -99,7 +99,7 @@ def test_runs_on_an_emulated_machine_say_so_in_every_label_and_caption(tmp_path:
     assert [item.label for item in entries] == ["real: sync. SGD, 1 rank", "tunnel: sync. SGD, 2 ranks, emulated"]
     output = Output.of_runs(tmp_path, entries, [])
     assert output.caption == "EMULATED machine, by waiting: tunnel; the tables say what."
-    assert output.notes[0].startswith("tunnel: emulated compute (step_seconds 0.02): its times are not those")
+    assert output.notes[0].startswith("tunnel: emulated compute (step_seconds 0.02): these times are not those")
     assert "all runs" in Output.of_runs(tmp_path, entries[1:], []).caption
     assert Output.of_runs(tmp_path, entries[:1], []).caption == ""
 
