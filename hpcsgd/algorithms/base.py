@@ -39,11 +39,11 @@ class Spans(Protocol):
 
 
 class Synchronisation(NamedTuple):
-    """What a step synchronised, and the bytes of the buffers that were reduced, on each rank.
+    """What a step synchronised, and the bytes that each rank gave for it to be reduced or gathered.
 
     Attributes:
         action: what.
-        num_bytes: of the buffers.
+        num_bytes: of the buffers, or of the messages that were made of them.
         gradient_norm: the norm of the gradient before it was clipped, 0-d on the device: of the mean gradient of all
             ranks, or the largest of this rank's learners; NaN where gradients are not clipped, or there is none.
         learner_norm: the norm of what a learner of this rank adds to the gradient of all, 0-d on the device: root mean

@@ -63,7 +63,7 @@ ITERATION_COLUMNS = (
     Column("epoch", "i8", "1", "epoch of the iteration, from 0"),
     Column("learning_rate", "f8", "1", "learning rate of the update"),
     Column("action", "u1", "1", "what was synchronised: " + ", ".join(f"{i} {a}" for i, a in enumerate(ACTIONS))),
-    Column("sync_bytes", "i8", "B", "payload of that synchronisation: bytes of the buffers reduced, on each rank"),
+    Column("sync_bytes", "i8", "B", "payload of that synchronisation: bytes to be reduced or gathered, of each rank"),
     Column("segment", "i8", "1", "row of /segments that the iteration belongs to"),
     Column(
         "loss_scale",
