@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 from hpcsgd.cli import main
 from hpcsgd.comm.mpi import MpiCommunicator
@@ -20,7 +21,8 @@ RANK = os.environ.get("OMPI_COMM_WORLD_RANK")
 DEATHS = {
     (int(step), where) for rank, step, where in (d.split(":") for d in os.environ["DEATHS"].split(",")) if rank == RANK
 }
-sound_lap, sound_enter, sound_sum = StepTimer.lap, StepTimer.enter_sync, MpiCommunicator.sum_
+sound_lap, sound_end = StepTimer.lap, StepTimer._end
+sound_enter, sound_sum = StepTimer.enter_sync, MpiCommunicator.sum_
 at_sync = False
 
 
@@ -44,6 +46,14 @@ def lap(timer: StepTimer, name: str) -> None:
         raise RuntimeError("deliberate fault")
 
 
+def end(timer: StepTimer, rest: str, now: Any) -> None:
+    """The end of an iteration, whose rest is a span's, and death there."""
+    step = timer.current_step
+    sound_end(timer, rest, now)
+    if step is not None and (step, rest) in DEATHS:
+        die()
+
+
 def enter_sync(timer: StepTimer) -> None:
     """Note that the next sum is that of the averaging."""
     global at_sync
@@ -62,6 +72,7 @@ def sum_(comm: MpiCommunicator, array: object) -> None:
 if __name__ == "__main__":
     for owner, name, function in (
         (StepTimer, "lap", lap),
+        (StepTimer, "_end", end),
         (StepTimer, "enter_sync", enter_sync),
         (MpiCommunicator, "sum_", sum_),
     ):

@@ -12,7 +12,7 @@ from tests.single.analysis.fake_runs import FakeRun, constant
 SAMPLES = 512
 """Of an epoch."""
 EPOCHS = 6
-CONSTANT = {"period_schedule": {"kind": "constant", "power": 2, "largest": None}}
+CONSTANT = {"period_schedule": {"kind": "constant", "power": 2, "largest": 1024}}
 
 
 def actions(name: str, period: int, start: int, steps: int, block_period: int = 1) -> list[str]:
