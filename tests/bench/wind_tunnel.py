@@ -10,6 +10,7 @@ other where they meet, and adds the network's formula. ``python analysis/scaling
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -43,6 +44,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "sync_sgd": ("--max_steps", "16"),
     "local_h4": (*LOCAL, "4", "--max_steps", "16"),
     "local_h16": (*LOCAL, "16"),
+    "local_h4_late": (*LOCAL, "4", "--algorithm.overlap_steps", "2", "--max_steps", "16"),
+    "local_h4_ef_sign": (*LOCAL, "4", "--comm.wire", "ef_sign", "--max_steps", "16"),
     "local_h4_nodes": (*LOCAL, "4", "--max_steps", "16", *TWO_LEVELS),
     "hierarchical_h4x4": (
         *("--algorithm.name", "hierarchical_local_sgd", "--algorithm.sync_period", "4"),
@@ -124,7 +127,7 @@ def predicted(config: RunConfig, size: int) -> float:
     network, nodes = network_of(config.emulate.network), emulated_nodes(config.emulate.network, size)
     compute = [EmulatedCompute(config, rank) for rank in range(size)]
     buckets = buckets_of(config)
-    now = np.zeros(size)
+    now, late = np.zeros(size), dict[int, float]()
     for step in range(plan.total_steps):
         passes = np.array([own.seconds(step, plan.local_batch_size) for own in compute])
         action = plan.schedule(step)
@@ -136,6 +139,14 @@ def predicted(config: RunConfig, size: int) -> float:
                 ready = now + passes * (1 - 2 / 3 * (1 - there / buckets.flat.numel()))
                 free = max(float(ready.max()), free) + network.allreduce(4 * part.numel(), nodes).seconds
             ends = np.maximum(ends, free)
+        if step in late:
+            ends = np.maximum(ends, late.pop(step))
+        if action is Action.GLOBAL and config.algorithm.overlap_steps and step + 1 < plan.total_steps:
+            took = network.allreduce(4 * buckets.flat.numel(), nodes).seconds
+            late[min(step + config.algorithm.overlap_steps, plan.total_steps - 1)] = float(ends.max()) + took
+        elif action is Action.GLOBAL and config.comm.wire == "ef_sign":
+            message = math.ceil(buckets.flat.numel() / 8) + 4 * len(buckets.parameters)
+            ends[:] = ends.max() + network.allgather(message, nodes).seconds
         elif action in (Action.BLOCK, Action.GLOBAL):
             for block in set(nodes) if action is Action.BLOCK else {None}:
                 of = [rank for rank in range(size) if block is None or nodes[rank] == block]
