@@ -78,7 +78,12 @@ class LateAverage:
     def launch(self) -> int:
         """Let the thread average y; where a run goes on, that of a checkpoint."""
         mean, before = self._parts()
-        torch.sum(before, dim=0, out=mean).mul_(1.0 / (len(self.rows) * self.world.comm.size))
+        scale = 1.0 / (len(self.rows) * self.world.comm.size)
+        if len(before) == 1:
+            # A pass over the memory less.
+            torch.mul(before[0], scale, out=mean)
+        else:
+            torch.sum(before, dim=0, out=mean).mul_(scale)
         if self.thread is not None:
             self.thread.start(mean, guard=self.world.guard)
         self._has_come = False
