@@ -49,6 +49,7 @@ COMMANDS = {
         "hpcsgd.launch.commands:doctor", "look at ranks, devices and MPI as the launcher has set them up"
     ),
     "info": Command("hpcsgd.record.command:info", "summarise a run"),
+    "export": Command("hpcsgd.export.command:export", "write a run's log in the format of another tool"),
     "figures": Command("hpcsgd.config.shipped_command:figures", "draw figures and tables of runs, or their report"),
     "recipes": Command("hpcsgd.config.shipped_command:recipes", "list the recipes that come with hpcsgd"),
 }
@@ -72,6 +73,7 @@ EXTRAS = {
     "analysis": ("matplotlib", "xarray", "h5netcdf"),
     "study": ("scipy",),
     "imagenet": ("PIL", "torchvision"),
+    "export": ("pyarrow", "tensorboard"),
 }
 """Modules that are not always installed, by what installs them."""
 

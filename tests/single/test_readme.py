@@ -23,6 +23,8 @@ from hpcsgd.record import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+OPTIONS_OF_THEIR_OWN = ("hpcsgd.launch.", "hpcsgd.export.")
+"""Parts whose commands have options that are no keys of a recipe."""
 
 
 def meanings(cls: type) -> dict[str, str]:
@@ -101,12 +103,12 @@ def test_make_targets_that_the_readme_names_are_there() -> None:
 def test_keys_that_the_readme_uses_are_options() -> None:
     keys = {row.split("`")[1] for row in (*option_rows(), *study_rows())}
     prose = README.partition("<!-- options")[0]
-    of_others = {"print_config", "from", "no", "oversubscribe", "size"}
+    of_others = {"print_config", "from", "no", "oversubscribe", "size", "logdir"}
     used = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?) ", prose)) - of_others
     used |= set(re.findall(r"`((?:comm|data|algorithm|log|model|space|stop|goal)\.[a-z_]+)", prose)) - {"model.pt"}
     assert used
     shown = io.StringIO()
-    for command in (name for name, entry in COMMANDS.items() if entry.place.startswith("hpcsgd.launch.")):
+    for command in (name for name, entry in COMMANDS.items() if entry.place.startswith(OPTIONS_OF_THEIR_OWN)):
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main([command, "--help"])
     used -= set(re.findall(r"--([a-z_]+)", shown.getvalue()))

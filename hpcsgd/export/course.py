@@ -1,0 +1,95 @@
+"""What a run went through, step by step, and when: what several formats show.
+
+A run that was resumed began its clock anew, so that its segments are brought to one clock here: the first one's.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hpcsgd.export.excerpt import Excerpt
+from hpcsgd.record.reader import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def began(run: Run) -> float:
+    """When the run's first segment began, in seconds of UNIX time; 0 where the log does not say."""
+    times = _started(run)
+    return times[0] if times and not math.isnan(times[0]) else 0.0
+
+
+def segment_offsets(run: Run) -> dict[int, float]:
+    """What is to be added to the times of each segment, in seconds, to have them on the clock of the first.
+
+    From the times at which the segments began, which are whole seconds. Where these are not known, or would let a
+    segment begin before the end of the one before it, it begins at that end.
+    """
+    frame, times = run.iterations, _started(run)
+    ends = (frame["start_seconds"] + frame["wall_seconds"]).groupby(frame["segment"]).max()
+    begins = frame["start_seconds"].groupby(frame["segment"]).min()
+    offsets: dict[int, float] = {}
+    end = -math.inf
+    for segment in map(int, ends.index):
+        known = times[segment] - times[0] if 0 <= segment < len(times) else math.nan
+        earliest = 0.0 if end == -math.inf else max(end - float(begins[segment]), 0.0)
+        offsets[segment] = max(earliest, known) if known == known else earliest
+        end = float(ends[segment]) + offsets[segment]
+    return offsets
+
+
+def _started(run: Run) -> list[float]:
+    """When each segment began, in seconds of UNIX time; NaN: not known."""
+    return [_unix_time(text) for text in map(str, run.segments["started"])]
+
+
+def _unix_time(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return math.nan
+
+
+def per_step(excerpt: Excerpt) -> pd.DataFrame:
+    """Figures of each step, indexed by it.
+
+    Returns:
+        ``loss``, weighed, and ``samples_per_second`` of training time at the pace of the slowest rank, of all ranks:
+        those that the log keeps stand for all (of statistics: the median of the loss, the slowest time). Then
+        ``learning_rate`` and ``segment``.
+    """
+    from hpcsgd.record.frames import training_seconds
+
+    frame = excerpt.whole
+    steps = frame["step"]
+    shared = frame.groupby(steps)[["learning_rate", "segment"]].first()
+    seconds = training_seconds(frame).groupby(steps).max()
+    if excerpt.has_ranks:
+        weight = frame["loss_weight"].where(frame["loss"].notna(), 0.0).fillna(frame["num_samples"])
+        loss = (frame["loss"].fillna(0.0) * weight).groupby(steps).sum() / weight.groupby(steps).sum()
+        samples = frame["num_samples"].groupby(steps).mean()
+    else:
+        median = frame[frame["statistic"] == "median"].set_index("step")
+        loss, samples = median["loss"], median["num_samples"]
+    table = shared.assign(loss=loss, num_samples=samples * world_sizes(excerpt.run, shared["segment"]))
+    table["samples_per_second"] = (table["num_samples"] / seconds.where(seconds > 0)).astype(float)
+    return table
+
+
+def world_sizes(run: Run, segments: pd.Series) -> pd.Series:
+    """Ranks of each of some segments: after some were lost, a run has fewer."""
+    sizes = dict(enumerate(run.segments["world_size"]))
+    return segments.map(lambda segment: sizes.get(int(segment), len(run.ranks))).astype(float)
+
+
+def nanoseconds(seconds: pd.Series) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Whole nanoseconds, in which sums are exact; what is not known is 0."""
+    found: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = np.rint(
+        np.nan_to_num(seconds.to_numpy(float), posinf=0.0, neginf=0.0) * 1e9
+    ).astype(np.int64)
+    return found
