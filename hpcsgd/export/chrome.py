@@ -6,7 +6,8 @@ order in which the loop does them (``ORDER``), and what is in no span comes last
 several learners; the logging, a part of which ends an iteration) is one event. On a GPU the spans are of its queue,
 and the beginning of the iteration is the host's: one that would begin before the end of the last begins there. The
 second holds the synchronisations, whose beginning and end are logged, with arrows from the last rank to enter, for
-which all others wait, to each of them. Each call of a block of hierarchical averaging is one of its own.
+which all others wait, to each of them. Each call of a block of hierarchical averaging is one of its own. A gradient
+allreduce that the backward pass hides is entered when it is waited for: who had left it before has no arrow.
 
 Format: "Trace Event Format" (Google, 2016): ``ts`` and ``dur`` are microseconds, here with three digits behind the
 point.
@@ -178,7 +179,7 @@ def _synchronisations(frame: pd.DataFrame, ranks: pd.DataFrame) -> Iterator[Even
                 name, "synchronisation", begin, end - begin, {"pid": _pid(rank), "tid": _tid(rank) + 1}, args
             )
         for rank, begin, end in rows[:-1]:
-            # Clocks differ a little: one may be seen to leave before another came. No arrow then.
+            # It left before the last came: the call was under way since the backward pass, or clocks differ a little.
             if begin <= last_enter < end:
                 yield _arrow("s", name, arrows, last_enter, last)
                 yield {**_arrow("f", name, arrows, last_enter, rank), "bp": "e"}
