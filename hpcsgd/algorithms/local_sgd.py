@@ -246,7 +246,9 @@ class LocalSGD:
             The bytes reduced, and the divergence of the replicas before.
         """
         learners, reducer, divergence = self.learners, self.reducers[action], math.nan
-        delay = self._delay(step) if action is Action.GLOBAL else 0
+        # What goes on beside the training ends before the next averaging, and before the end.
+        late = self.late is not None and action is Action.GLOBAL
+        delay = min(self.config.overlap_steps, self.schedule.free_after(step)) if late else 0
         self._averagings += 1
         with self.spans.span("averaging"):
             if not reducer.queued and not delay:
@@ -276,21 +278,6 @@ class LocalSGD:
                 spread_first_(learners.parameters)
             self._equal = action is Action.GLOBAL and not delay
         return num_bytes, divergence
-
-    def _delay(self, step: int) -> int:
-        """Steps after which the mean of the replicas after ``step`` is merged: before the next averaging or the end."""
-        if self.late is None:
-            return 0
-        delay, num_steps = self.config.overlap_steps, self.schedule.num_steps
-        if num_steps is not None:
-            delay = min(delay, num_steps - 1 - step)
-        return max(min(delay, self.schedule.period_at(step + 1) - 1), 0)
-
-    def _fragment(self) -> tuple[int, int]:
-        """First and end of the parameters that the present global averaging is of, where ranks do not wait for it."""
-        numel, count = self.learners.parameters.shape[1], self.config.overlap_fragments
-        turn = (self._averagings // self.schedule.block_sync_period - 1) % count
-        return numel * turn // count, numel * (turn + 1) // count
 
     def _become_consensus(self) -> None:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""

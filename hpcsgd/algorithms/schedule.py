@@ -80,6 +80,11 @@ class SyncSchedule:
         """H in force at ``step``; 1 where gradients are averaged."""
         return self._round(step).period if self.is_local(step) else 1
 
+    def free_after(self, step: int) -> int:
+        """Steps that follow the averaging of ``step`` before that of the next one, and before the run's last."""
+        free = self.period_at(step + 1) - 1
+        return free if self.num_steps is None else max(min(free, self.num_steps - 1 - step), 0)
+
     def start(self, step: int) -> None:
         """Before ``step``, the first of this start: the state that was taken up belongs there."""
         if self._since is not None:

@@ -146,7 +146,7 @@ def resolve_allreduce(config: CommConfig, comm: Communicator, device: torch.devi
         return "horovod" if has_horovod else "mpi"
     if asked == "horovod" and not has_horovod:
         raise UsageError(
-            "comm.allreduce is horovod, which is not installed: build it (see the README), or choose mpi or torch"
+            "comm.allreduce is horovod, which is not installed: build it (see slurm/README.md), or choose mpi or torch"
         )
     if asked == "torch" and on_gpu and (why := why_not_nccl(comm, device)):
         raise UsageError(f"comm.allreduce is torch, which sums by NCCL, but {why}: choose mpi")

@@ -67,7 +67,7 @@ def prepare_horovod(*, on_gpu: bool) -> None:
         # It would copy to the host before the GPU is done, and then end the process.
         raise UsageError(
             "comm.allreduce is horovod, which was built without NCCL and cannot sum on GPUs: build it again with "
-            "HOROVOD_GPU_OPERATIONS=NCCL (see the README), or choose torch or mpi"
+            "HOROVOD_GPU_OPERATIONS=NCCL (see slurm/README.md), or choose torch or mpi"
         )
     check_same_mpi()
     check_settings()
