@@ -279,6 +279,12 @@ class LocalSGD:
             self._equal = action is Action.GLOBAL and not delay
         return num_bytes, divergence
 
+    def _fragment(self) -> tuple[int, int]:
+        """First and end of the parameters that the present global averaging is of, where ranks do not wait for it."""
+        numel, count = self.learners.parameters.shape[1], self.config.overlap_fragments
+        turn = (self._averagings // self.schedule.block_sync_period - 1) % count
+        return numel * turn // count, numel * (turn + 1) // count
+
     def _become_consensus(self) -> None:
         """Average parameters, unless they are equal already, and BatchNorm statistics."""
         world = self.reducers[Action.GLOBAL]
