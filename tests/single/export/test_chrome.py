@@ -143,6 +143,9 @@ def test_an_iteration_begins_where_the_last_ends_and_segments_follow(tmp_path: P
     check_rules(events)
     begins = [e["ts"] for e in events if e.get("cat") == "iteration" and e["pid"] == 2]
     assert begins == sorted(begins)
+    calls = [e for e in events if e["ph"] == "X" and e["cat"] == "synchronisation"]
+    last = next(call["ts"] for call in calls if call["args"]["step"] == 3)
+    assert last > begins[3], "synchronisations are brought to the same clock"
 
 
 def test_a_log_of_an_older_version(tmp_path: Path) -> None:
