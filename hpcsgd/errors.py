@@ -21,6 +21,12 @@ def nearest(word: str, choices: Iterable[str], otherwise: str, cutoff: float = 0
     return f"did you mean {near[0]}?" if near else otherwise
 
 
+def suggestion(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """``; did you mean CHOICE?``, to end a message with; empty where none of the ``choices`` is near the ``word``."""
+    hint = nearest(word, choices, "", cutoff)
+    return f"; {hint}" if hint else ""
+
+
 class JointError(Exception):
     """Raised by all ranks at the same point, so that none is left waiting; ``exit_code`` is the command's."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -12,6 +11,7 @@ from dataclasses import field
 from typing import Any
 
 from hpcsgd.config.paths import expand
+from hpcsgd.errors import suggestion
 
 PATH = "path"
 """Key of a field's metadata: true for a path, which may be written with ``~`` and variables of the environment."""
@@ -59,8 +59,7 @@ def check_choice(key: str, name: str, choices: Any) -> None:
     if name in known:
         return
     if not is_import_path(name):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = suggestion(name, known)
         raise ValueError(f"{key} is {name!r}: it must be one of {', '.join(known)}, or an import path{hint}")
     require(all(word.isidentifier() for word in name.split(".")), key, name, "an import path, as package.module.Name")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
+
+from hpcsgd.errors import suggestion
 
 
 def explain(message: str, known: Mapping[str, Any]) -> str:
@@ -22,9 +23,7 @@ def explain(message: str, known: Mapping[str, Any]) -> str:
     choices = [str(choice) for choice in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
     if not choices:
         return f"{key} is {value!r}: it must be of type {type_name(kind)}"
-    near = difflib.get_close_matches(value, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{key} is {value!r}: it must be one of {', '.join(choices)}{hint}"
+    return f"{key} is {value!r}: it must be one of {', '.join(choices)}{suggestion(value, choices)}"
 
 
 def type_name(kind: Any) -> str:

@@ -5,7 +5,6 @@ Only what a recipe names is imported, where a run is started; never what a log o
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -19,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from hpcsgd.config.own import GIVEN
-from hpcsgd.errors import UsageError, nearest
+from hpcsgd.errors import UsageError, nearest, suggestion
 
 _NOT_OWN = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 """Where files are that are none of a user's."""
@@ -79,11 +78,11 @@ def _inside(module: ModuleType, names: list[str], path: str, key: str) -> Any:
     for place, name in enumerate(names):
         if not hasattr(found, name):
             where = ".".join([module.__name__, *names[:place]])
-            near = difflib.get_close_matches(name, [known for known in dir(found) if known[0] != "_"], n=1, cutoff=0.5)
+            public = [known for known in dir(found) if known[0] != "_"]
             file = getattr(module, "__file__", None)
             raise UsageError(
                 f"{key} is {path!r}, but {where}{f' ({file})' if file else ''} has no {name}"
-                + (f"; did you mean {near[0]}?" if near else "")
+                + suggestion(name, public, cutoff=0.5)
             )
         found = getattr(found, name)
     return found

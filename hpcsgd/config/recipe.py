@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import re
 import typing
@@ -27,7 +26,7 @@ from hpcsgd.config.own import (
 from hpcsgd.config.paths import resolved
 from hpcsgd.config.shipped import find_recipe
 from hpcsgd.config.study import StudyConfig
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, nearest
 
 C = TypeVar("C")
 
@@ -252,11 +251,10 @@ def _check_keys(cls: type, items: Iterable[tuple[str, Any]], where: str) -> dict
             raise UsageError(f"{where}: {key} is given twice, in its section and with dots: give it once")
         given[key] = value
         if key not in known and not free_key(key, free_keys(cls)):
-            near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
+            otherwise = f"hpcsgd {COMMANDS[cls.__name__]} --help lists the keys"
             # A right name in the wrong section, or without one, is nearest of all.
             same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-            near = difflib.get_close_matches(key, same, n=1, cutoff=0) or near
-            hint = f"did you mean {near[0]}?" if near else f"hpcsgd {COMMANDS[cls.__name__]} --help lists the keys"
+            hint = nearest(key, same, nearest(key.replace("-", "_"), known, otherwise, cutoff=0.5), cutoff=0)
             raise UsageError(f"{where}: unknown key {key}; {hint}")
         if dataclasses.is_dataclass(known.get(key)) and not isinstance(value, dict):
             inside = ", ".join(k for k in known if k.startswith(f"{key}."))

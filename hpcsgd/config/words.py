@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
+
+from hpcsgd.errors import suggestion
 
 POLICIES = ("local", "average", "average:N", "reset")
 
@@ -17,8 +18,7 @@ def parse_policy(
     found = re.fullmatch("(local|reset|average)(?::([0-9]{1,9}))?", str(text))
     every = 1 if found is None or found[2] is None else int(found[2])
     if found is None or every < 1 or (found[2] is not None and found[1] != "average"):
-        near = difflib.get_close_matches(str(text), choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = suggestion(str(text), choices)
         raise ValueError(f"{key} is {text!r}: it must be one of {', '.join(choices)}{hint}")
     kind: Any = found[1]
     return kind, every

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import tomllib
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from hpcsgd.config.check import require
 from hpcsgd.config.paths import resolved
 from hpcsgd.config.shipped import shipped
-from hpcsgd.errors import UsageError, nearest
+from hpcsgd.errors import UsageError, nearest, suggestion
 from hpcsgd.launch.slurm import time_seconds
 
 Launcher = Literal["srun", "mpirun", "ibrun"]
@@ -200,8 +199,7 @@ def _value(key: str, value: Any, kind: Any, path: Path) -> Any:
     if origin is Literal:
         if value in inside:
             return value
-        near = difflib.get_close_matches(str(value), inside, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = suggestion(str(value), inside)
         raise UsageError(f"{path}: {key} is {value!r}: it must be one of {', '.join(inside)}{hint}")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(key, part, inside[0], path) for part in value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from hpcsgd.config import parse_policy
-from hpcsgd.errors import UsageError
+from hpcsgd.errors import UsageError, nearest
 
 Policies = Mapping[str, tuple[str, int]]
 """By state tensor: ``local``, ``average`` or ``reset``, and every how many averagings."""
@@ -22,8 +21,7 @@ def policies_of(policy: str | Mapping[str, str], states: Sequence[str]) -> Polic
         return {name: parse_policy(policy) for name in states}
     for name in policy:
         if name not in states:
-            near = difflib.get_close_matches(name, states, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it keeps {', '.join(states) or 'none'}"
+            hint = nearest(name, states, f"it keeps {', '.join(states) or 'none'}")
             raise UsageError(
                 f"algorithm.momentum_policy has {name}, which the optimizer keeps no state tensor for; {hint}"
             )
