@@ -9,7 +9,6 @@ with the runs that are missing. Exit code 0; 1 where no run could be read; 2 for
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,23 +20,11 @@ from hpcsgd.run import streams
 PROGRAM = lin.CHAPTER.script
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = script.parser(PROGRAM, "Draw the figures of Lin 2020 from the logs of runs.")
-    what = "the accuracy to be reached, a fraction (default: what three quarters of the settings shown reach)"
-    parser.add_argument("--target_accuracy", type=float, metavar="X", help=what)
-    options = script.parse_with_skip(parser, argv)
-    target = options.target_accuracy
-    if target is not None and not 0 < target < 1:
-        parser.error(f"argument --target_accuracy: {target:g} is not between 0 and 1: give a fraction, as 0.88")
-    return options
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    options = arguments(argv)
-    drawing = partial(lin.draw, skip=options.skip, target=options.target_accuracy)
-    return script.run_script(PROGRAM, options, drawing)
+    parser = script.parser(PROGRAM, "Draw the figures of Lin 2020 from the logs of runs.")
+    options = script.parse_with_target(parser, argv)
+    return script.run_script(PROGRAM, options, partial(lin.draw, skip=options.skip, target=options.target_accuracy))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from draw.sweeps import SPREAD_NOTE
 from runs import logs as run_logs
 from runs.logs import Entry
 from runs.tasks import find_tasks
+from tables import joined
 from tables import targets as crossbow_tables
 
 SWEEP = "hpcsgd sweep RECIPE --set {} --seeds 3"
@@ -139,10 +140,7 @@ def write_tables(studies: Sequence[Study], entries: Sequence[Entry], output: Out
     """The tables of all tasks."""
 
     def together(of: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
-        parts = [(study, of(study)) for study in studies]
-        tables = [table.assign(task=study.task) for study, table in parts if not table.empty]
-        found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        return found[["task", *(name for name in found if name != "task")]] if tables else found
+        return joined.of_tasks((study.task, of(study)) for study in studies)
 
     notes = (TARGET_NOTE, "inf: the target was not reached; no value: not known.", TIME_NOTE, FINAL_NOTE)
     output.table(together(lambda study: study.table), "crossbow_settings", "Settings", *notes, *said)
@@ -161,16 +159,7 @@ def write_tables(studies: Sequence[Study], entries: Sequence[Entry], output: Out
 
 def _sweep_rows(study: Study) -> pd.DataFrame:
     """The rows of all sweeps of a task, each with its figure, the column that it is over, and the value there."""
-    tables = [
-        study.sweeps[name].rename(columns={sweep.x: "value"}).assign(figure=name, over=sweep.x)
-        for name, sweep in SWEEPS.items()
-        if not study.sweeps[name].empty
-    ]
-    if not tables:
-        return pd.DataFrame()
-    found = pd.concat(tables, ignore_index=True)
-    first = ["figure", "line", "over", "value"]
-    return found[[*first, *(name for name in found if name not in first)]]
+    return joined.of_sweeps((name, sweep.x, study.sweeps[name]) for name, sweep in SWEEPS.items())
 
 
 def draw(

@@ -26,8 +26,8 @@ from draw.script import DEFAULT_SKIP, RECORD_NOTE, Output
 from runs import logs as run_logs
 from runs.logs import Entry
 from runs.scenarios import find_workloads
+from tables import joined, targets
 from tables import published as published_tables
-from tables import targets
 
 SWEEP = "hpcsgd sweep RECIPE --set {} --seeds 3"
 OTHER_PERIODS = SWEEP.format("algorithm.sync_period=4,16")
@@ -155,25 +155,14 @@ TABLES: tuple[tuple[str, str, Callable[[Study], pd.DataFrame]], ...] = (
 
 def sweep_rows(study: Study) -> pd.DataFrame:
     """The rows of all lines over a size, each with its figure, the column that it is over, and the value there."""
-    tables = [
-        study.sweeps[name].assign(figure=name, over=sweep.over, value=study.sweeps[name][sweep.over])
-        for name, sweep in SWEEPS.items()
-        if name != "lin_communication" and not study.sweeps[name].empty
-    ]
-    if not tables:
-        return pd.DataFrame()
-    found = pd.concat(tables, ignore_index=True).drop(
-        columns=[sweep.over for sweep in SWEEPS.values()], errors="ignore"
-    )
-    first = ["figure", "line", "over", "value"]
-    return found[[*first, *(name for name in found if name not in first)]]
+    shown = ((name, sweep) for name, sweep in SWEEPS.items() if name != "lin_communication")
+    found = joined.of_sweeps((name, sweep.over, study.sweeps[name]) for name, sweep in shown)
+    return found.drop(columns=[sweep.over for sweep in SWEEPS.values()], errors="ignore")
 
 
 def together(studies: Sequence[Study], of: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
     """A table of all workloads."""
-    tables = [table.assign(task=study.name) for study in studies if not (table := of(study)).empty]
-    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return found[["task", *(name for name in found if name != "task")]] if tables else found
+    return joined.of_tasks((study.name, of(study)) for study in studies)
 
 
 def write_tables(studies: Sequence[Study], entries: Sequence[Entry], output: Output, said: Sequence[str]) -> None:

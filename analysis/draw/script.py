@@ -44,6 +44,17 @@ def parse_with_skip(parser: argparse.ArgumentParser, argv: Sequence[str] | None)
     return options
 
 
+def parse_with_target(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of a script that has ``--skip`` and ``--target_accuracy`` too."""
+    what = "the accuracy to be reached, a fraction (default: what three quarters of the settings shown reach)"
+    parser.add_argument("--target_accuracy", type=float, metavar="X", help=what)
+    options = parse_with_skip(parser, argv)
+    target = options.target_accuracy
+    if target is not None and not 0 < target < 1:
+        parser.error(f"argument --target_accuracy: {target:g} is not between 0 and 1: give a fraction, as 0.88")
+    return options
+
+
 def skip_text(skip: int) -> str:
     """What the figures' captions and the tables' notes say of the iterations left out."""
     if skip == 0:
