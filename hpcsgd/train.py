@@ -18,7 +18,6 @@ from hpcsgd.config.check import is_import_path
 from hpcsgd.config.recipe import check_paths, dotted, to_dict
 from hpcsgd.errors import JointError, RanksLostError, UsageError, told_as
 from hpcsgd.learners.describe import describe as describe_model
-from hpcsgd.record.clocks import SharedRow
 from hpcsgd.record.collector import Collector
 from hpcsgd.run import streams
 from hpcsgd.run.build import build
@@ -173,12 +172,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         rate = plan.learning_rate(step)
         with at_step(step):
             done = algorithm.step(step, rate, len(batch))
-        sent = (done.action, done.num_bytes, collector.segment)
         samples = (len(batch), plan.num_global(step))
-        row = SharedRow(
-            step, step // plan.steps_per_epoch, rate, *sent, *samples, done.loss_scale, done.period, done.divergence
-        )
-        collector.add(row, loss, done.gradient_norm, plan.ends_epoch(step), done.learner_norm)
+        collector.add(step, rate, done, samples, loss, ends_epoch=plan.ends_epoch(step))
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             timer.lap("logging")
             metrics = _evaluate(parts, step, collector, progress)

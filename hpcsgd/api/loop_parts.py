@@ -20,7 +20,7 @@ from hpcsgd.comm.gradients import Buckets, NoAllreduce
 from hpcsgd.comm.mpi import connect as connect_ranks
 from hpcsgd.comm.topology import discover
 from hpcsgd.comm.torch_ranks import find_torch_ranks
-from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig
+from hpcsgd.config import AlgorithmConfig, CommConfig, DataConfig, LogConfig, ModelConfig, OptimizerConfig, RunConfig
 from hpcsgd.config.own import GIVEN
 from hpcsgd.errors import UsageError
 from hpcsgd.learners.engines.loop import LoopEngine
@@ -34,6 +34,9 @@ from hpcsgd.run.resume import Start
 from hpcsgd.run.where import claim_path, run_path, settled
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.task import Task
+
+FLUSH_SECONDS = 2.0
+"""Between two gathers of a loop that is only timed, unless the user says something else."""
 
 ENDLESS = 1 << 40
 """Steps of an epoch whose length nobody knows."""
@@ -191,6 +194,9 @@ def _make_config(
     if method.local_start is not None and not method.local_start.startswith("step:"):
         raise UsageError(f"algorithm.local_start is {method.local_start!r}: in a session it must be step:N")
     _check_unknown_ends(method)
+    if algorithm is None:
+        # The log is to cost little; and a step's time is not known before.
+        given.setdefault("log", LogConfig(flush_seconds=FLUSH_SECONDS))
     if "log" in given and given["log"].noise_scale:
         raise UsageError("log.noise_scale is not for a session, whose gradients the user's loop weighs: leave it out")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
@@ -23,8 +24,10 @@ from hpcsgd.config import AlgorithmConfig, CommConfig
 from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import count_samples
 from hpcsgd.errors import UsageError, nearest
-from hpcsgd.record.clocks import Evaluation, SharedRow
+from hpcsgd.record.clocks import Evaluation
+from hpcsgd.record.collector import Collector
 from hpcsgd.record.schema import SPANS
+from hpcsgd.record.timer import OTHER
 
 T = TypeVar("T")
 SPAN_NAMES = tuple(column.name.removesuffix("_seconds") for column in SPANS)
@@ -97,7 +100,8 @@ class Session:
         self._num_samples = 0
         self._num_global = 0
         self._is_over = False
-        self._collector: Any = None
+        self._collector: Collector | None = None
+        self._timer, self._is_joined = parts.timer, parts.is_joined
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """The batches of this rank's ``loader``, whose time is that of the data: one for each step.
@@ -108,16 +112,18 @@ class Session:
             UsageError: on all ranks, at the first batch: two of them have the same.
         """
         self._parts = self._parts.with_length(loader)
-        batches, timer = iter(loader), self._parts.timer
+        batches, timer = iter(loader), self._timer
         while not self._is_over:
-            self._complete()
+            if self._is_joined:
+                self._complete()
             timer.begin(self.num_steps)
             batch = next(batches, _END)
             timer.lap("data")
             if not self._all_have(batch):
                 timer.take_back()
                 break
-            self._flush()
+            if self._collector is not None and self._collector.is_due():
+                self._flush()
             yield batch  # type: ignore[misc]
         self._complete()
 
@@ -135,9 +141,9 @@ class Session:
         if name not in SPAN_NAMES:
             hint = nearest(name, SPAN_NAMES, f"the spans are {', '.join(SPAN_NAMES)}")
             raise UsageError(f"run.span({name!r}): the log has no such span; {hint}")
-        timer = self._parts.timer
+        timer = self._timer
         if timer.current_step is not None:
-            timer.skip()
+            timer.lap(OTHER)
         yield
         if timer.current_step is not None:
             timer.lap(name)
@@ -159,9 +165,10 @@ class Session:
         Raises:
             UsageError: a weight in a loop that is only timed.
         """
-        if weight is not None and not self._parts.is_joined:
+        if weight is not None and not self._is_joined:
             raise UsageError("run.backward has a weight, but algorithm is None: divide the loss by it yourself")
-        self._begin_unless_begun()
+        if self._timer.current_step != self.num_steps:
+            self._begin()
         count = num_samples if num_samples is not None else max(self._num_samples, 1)
         with self.span("backward"):
             loss.backward()
@@ -175,15 +182,30 @@ class Session:
             UsageError: ranks are joined, and :meth:`backward` was not called: nobody knows how many samples weigh how
                 much.
         """
-        self._begin_unless_begun()
-        if self._sums.loss is None and self._parts.is_joined:
-            raise UsageError("run.step() without run.backward(loss): call it in the place of loss.backward()")
-        self._step(has_samples=True)
+        if self._timer.current_step != self.num_steps:
+            self._begin()
+        if self._sums.loss is None:
+            if self._is_joined:
+                raise UsageError("run.step() without run.backward(loss): call it in the place of loss.backward()")
+            self._timed_step()
+        else:
+            self._step(has_samples=True)
+
+    def _timed_step(self) -> None:
+        """A step of which nothing is known but its time."""
+        self._timer.lap(OTHER)
+        collector = self._collector or self._open_log(self._num_samples)
+        self._parts.algorithm.step(self.num_steps, math.nan, 1)
+        count = self._num_samples
+        rate = self._parts.own_optimizer.optimizer.param_groups[0]["lr"]
+        self.num_steps += 1
+        ends_epoch = self.num_steps % self._parts.plan.steps_per_epoch == 0
+        collector.add_timed(self.num_steps - 1, rate, count, self._num_global or count * self.world_size, ends_epoch)
 
     def _step(self, *, has_samples: bool) -> None:
         """A step of this rank; without samples, it takes part in what all ranks do, and nothing else."""
         parts = self._parts
-        parts.timer.skip()
+        parts.timer.lap(OTHER)
         count = self._num_samples if has_samples else 0
         rate, nobody = parts.own_optimizer.rate, False
         if parts.borrowed is not None:
@@ -213,21 +235,21 @@ class Session:
                 for name, value in metrics.items()
             ]
 
-    def _begin_unless_begun(self) -> None:
-        """A loop that does not take its batches from :meth:`batches` begins here."""
-        if self._parts.timer.current_step != self.num_steps:
-            self._parts.timer.begin(self.num_steps)
+    def _begin(self) -> None:
+        """A loop that does not take its batches from :meth:`batches` begins its step here."""
+        self._timer.begin(self.num_steps)
+        if self._collector is not None and self._collector.is_due():
             self._flush()
 
     def _flush(self) -> None:
-        """Write what is due, before the work of a step."""
-        if self._collector is not None:
-            self._collector.gather_if_due()
-        self._parts.timer.lap("logging")
+        """Write what is due, before the work of a step. Collective."""
+        assert self._collector is not None
+        self._collector.gather_if_due()
+        self._timer.lap("logging")
 
     def _complete(self) -> None:
         """Do the step that this rank has skipped: the others wait for it. It has no samples."""
-        if self._parts.timer.current_step == self.num_steps and self._parts.is_joined:
+        if self._timer.current_step == self.num_steps and self._is_joined:
             self._sums = StepSums()
             self._step(has_samples=False)
 
@@ -237,7 +259,7 @@ class Session:
         if batch is not _END:
             count = count_samples(batch)
             self._num_samples = 1 if count is None else count
-        if not self._parts.is_joined:
+        if not self._is_joined:
             self._num_global = self._num_samples * self.world_size
             return batch is not _END
         left, self._num_global = self._ask(Left.NOTHING if batch is _END else Left.BATCH, self._num_samples)
@@ -265,24 +287,26 @@ class Session:
 
     def _log(self, rate: float, done: Synchronisation, count: int) -> None:
         """Keep the figures of a step."""
-        parts, timer = self._parts, self._parts.timer
-        if self._collector is None:
-            self._collector = self._stack.enter_context(parts.open_log(max(count, 1)))
-            self._stack.enter_context(self._collector.telling_first())
-        epoch, ends = divmod(self.num_steps + 1, parts.plan.steps_per_epoch)
-        sent = (int(done.action), done.num_bytes, self._collector.segment)
+        parts, timer = self._parts, self._timer
+        collector = self._collector or self._open_log(count)
         samples = (count, self._num_global or count * self.world_size)
-        shared = (self.num_steps, epoch - (ends == 0), rate, *sent, *samples)
-        row = SharedRow(*shared, done.loss_scale, done.period, done.divergence)
-        self._collector.add(row, self._sums.logged(), done.gradient_norm, ends == 0)
+        ends = (self.num_steps + 1) % parts.plan.steps_per_epoch == 0
+        collector.add(self.num_steps, rate, done, samples, self._sums.logged(), ends_epoch=ends)
         timer.lap("logging")
+
+    def _open_log(self, num_samples: int) -> Collector:
+        """Begin the log, of a loop whose first step has so many samples on this rank. Collective."""
+        self._collector = self._stack.enter_context(self._parts.open_log(max(num_samples, 1)))
+        self._stack.enter_context(self._collector.telling_first())
+        self._timer.lap("logging")
+        return self._collector
 
     def _leave(self) -> None:
         """End the loop with all ranks: the model becomes the consensus."""
         self._complete()
-        if self._parts.is_joined and not self._is_over:
+        if self._is_joined and not self._is_over:
             self._ask(Left.GONE, 0)
-        timer = self._parts.timer
+        timer = self._timer
         timer.stop()
         if self._collector is not None:
             # Ranks that nothing joins may have done more than others: what all have is kept.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Tree = Any
+BRANCHES = (dict, list, tuple)
 
 
 def is_leaf(tree: Tree) -> bool:
@@ -44,7 +45,7 @@ def leaves(tree: Tree) -> Iterator[Any]:
 
 def count_samples(tree: Tree) -> int | None:
     """Length of the first tensor that has an axis; None: there is none."""
-    if isinstance(tree, dict | list | tuple):
+    if isinstance(tree, BRANCHES):
         for part in tree.values() if isinstance(tree, dict) else tree:
             count = count_samples(part)
             if count is not None:

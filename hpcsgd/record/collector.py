@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from torch import Tensor
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
+from hpcsgd.record.kept import Done, Kept
 from hpcsgd.record.noise import estimates, own_mean_norms
 from hpcsgd.record.scalars import HostScalars, QueuedScalars
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
@@ -31,6 +32,9 @@ from hpcsgd.record.writer import RunLogWriter
 RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
 GPU_LAG = 8
 """Iterations that a GPU may be behind: their stamps are not read yet at a gather, so that it does not wait for them."""
+
+MOST_IN_SECONDS = 1000
+"""Iterations between two gathers, where their time tells how many."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Collector:
         guard: Guard | None = None,
         watch: Callable[[str], AbstractContextManager[None]] = lambda what: nullcontext(),
         learners: int = 1,
+        from_first: Callable[[int], int] = lambda number: number,
     ) -> None:
         """
         Args:
@@ -99,6 +104,7 @@ class Collector:
             guard: looks for what is not finite; None: nobody looks.
             watch: inside, a watchdog looks at what is named.
             learners: of each rank.
+            from_first: gives rank 0's number. Collective.
         """
         self.config = config
         self.timer = timer
@@ -114,42 +120,63 @@ class Collector:
         self._watch = watch
         self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
-        capacity = config.flush_steps + GPU_LAG + 2 + most_waiting
+        self._from_first = from_first
+        self._cadence = config.flush_steps
+        most = max(config.flush_steps, MOST_IN_SECONDS) if config.flush_seconds else config.flush_steps
+        capacity = most + GPU_LAG + 2 + most_waiting
         # Sum and weight of the loss, norm of the gradient, and of what a learner adds to it.
         self._scalars = QueuedScalars(device, capacity, 4) if device.type != "cpu" else HostScalars()
         self._learners = learners
         # On a CPU the guard tells at once.
         self._notes = QueuedScalars(device, capacity, 1) if device.type != "cpu" else None
-        # What an iteration was, and how busy the device.
-        self._shared: deque[tuple[SharedRow, float]] = deque()
+        self._added: deque[Kept] = deque()
         self._epoch_ended = False
 
     def add(
         self,
-        row: SharedRow,
+        step: int,
+        rate: float,
+        done: Done,
+        samples: tuple[int, int],
         loss: Tensor | float,
-        gradient_norm: Tensor | float,
+        *,
         ends_epoch: bool,
-        learner_norm: Tensor | float = math.nan,
     ) -> None:
-        """Keep what the step did; ``loss`` is the sum over this rank's samples, 0-d, or that and its weight, [2].
+        """Keep what the step did.
 
-        ``learner_norm`` is that of what a learner adds to the gradient of all, as :func:`own_mean_norms` takes it.
+        Args:
+            step: its number.
+            rate: the learning rate.
+            done: what it did; its ``learner_norm`` is as :func:`own_mean_norms` takes it.
+            samples: of this rank and of all.
+            loss: the sum over this rank's samples, 0-d, or that and its weight, [2].
+            ends_epoch: whether it is to be gathered now.
         """
-        weight: Tensor | float = row.num_local
-        is_even = row.num_local % self._learners == 0
+        num_local, num_global = samples
+        weight: Tensor | float = num_local
+        is_even = num_local % self._learners == 0
         if isinstance(loss, Tensor) and loss.dim():
             (loss, weight), is_even = loss, self._learners == 1
         # Learners of a rank that had not as much each have no norm in common.
-        self._scalars.put(row.step, loss, weight, gradient_norm, learner_norm if is_even else math.nan)
+        self._scalars.put(step, loss, weight, done.gradient_norm, done.learner_norm if is_even else math.nan)
         if self._notes is not None and self.guard is not None:
-            self._notes.put(row.step, self.guard.own_bad)
-        self._shared.append((row, self.sampler.latest))
+            self._notes.put(step, self.guard.own_bad)
+        self._added.append(Kept(step, rate, done, num_local, num_global, self.sampler.latest))
         self._epoch_ended |= ends_epoch
+
+    def add_timed(self, step: int, rate: float, num_local: int, num_global: int, ends_epoch: bool) -> None:
+        """Keep a step of a loop that is only timed: as :meth:`add`, with no more work than must be in its time."""
+        self._added.append(Kept(step, rate, None, num_local, num_global, self.sampler.latest))
+        if ends_epoch:
+            self._epoch_ended = True
+
+    def _rows(self, kept: Iterable[Kept]) -> list[SharedRow]:
+        """What iterations were."""
+        return [iteration.row(self.clocks.steps_per_epoch, self.segment) for iteration in kept]
 
     def is_due(self) -> bool:
         """Whether it is time to gather: at the cadence, and after each epoch."""
-        return self._epoch_ended or len(self.timer.finished) >= self.config.flush_steps + self._lag
+        return len(self.timer.finished) >= self._cadence + self._lag or self._epoch_ended
 
     def gather_if_due(self) -> bool:
         """Gather where it is due; True if so. Collective."""
@@ -165,12 +192,13 @@ class Collector:
         self._epoch_ended &= count < len(self.timer.finished)
         if not count:
             return
-        oldest = [self._shared.popleft() for _ in range(count)]
-        shared = [row for row, _ in oldest]
+        kept = [self._added.popleft() for _ in range(count)]
+        shared = self._rows(kept)
         # On a GPU the first stamp is where this rank waits for what NCCL cannot bring to an end.
         with self._watch("the queue of the GPU"):
-            columns = self._resolve(shared) | {"utilisation": np.array([share for _, share in oldest], np.float64)}
+            columns = self._resolve(kept, shared)
         self._note_last(shared, columns)
+        self._set_cadence(columns["wall_seconds"])
         self._check(shared, columns["loss"], columns["loss_weight"])
         if not self.config.enabled:
             self.clocks.pending.clear()
@@ -180,7 +208,7 @@ class Collector:
             return
         everyone = self.spread(np.ascontiguousarray(gathered.swapaxes(0, 1)))
         assert self.writer is not None
-        kept = self.select(everyone)
+        logged = self.select(everyone)
         steps = np.array([row.step for row in shared], np.int64)
         fields: dict[str, Any] = dict(zip(SharedRow._fields, zip(*shared, strict=True), strict=True))
         fields |= estimates(everyone, self._learners)
@@ -189,7 +217,7 @@ class Collector:
             self.writer.append_iterations(
                 steps,
                 {c.name: np.array(fields[c.name], c.dtype) for c in ITERATION_COLUMNS},
-                {c.name: kept[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
+                {c.name: logged[:, :, i].astype(c.dtype) for i, c in enumerate(RANK_COLUMNS)},
             )
             if epochs:
                 self.writer.append_epochs(epochs)
@@ -209,12 +237,12 @@ class Collector:
         try:
             yield
         except DivergedError:
-            if self._notes is not None and self._shared:
+            if self._notes is not None and self._added:
                 if self._device.type == "cuda":
                     with self._watch("the queue of the GPU"):
                         torch.cuda.synchronize(self._device)
-                shared = [row for row, _ in self._shared]
-                columns = self._losses(shared)
+                shared = self._rows(self._added)
+                columns = self._losses(self._added, shared)
                 self._check(shared, columns["loss"], columns["loss_weight"])
             raise
 
@@ -239,9 +267,13 @@ class Collector:
             self.writer.sync()
         return self.clocks.state_dict(), dict(self.writer.num_rows)
 
-    def _losses(self, shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
+    def _losses(self, kept: Collection[Kept], shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
         """Of some steps the mean loss, NaN without samples, what it is the mean over, and the norms of gradients."""
-        sums, weights, norms, own = self._scalars.take([row.step for row in shared]).T
+        scalars = np.array([[math.nan, iteration.num_local, math.nan, math.nan] for iteration in kept])
+        measured = [row for row, iteration in enumerate(kept) if iteration.done is not None]
+        if measured:
+            scalars[measured] = self._scalars.take([shared[row].step for row in measured])
+        sums, weights, norms, own = scalars.T
         some = np.where(weights == 0, np.nan, weights)
         own = own_mean_norms(own, shared, some, self._learners)
         return {"loss": sums / some, "loss_weight": weights, "gradient_norm": norms, "learner_gradient_norm": own}
@@ -262,18 +294,25 @@ class Collector:
             self.guard.check_losses(steps, np.where(counts, losses, 0.0), notes)
         except DivergedError:
             # Steps after these are bad for the same reason.
-            self._shared.clear()
+            self._added.clear()
             raise
 
-    def _resolve(self, shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
-        """``RANK_COLUMNS`` but for ``utilisation``, [rows] each, of the oldest finished iterations."""
+    def _resolve(self, kept: Collection[Kept], shared: Sequence[SharedRow]) -> dict[str, NDArray[np.float64]]:
+        """``RANK_COLUMNS``, [rows] each, of the oldest finished iterations."""
         iterations = [self.timer.finished.popleft() for _ in shared]
         assert [iteration.step for iteration in iterations] == [row.step for row in shared]
-        columns = durations(iterations, self.timer.clock) | self._losses(shared)
+        columns = durations(iterations, self.timer.clock) | self._losses(kept, shared)
+        columns["utilisation"] = np.array([iteration.utilisation for iteration in kept], np.float64)
         columns["num_samples"] = np.array([row.num_local for row in shared], np.float64)
         for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds", "hidden_seconds"):
             columns[name] = np.array([getattr(iteration, name) for iteration in iterations], np.float64)
         return columns
+
+    def _set_cadence(self, seconds: NDArray[np.float64]) -> None:
+        """Gather as seldom as the time of iterations allows; all ranks do as rank 0 says. Collective."""
+        if self.config.flush_seconds:
+            count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST_IN_SECONDS))
+            self._cadence = self._from_first(max(count, self.config.flush_steps))
 
     def _note_last(self, shared: Sequence[SharedRow], column: Mapping[str, NDArray[np.float64]]) -> None:
         """Keep the figures of the progress bar."""

@@ -135,7 +135,12 @@ class Synchronising:
 
 
 class StepTimer:
-    """Collects the iterations' stamps."""
+    """Collects the iterations' stamps.
+
+    Attributes:
+        current_step: the step of the present iteration; None: none has begun.
+        finished: iterations that have ended, and were not taken yet.
+    """
 
     def __init__(self, device: torch.device, origin: float) -> None:
         """
@@ -146,13 +151,16 @@ class StepTimer:
         self.clock: HostClock | CudaClock = CudaClock() if device.type == "cuda" else HostClock()
         self.origin = origin
         self.finished: deque[Iteration] = deque()
+        self.current_step: int | None = None
         self._current: Iteration | None = None
 
     def begin(self, step: int, rest: str = OTHER) -> None:
         """End the iteration before, as :meth:`stop` does, and begin that of ``step``."""
         now = self.clock.stamp()
-        self._end(rest, now)
+        if self._current is not None:
+            self._end(rest, now)
         self._current = Iteration(step, now, time.perf_counter() - self.origin)
+        self.current_step = step
 
     def lap(self, name: str) -> None:
         """The time since the last lap belongs to the span ``name``."""
@@ -191,24 +199,17 @@ class StepTimer:
         assert self._current is not None
         self._current.hidden_seconds += seconds
 
-    def skip(self) -> None:
-        """The time since the last lap belongs to no span."""
-        self.lap(OTHER)
-
     def take_back(self) -> None:
         """The present iteration has not begun after all: the one before goes on, if it is not taken yet."""
         self._current = self.finished.pop() if self.finished else None
+        self.current_step = None
         if self._current is not None:
+            self.current_step = self._current.step
             del self._current.names[-1], self._current.stamps[-1]
-
-    @property
-    def current_step(self) -> int | None:
-        """The step of the present iteration; None: none has begun."""
-        return self._current.step if self._current is not None else None
 
     def clear(self) -> None:
         """Forget the iterations that have not been taken yet."""
-        self._current = None
+        self._current = self.current_step = None
         self.finished.clear()
 
     def stop(self, rest: str = OTHER) -> None:
@@ -217,10 +218,10 @@ class StepTimer:
             self._end(rest, self.clock.stamp())
 
     def _end(self, rest: str, now: Any) -> None:
-        """The present iteration, if there is one, ends at the stamp ``now``."""
+        """The present iteration ends at the stamp ``now``."""
         current = self._current
-        if current is not None:
-            current.names.append(rest)
-            current.stamps.append(now)
-            self.finished.append(current)
-            self._current = None
+        assert current is not None
+        current.names.append(rest)
+        current.stamps.append(now)
+        self.finished.append(current)
+        self._current = self.current_step = None

@@ -47,6 +47,7 @@ FREE_TO_CHANGE = (
     "comm.allreduce_algorithm",
     "evaluate",
     "log.enabled",
+    "log.flush_seconds",
     "log.flush_steps",
     "log.utilisation_seconds",
     "log.noise_scale",

@@ -67,6 +67,7 @@ def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> I
         guard=parts.world.guard,
         watch=comm.watchdog.watch,
         learners=len(parts.learners),
+        from_first=comm.broadcast_object,
     )
     collector.segment = comm.broadcast_object(writer.num_rows["segments"] - 1 if writer is not None else 0)
     status, peaks = "failed", {}

@@ -11,12 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from hpcsgd.algorithms.base import Synchronisation
+from hpcsgd.algorithms.schedule import Action
 from hpcsgd.comm.communicator import SingleCommunicator
 from hpcsgd.comm.guard import FiniteGuard
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import DivergedError
 from hpcsgd.record import load_run
-from hpcsgd.record.clocks import Clocks, SharedRow
+from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.timer import HostClock, StepTimer
 from hpcsgd.record.utilisation import Sampler
@@ -45,7 +47,7 @@ def test_a_wait_for_the_gpu_at_a_gather_is_watched() -> None:
     timer.clock = Clock()
     collector = make_collector(timer, device, comm)
     timer.begin(0)
-    collector.add(SharedRow(0, 0, 0.1, 1, 8, 0, 4, 4), torch.tensor(8.0), math.nan, ends_epoch=False)
+    collector.add(0, 0.1, Synchronisation(Action.GRADIENT, 8), (4, 4), torch.tensor(8.0), ends_epoch=False)
     timer.stop()
     collector.gather()
     assert set(seen) == {"the queue of the GPU"} and not comm.watchdog._present
@@ -64,7 +66,7 @@ def test_on_a_gpu_the_note_of_each_step_is_kept_and_the_first_is_named(evaluatio
         if step == 2:
             collector.guard.own_bad = torch.tensor(True)
         loss = torch.tensor(8.0 if step < 4 else math.nan)
-        collector.add(SharedRow(step, 0, 0.1, 1, 8, 0, 4, 4), loss, math.nan, ends_epoch=False)
+        collector.add(step, 0.1, Synchronisation(Action.GRADIENT, 8), (4, 4), loss, ends_epoch=False)
     if not evaluation_first:
         timer.stop()
     said = "^step 2: what was to be reduced is not finite on rank 0$"
@@ -91,9 +93,30 @@ def test_the_gradient_norm_is_that_of_its_step_and_not_a_number_where_it_was_not
         )
         for step, norm in enumerate((torch.tensor(2.5), math.nan, 0.5)):
             timer.begin(step)
-            collector.add(SharedRow(step, 0, 0.1, 1, 8, 0, 4, 4), torch.tensor(8.0), norm, ends_epoch=False)
+            done = Synchronisation(Action.GRADIENT, 8, norm)
+            collector.add(step, 0.1, done, (4, 4), torch.tensor(8.0), ends_epoch=False)
         timer.stop()
         collector.gather()
     run = load_run(tmp_path)
     np.testing.assert_array_equal(run.iterations["gradient_norm"], [2.5, np.nan, 0.5])
     assert run.iterations["loss"].tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize(("milliseconds", "rows"), [(50, [3, 6]), (2, [3, 13]), (0, [3, 1003])])
+def test_where_iterations_are_short_a_gather_waits_for_the_time_that_is_asked_for(
+    milliseconds: int, rows: list[int]
+) -> None:
+    timer = StepTimer(torch.device("cpu"), 0.0)
+    config, gathered = LogConfig(enabled=False, flush_steps=3, flush_seconds=0.02, utilisation_seconds=0), []
+    collector = Collector(
+        *(config, lambda values: None, timer, torch.device("cpu"), None, Clocks(1, 1 << 40)),
+        *(np.array, np.array, Sampler(0.0, torch.device("cpu"), 1)),
+    )
+    for step in range(rows[-1] + 1):
+        # The end of one is the beginning of the next.
+        timer.clock.stamp = lambda step=step: step * milliseconds / 1e3  # type: ignore[method-assign, misc]
+        timer.begin(step)
+        if collector.gather_if_due():
+            gathered.append(step)
+        collector.add_timed(step, 0.1, 4, 4, ends_epoch=False)
+    assert gathered == rows
