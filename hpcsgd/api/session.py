@@ -6,22 +6,20 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
-from enum import IntEnum
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler
 
 from hpcsgd.algorithms.base import NOTHING, Synchronisation
 from hpcsgd.algorithms.schedule import Action
+from hpcsgd.api.left import Left, ask_left, check_first
 from hpcsgd.api.loop_parts import SessionParts, find_ranks, make_parts
 from hpcsgd.api.sums import StepSums
 from hpcsgd.comm.abort import abort_on_failure
 from hpcsgd.comm.communicator import Communicator
 from hpcsgd.config import AlgorithmConfig, CommConfig
-from hpcsgd.data.batches import checksum
 from hpcsgd.data.trees import count_samples
 from hpcsgd.errors import UsageError, nearest
 from hpcsgd.record.clocks import Evaluation
@@ -32,16 +30,6 @@ from hpcsgd.record.timer import OTHER
 T = TypeVar("T")
 SPAN_NAMES = tuple(column.name.removesuffix("_seconds") for column in SPANS)
 _END = object()
-
-
-class Left(IntEnum):
-    """What is left on a rank."""
-
-    BATCH = 0
-    NOTHING = 1
-    """Of this loader."""
-    GONE = 2
-    """It has left the session."""
 
 
 @contextmanager
@@ -262,28 +250,13 @@ class Session:
         if not self._is_joined:
             self._num_global = self._num_samples * self.world_size
             return batch is not _END
-        left, self._num_global = self._ask(Left.NOTHING if batch is _END else Left.BATCH, self._num_samples)
+        left, self._num_global = ask_left(
+            self._parts.comm, Left.NOTHING if batch is _END else Left.BATCH, self._num_samples
+        )
         self._is_over = left is Left.GONE
         if left is Left.BATCH and self.num_steps == 0 and self.world_size > 1:
-            self._check_first(batch)
+            check_first(self._parts.comm, batch)
         return left is Left.BATCH
-
-    def _ask(self, left: Left, num_samples: int) -> tuple[Left, int]:
-        """What is left on the rank that has least, and the samples of all. Collective."""
-        counts = np.zeros(len(Left) + 1, np.int64)
-        counts[left], counts[-1] = 1, num_samples
-        self._parts.comm.sum_(counts)
-        return max(kind for kind in Left if counts[kind]), int(counts[-1])
-
-    def _check_first(self, batch: Any) -> None:
-        """Refuse the same first batch on two ranks."""
-        sums = self._parts.comm.allgather_object(checksum(batch))
-        for rank, found in enumerate(sums):
-            if found in sums[:rank]:
-                raise UsageError(
-                    f"ranks {sums.index(found)} and {rank} have the same first batch: give each rank its own part of "
-                    "the data, as by sampler=run.sampler(data)"
-                )
 
     def _log(self, rate: float, done: Synchronisation, count: int) -> None:
         """Keep the figures of a step."""
@@ -305,7 +278,7 @@ class Session:
         """End the loop with all ranks: the model becomes the consensus."""
         self._complete()
         if self._is_joined and not self._is_over:
-            self._ask(Left.GONE, 0)
+            ask_left(self._parts.comm, Left.GONE, 0)
         timer = self._timer
         timer.stop()
         if self._collector is not None:

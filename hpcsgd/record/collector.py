@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from hpcsgd.config import LogConfig
 from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
-from hpcsgd.record.kept import Done, Kept
+from hpcsgd.record.kept import Done, Guard, Kept, LastIteration
 from hpcsgd.record.noise import estimates, own_mean_norms
 from hpcsgd.record.scalars import HostScalars, QueuedScalars
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
@@ -35,38 +34,6 @@ GPU_LAG = 8
 
 MOST_IN_SECONDS = 1000
 """Iterations between two gathers, where their time tells how many."""
-
-
-@dataclass(frozen=True)
-class LastIteration:
-    """What the progress bar shows: the latest gathered iteration of this rank."""
-
-    step: int
-    loss: float
-    samples_per_second: float
-    exposed_fraction: float
-
-
-class Guard(Protocol):
-    """Looks for what is not finite, as ``hpcsgd.comm.guard`` does.
-
-    Attributes:
-        own_bad: a boolean, a scalar on a GPU: something of this rank's own was not finite.
-    """
-
-    own_bad: Tensor | bool
-
-    def check_losses(self, steps: range, losses: NDArray[np.float64], notes: NDArray[np.bool_] | None = None) -> None:
-        """Look at this rank's losses of some steps, 0 where it had no samples. Collective.
-
-        Args:
-            steps: of the losses.
-            losses: one a step.
-            notes: ``own_bad`` at the end of each; None on a CPU.
-
-        Raises:
-            DivergedError: on all ranks, one is not finite.
-        """
 
 
 class Collector:
@@ -197,7 +164,7 @@ class Collector:
         # On a GPU the first stamp is where this rank waits for what NCCL cannot bring to an end.
         with self._watch("the queue of the GPU"):
             columns = self._resolve(kept, shared)
-        self._note_last(shared, columns)
+        self.last = LastIteration.of(shared, columns)
         self._set_cadence(columns["wall_seconds"])
         self._check(shared, columns["loss"], columns["loss_weight"])
         if not self.config.enabled:
@@ -313,15 +280,3 @@ class Collector:
         if self.config.flush_seconds:
             count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST_IN_SECONDS))
             self._cadence = self._from_first(max(count, self.config.flush_steps))
-
-    def _note_last(self, shared: Sequence[SharedRow], column: Mapping[str, NDArray[np.float64]]) -> None:
-        """Keep the figures of the progress bar."""
-        seconds = float((column["wall_seconds"] - column["evaluation_seconds"]).sum())
-        exposed = float((column["gradient_allreduce_seconds"] + column["averaging_seconds"]).sum())
-        samples = sum(row.num_global for row in shared)
-        self.last = LastIteration(
-            step=shared[-1].step,
-            loss=float(column["loss"][-1]),
-            samples_per_second=samples / seconds if seconds > 0 else float("nan"),
-            exposed_fraction=exposed / seconds if seconds > 0 else float("nan"),
-        )

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from hpcsgd.record.collector import LastIteration
+from hpcsgd.record.kept import LastIteration
 
 SECONDS_BETWEEN_LINES = 10.0
 
