@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hpcsgd.cli import COMMANDS, main
-from hpcsgd.record.collector import LastIteration
+from hpcsgd.record.kept import LastIteration
 from hpcsgd.run.progress import Progress, is_terminal
 
 ROOT = Path(__file__).parents[2]
