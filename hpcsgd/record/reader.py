@@ -6,17 +6,18 @@ Importing this module imports neither h5py nor pandas.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.files import Finder
+from hpcsgd.record.columns import PER_RANK, Columns, open_columns, settled
 from hpcsgd.record.older import columns_of, read_rows
 from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
-from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance
+from hpcsgd.record.sound import READ_ERRORS, check_log, num_stored, read_provenance
 
 if TYPE_CHECKING:
     import h5py
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME = "run.h5"
-ATTEMPTS = 10
-UNQUIET_READS = 3
-PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +37,7 @@ class Run:
         config: the resolved recipe.
         provenance: where, when and with what it ran; ``config`` is in it too.
         status: one of ``schema.STATUS``; a killed run still says ``running``.
-        rank_axis: name of the second axis of ``iterations``.
-        iterations: one row a step and rank (or statistic: ``min``, ``median``, ``max``), ordered by both; columns
-            ``step``, ``rank`` (or ``statistic``), then all of ``ITERATION_COLUMNS`` and ``RANK_COLUMNS``; ``action``
-            as a name of ``ACTIONS``. A rank that was lost has no rows from then on.
+        columns: those of the iterations, as arrays that may be read in blocks: a log can be larger than the memory.
         epochs: one row an epoch.
         evaluations: one row a metric of an evaluation of a split, whatever the log's version;
             :func:`hpcsgd.record.frames.by_metric` gives a column a metric.
@@ -55,13 +50,30 @@ class Run:
     config: dict[str, Any]
     provenance: dict[str, Any]
     status: str
-    rank_axis: Literal["rank", "statistic"]
-    iterations: pd.DataFrame
+    columns: Columns
     epochs: pd.DataFrame
     evaluations: pd.DataFrame
     ranks: pd.DataFrame
     segments: pd.DataFrame
     tuner: pd.DataFrame
+
+    @property
+    def rank_axis(self) -> Literal["rank", "statistic"]:
+        """Name of the second axis of the iterations."""
+        return self.columns.axis
+
+    @cached_property
+    def iterations(self) -> pd.DataFrame:
+        """One row a step and rank (or statistic: ``min``, ``median``, ``max``), ordered by both.
+
+        Columns ``step``, ``rank`` (or ``statistic``), then all of ``ITERATION_COLUMNS`` and ``RANK_COLUMNS``;
+        ``action`` as a name of ``ACTIONS``. A rank that was lost has no rows from then on. It takes 270 bytes a row: of
+        many ranks and iterations, go through :attr:`columns`.
+
+        Raises:
+            UsageError: the log cannot be read any more.
+        """
+        return _long(self.columns)
 
     @property
     def emulated(self) -> str:
@@ -87,27 +99,15 @@ def load_run(path: str | Path) -> Run:
         raise UsageError(f"{path}: no run log here ({file} does not exist); give a run's directory or its {FILE_NAME}")
     if not h5py.is_hdf5(file):
         raise UsageError(f"{file}: not a run log of hpcsgd: no HDF5 file, or one that may not be read")
-    num_reads = 0
-    for attempt in range(ATTEMPTS):
-        time.sleep(PAUSE_SECONDS * attempt)
-        try:
-            before = _stamp(file)
-            # What a reader can reach is settled when it opens the file; so count the rows first, then open it anew.
-            with h5py.File(file, "r", locking=False) as log:
-                version, num_rows = check_log(log), _num_rows(log)
-            with h5py.File(file, "r", locking=False) as log:
-                run = _read(file, log, version, num_rows)
-            after = _stamp(file)
-        except ForeignFileError as error:
-            raise UsageError(f"{file}: not a run log of hpcsgd: {error}") from error
-        except READ_ERRORS as error:
-            # The run may be writing: what was read first does not fit what was read later.
-            problem = error
-            continue
-        num_reads += 1
-        if after == before or num_reads == UNQUIET_READS:
-            return run
-    raise UsageError(f"{file}: cannot be read as a run log: {reason(problem)}") from problem
+
+    def read() -> Run:
+        # What a reader can reach is settled when it opens the file; so count the rows first, then open it anew.
+        with h5py.File(file, "r", locking=False) as log:
+            version, num_rows = check_log(log), _num_rows(log)
+        with h5py.File(file, "r", locking=False) as log:
+            return _read(file, log, version, num_rows)
+
+    return settled(file, read)
 
 
 def read_status(directory: str | Path) -> str:
@@ -140,12 +140,6 @@ def read_outcome(directory: str | Path) -> tuple[str, dict[str, Any]]:
     return status if status in STATUS else STATUS[0], provenance if isinstance(provenance, dict) else {}
 
 
-def _stamp(file: Path) -> tuple[int, int, int]:
-    """What changes when the file does."""
-    status = file.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _num_rows(log: h5py.File) -> dict[str, int]:
     """Rows of each table so far."""
     return {name: num_stored(log[name][index]) if name in log else 0 for name, index in INDEX.items()}
@@ -155,15 +149,15 @@ def _read(file: Path, log: h5py.File, version: int, num_rows: dict[str, int]) ->
     """Read an open log, up to so many rows of each table."""
     provenance = read_provenance(log)
     status = log["status"][()].decode("utf-8", "replace")
-    axis: Literal["rank", "statistic"] = "rank" if "rank" in log["iterations"] else "statistic"
+    group, rows = log["iterations"], num_rows["iterations"]
+    axis: Literal["rank", "statistic"] = "rank" if "rank" in group else "statistic"
     return Run(
         path=file,
         config=provenance.get("config", {}),
         provenance=provenance,
         # A status that is half written is not yet set.
         status=status if status in STATUS else STATUS[0],
-        rank_axis=axis,
-        iterations=_iterations(log["iterations"], axis, version, num_rows["iterations"]),
+        columns=open_columns(file, group, axis, version, _complete_rows(group, "iterations", version, rows)),
         **{name: _table(log.get(name), name, version, num_rows[name]) for name in TABLES},
     )
 
@@ -178,31 +172,24 @@ def _complete_rows(group: h5py.Group, name: str, version: int, num_rows: int) ->
     return min(num_indexed, *(len(group[c.name]) for c in columns_of(name, version)))
 
 
-def _columns(group: h5py.Group, name: str, version: int, num_rows: int) -> dict[str, Any]:
-    """The complete rows of a table, as a log of today has them: a column a name of its schema, and its index."""
-    return read_rows(group, name, version, _complete_rows(group, name, version, num_rows))
-
-
-def _iterations(group: h5py.Group, axis: str, version: int, num_rows: int) -> pd.DataFrame:
-    """``/iterations`` in long form: one row a step and rank."""
+def _long(columns: Columns) -> pd.DataFrame:
+    """All columns in long form: one row a step and rank."""
     import numpy as np
     import pandas as pd
 
-    found = _columns(group, "iterations", version, num_rows)
-    labels = group[axis][:]
-    width = len(labels)
-    tiled = np.tile(labels, len(found["step"]))
-    columns: dict[str, Any] = {
-        "step": np.repeat(found["step"], width),
-        axis: _names(STATISTICS, tiled) if axis == "statistic" else tiled,
+    names = [column.name for column in ITERATION_COLUMNS + RANK_COLUMNS]
+    found, width = columns.read(names), len(columns.labels)
+    tiled = np.tile(columns.labels, len(columns.steps))
+    table: dict[str, Any] = {
+        "step": np.repeat(columns.steps, width),
+        columns.axis: _names(STATISTICS, tiled) if columns.axis == "statistic" else tiled,
     }
-    for column in ITERATION_COLUMNS:
-        columns[column.name] = np.repeat(found[column.name], width)
-    for column in RANK_COLUMNS:
-        columns[column.name] = found[column.name].reshape(-1)
-    columns["action"] = _names(ACTIONS, columns["action"])
-    table = pd.DataFrame(columns)
-    return table[table["start_seconds"].notna()].reset_index(drop=True)
+    for name in names:
+        values = found.pop(name)
+        table[name] = values.reshape(-1) if name in PER_RANK else np.repeat(values, width)
+    table["action"] = _names(ACTIONS, table["action"])
+    frame = pd.DataFrame(table)
+    return frame[frame["start_seconds"].notna()].reset_index(drop=True)
 
 
 def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
@@ -219,7 +206,7 @@ def _table(group: h5py.Group | None, name: str, version: int, num_rows: int) -> 
 
     if group is None:
         return pd.DataFrame({column.name: np.empty(0, column.dtype) for column in TABLES[name]})
-    found = _columns(group, name, version, num_rows)
+    found = read_rows(group, name, version, _complete_rows(group, name, version, num_rows))
     columns = {}
     for column in TABLES[name]:
         values = found[column.name]

@@ -15,7 +15,7 @@ import h5py
 import pytest
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record import disk, layout, reader
+from hpcsgd.record import columns, disk, layout
 from hpcsgd.record.reader import Run, load_run
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, TABLES
 from hpcsgd.record.writer import RunLogWriter
@@ -93,7 +93,7 @@ def check_acknowledged(run: Run, acknowledged: dict[str, int], world_size: int) 
 
 @pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
-    monkeypatch.setattr(reader, "ATTEMPTS", 1)
+    monkeypatch.setattr(columns, "ATTEMPTS", 1)
     return Tape(monkeypatch)
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from hpcsgd.record import frames
+from hpcsgd.record.columns import PER_RANK, PER_STEP, Columns
 from hpcsgd.record.reader import Run
-from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, SPANS, TABLES, TRAINING_SPANS
+from hpcsgd.record.schema import ACTIONS, ITERATION_COLUMNS, RANK_COLUMNS, SPANS, TABLES, TRAINING_SPANS
 
 NAMES = [c.name for c in ITERATION_COLUMNS + RANK_COLUMNS]
 
@@ -28,8 +29,19 @@ def make_run(iterations: pd.DataFrame, epochs: list[dict[str, Any]] | None = Non
     tables["ranks"] = pd.DataFrame({"rank": range(world_size)})
     if epochs:
         tables["epochs"] = pd.DataFrame(epochs)
+    return Run(Path("run.h5"), {}, {}, "completed", make_columns(iterations), **tables)
+
+
+def make_columns(iterations: pd.DataFrame) -> Columns:
+    """The columns of a table that is whole."""
     axis: Any = "rank" if "rank" in iterations else "statistic"
-    return Run(Path("run.h5"), {}, {}, "completed", axis, iterations, **tables)
+    labels, steps = iterations[axis].unique(), iterations["step"].unique()
+    shape = len(steps), len(labels)
+    numbers = iterations.assign(action=iterations["action"].map(ACTIONS.index))
+    held = {name: numbers[name].to_numpy().reshape(shape) for name in PER_RANK}
+    held |= {name: numbers.drop_duplicates("step")[name].to_numpy() for name in PER_STEP}
+    places = np.arange(len(labels)) if axis == "statistic" else labels
+    return Columns(Path("run.h5"), axis, places, steps, held=held)
 
 
 def sync(step: int, rank: int, action: str, enter: float, leave: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from hpcsgd.errors import UsageError
+from hpcsgd.record import columns as log_columns
 from hpcsgd.record import reader
 from hpcsgd.record.reader import find_runs, load_run
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, TABLES
@@ -34,7 +35,7 @@ def make_run(directory: Path, num_steps: int = 3) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(log_columns, "PAUSE_SECONDS", 0.0)
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

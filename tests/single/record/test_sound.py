@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hpcsgd.errors import UsageError
-from hpcsgd.record import find_runs, load_run, reader
+from hpcsgd.record import columns, find_runs, load_run
 from tests.single.record import log_samples
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_run_log_is_refused(log: Path, change: Callable[[h5py.
 def test_a_damaged_log_is_named_and_the_others_are_read(
     log: Path, change: Callable[[h5py.File], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(columns, "PAUSE_SECONDS", 0)
     (log.parent / "good").mkdir()
     (log.parent / "good/run.h5").write_bytes(log.read_bytes())
     with h5py.File(log, "r+") as file:
@@ -103,6 +103,14 @@ def test_a_damaged_log_is_named_and_the_others_are_read(
     runs, problems = find_runs([log.parent])
     assert [run.path for run in runs] == [log.parent / "good/run.h5"]
     assert len(problems) == 1 and problems[0].startswith(f"{log}: ")
+
+
+def test_statistics_that_are_none_are_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "PAUSE_SECONDS", 0)
+    with h5py.File(log, "r+") as file:
+        file["iterations"].move("rank", "statistic")
+    with pytest.raises(UsageError, match=r"its statistics are \[0, 1\], not min, median, max"):
+        load_run(log)
 
 
 def test_a_length_that_the_file_does_not_hold_counts_for_no_rows(log: Path) -> None:
