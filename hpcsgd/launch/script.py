@@ -1,4 +1,4 @@
-"""The text of a job: ``slurm/job.sbatch.j2`` filled in for one site. Nothing else writes sbatch scripts."""
+"""The text of a job: a template of ``slurm/`` filled in for one site. Nothing else writes scripts of jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hpcsgd.errors import Preempted, UsageError
-from hpcsgd.launch.site import TEMPLATE, SiteProfile, slurm_directory
-from hpcsgd.launch.slurm import time_seconds
+from hpcsgd.launch.launchers import LAUNCHERS, Size
+from hpcsgd.launch.scheduler import time_seconds
+from hpcsgd.launch.shell import expanded
+from hpcsgd.launch.site import OPTIONS, SiteProfile, slurm_directory
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Job:
         run_dir: the run's directory; unset, ``runs/NAME-JOB``.
         points: the runs of an array; each element of the array is one of them.
         max_running: how many elements of the array may run at a time; unset, any number.
-        output: file of what the job prints, in Slurm's pattern.
+        output: file of what the job prints; ``{name}`` and ``{job}`` stand for the job's name and id.
         time: time limit; unset, the site's.
-        options: sbatch's account, partition, ...; they win over the site's.
+        options: account, queue, ...; they win over the site's.
         stage: data that is copied to each node first; the run must look for it in ``$HPCSGD_DATA``.
     """
 
@@ -59,7 +61,7 @@ class Job:
     run_dir: str | None = None
     points: tuple[Point, ...] = ()
     max_running: int | None = None
-    output: str = "%x-%j.out"
+    output: str = "{name}-{job}.out"
     time: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     stage: Stage | None = None
@@ -74,6 +76,7 @@ def render(site: SiteProfile, job: Job) -> str:
     import jinja2
 
     _check(site, job)
+    scheduler, launcher = site.scheduled_by, LAUNCHERS[site.launcher]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(slurm_directory()),
         undefined=jinja2.StrictUndefined,
@@ -81,51 +84,50 @@ def render(site: SiteProfile, job: Job) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "quoted": shlex.quote,
-        "quoted_words": shlex.join,
-        "expanded": expanded,
-        "expanded_words": lambda words: "".join(f" {expanded(word)}" for word in words),
-    }
-    time = site.time if job.time is None else job.time
-    own = {name: getattr(site, name) for name in ("account", "partition", "qos", "constraint", "reservation")}
-    try:
-        return environment.get_template(TEMPLATE).render(
-            site=site,
-            name=job.name,
-            made_by=" ".join(job.made_by.split()),
-            options={name: value for name, value in (own | dict(job.options)).items() if value is not None},
-            nodes=job.nodes,
-            tasks_per_node=job.tasks_per_node,
-            gpus_per_node=min(site.gpus_per_node, site.gpus_per_node if site.whole_nodes else job.tasks_per_node),
-            per_task=site.gpus_per_node > 0 and site.gpu_visibility == "per-task" and site.launcher == "srun",
-            launcher=site.launcher,
-            exports=site.exports,
-            container="".join(f"{expanded(word)} " for word in site.container),
-            time=time,
-            output=job.output,
-            trains=job.trains,
-            logged=job.logged,
-            words=job.words,
-            run_dir=job.run_dir,
-            points=job.points,
-            max_running=job.max_running,
-            stage=job.stage,
-            preempted=Preempted.exit_code,
-        )
-    except jinja2.UndefinedError as error:
-        found = re.search(r"attribute '(\w+)'", str(error))
-        missing = found[1] if found else str(error)
-        raise UsageError(
-            f"site {site.name} needs {missing}, which is not given: add --{missing}, or set it in a site of your own"
-        ) from error
+    environment.filters |= {"quoted": shlex.quote, "quoted_words": shlex.join, "expanded": expanded}
+    per_task = site.gpus_per_node > 0 and site.gpu_visibility == "per-task" and launcher.shows_one_gpu
+    return environment.get_template(scheduler.template).render(
+        site=site,
+        scheduler=scheduler,
+        launcher=launcher,
+        name=job.name,
+        made_by=" ".join(job.made_by.split()),
+        asked=_asked(site, job),
+        nodes=job.nodes,
+        tasks_per_node=job.tasks_per_node,
+        gpus_per_node=min(site.gpus_per_node, site.gpus_per_node if site.whole_nodes else job.tasks_per_node),
+        per_task=per_task,
+        launch=launcher.words(site, Size(job.nodes, job.tasks_per_node, per_task)),
+        exports=site.exports,
+        container="".join(f"{expanded(word)} " for word in site.container),
+        time=site.time if job.time is None else job.time,
+        output=scheduler.output(job.output, is_array=bool(job.points)),
+        trains=job.trains,
+        logged=job.logged,
+        words=job.words,
+        run_dir=job.run_dir,
+        points=job.points,
+        max_running=job.max_running,
+        max_restarts=scheduler.restarts if site.max_restarts is None else site.max_restarts,
+        stage=job.stage,
+        preempted=Preempted.exit_code,
+    )
 
 
-def expanded(text: str) -> str:
-    """A shell word in which variables are replaced, but nothing is run or split."""
-    if re.fullmatch(r"[\w@%+=:./-]+", text):
-        return text
-    return '"' + re.sub(r'(["`\\]|\$\()', r"\\\1", text) + '"'
+def _asked(site: SiteProfile, job: Job) -> list[str]:
+    """The site's and the job's options, as the scheduler's directives have them.
+
+    Raises:
+        UsageError: one is needed and not given.
+    """
+    own = {name: getattr(site, name) for name in OPTIONS}
+    values = {name: value for name, value in (own | dict(job.options)).items() if value is not None}
+    for name in site.required:
+        if name not in values:
+            raise UsageError(
+                f"site {site.name} needs {name}, which is not given: add --{name}, or set it in a site of your own"
+            )
+    return [f"{start}{values[name]}" for name, start in site.scheduled_by.options.items() if name in values]
 
 
 def job_name(text: str) -> str:

@@ -15,16 +15,17 @@ from hpcsgd.config.check import require
 from hpcsgd.config.paths import resolved
 from hpcsgd.config.shipped import shipped
 from hpcsgd.errors import UsageError, nearest, suggestion
-from hpcsgd.launch.slurm import time_seconds
+from hpcsgd.launch.scheduler import Scheduler, time_seconds
+from hpcsgd.launch.schedulers import SCHEDULERS, SchedulerName
 
-Launcher = Literal["srun", "mpirun", "ibrun"]
+LauncherName = Literal["srun", "mpirun", "ibrun"]
 Option = Literal["account", "partition", "qos", "constraint", "reservation"]
 OPTIONS: tuple[Option, ...] = typing.get_args(Option)
 LARGEST_NUMBER = 65535
 """Slurm keeps these numbers in 16 bits."""
 
 LEAST = {"tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0, "signal_seconds": 1, "max_restarts": 0}
-TEMPLATE = "job.sbatch.j2"
+TEMPLATE = "job.sh.j2"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SiteProfile:
     Attributes:
         title: what it is.
         tasks_per_node: ranks on a node.
+        scheduler: what takes its jobs.
         launcher: what starts the ranks.
         cpus_per_task: cores of a rank; unset, Slurm's default.
         gpus_per_node: GPUs of a node; 0 where there are none.
@@ -52,12 +54,13 @@ class SiteProfile:
         exports: environment variables.
         node_local: a directory on each node's own disk, for ``--stage``.
         signal_seconds: how long before the time limit the ranks are told to save.
-        max_restarts: how often a job that was stopped and saved goes back to the queue; 0 is never.
+        max_restarts: how often a job that was stopped and saved goes back to the queue; 0 is never; unset, 20 times.
     """
 
     title: str
     tasks_per_node: int
-    launcher: Launcher = "srun"
+    scheduler: SchedulerName = "slurm"
+    launcher: LauncherName = "srun"
     cpus_per_task: int | None = None
     gpus_per_node: int = 0
     gpu_visibility: Literal["all", "per-task"] = "all"
@@ -81,7 +84,7 @@ class SiteProfile:
     exports: dict[str, str] = field(default_factory=dict)
     node_local: str | None = None
     signal_seconds: int = 120
-    max_restarts: int = 20
+    max_restarts: int | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -97,6 +100,11 @@ class SiteProfile:
             require(name.isidentifier() and name.isascii(), "exports", name, "names of environment variables")
         for option in self.sbatch_options:
             require(option.startswith("-") and option.isprintable(), "sbatch_options", option, "options of sbatch")
+
+    @property
+    def scheduled_by(self) -> Scheduler:
+        """What takes its jobs."""
+        return SCHEDULERS[self.scheduler]
 
     @property
     def setup_lines(self) -> tuple[str, ...]:

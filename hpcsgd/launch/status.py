@@ -1,4 +1,4 @@
-"""What became of the runs of a directory: from their logs, the jobs that were sent, and Slurm's queue."""
+"""What became of the runs of a directory: from their logs, the jobs that were sent, and the schedulers' queues."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hpcsgd.errors import UsageError
 from hpcsgd.files import Finder
-from hpcsgd.launch import slurm
-from hpcsgd.launch.slurm import QueuedJob
+from hpcsgd.launch.scheduler import QueuedJob, Scheduler
+from hpcsgd.launch.schedulers import SCHEDULERS, scheduler_of
 from hpcsgd.record import Run, load_run
 from hpcsgd.record.reader import FILE_NAME
 from hpcsgd.record.study_file import Entry, Study, find_studies
@@ -33,8 +33,9 @@ class RunState:
         path: its directory.
         state: ``completed``, ``diverged``, ``failed``, ``preempted`` (stopped and saved, and not in the queue),
             ``killed`` (it did not come to its end), ``cancelled``, ``running``, ``pending``, ``not sent``, ``not
-            begun`` (of a study without Slurm), ``running or killed`` (Slurm cannot be asked), ``unreadable``.
-        job: its last job; empty outside of Slurm.
+            begun`` (of a study that is run here), ``running or killed`` (its scheduler cannot be asked),
+            ``unreadable``.
+        job: its last job; empty outside of a scheduler.
         ranks, progress, result: for the table.
         note: what else there is to say.
         study: the study that it is of, and its entry there; None where it was not sent by hpcsgd.
@@ -70,16 +71,41 @@ def run_states(directory: Path) -> list[RunState]:
         raise UsageError("; ".join(problems) or f"{directory}: no runs in it or below")
     for line in problems:
         print(f"hpcsgd: {line}", file=sys.stderr)
-    queue = slurm.queue()
     runs: dict[Path, Run | str | None] = {path: _load(path) for path in {*planned, *logs}}
     jobs = {path: _last_job(runs[path], planned[path][1] if path in planned else None) for path in runs}
-    ended = slurm.finished(job for job in jobs.values() if job and (queue is None or job not in queue))
-    known: Mapping[str, QueuedJob] = {**ended, **(queue or {})}
+    scheduled = {path: _scheduler(planned[path][1]) if path in planned else None for path in runs}
+    answers = _answers(jobs, scheduled)
     states = []
     for path in sorted(runs):
         study, entry = planned.get(path, (None, None))
-        states.append(_state(path, runs[path], jobs[path], known, queue is not None, study, entry))
+        told = [answers[found] for found in SCHEDULERS.values() if scheduled[path] in (found, None)]
+        queued = next((known[jobs[path]] for known, _ in told if jobs[path] in known), None)
+        can_be_asked = any(answered for _, answered in told)
+        states.append(_state(path, runs[path], jobs[path], queued, can_be_asked, study, entry))
     return states
+
+
+def _scheduler(entry: Entry) -> Scheduler | None:
+    """The scheduler that a run was sent to, or will be; None where it is run here."""
+    return scheduler_of(entry.script) if entry.script is not None else None
+
+
+def _answers(
+    jobs: Mapping[Path, str], scheduled: Mapping[Path, Scheduler | None]
+) -> dict[Scheduler, tuple[dict[str, QueuedJob], bool]]:
+    """What each scheduler says of the jobs of runs, and whether its queue could be asked.
+
+    Args:
+        jobs: the last job of each run; empty where it has none.
+        scheduled: the scheduler that it was sent to; None where nobody knows, and any of them may know it.
+    """
+    answers = {}
+    for scheduler in SCHEDULERS.values():
+        wanted = sorted({job for path, job in jobs.items() if job and scheduled[path] in (scheduler, None)})
+        queue = scheduler.queue(wanted)
+        ended = scheduler.finished(job for job in wanted if queue is None or job not in queue)
+        answers[scheduler] = ({**ended, **(queue or {})}, queue is not None)
+    return answers
 
 
 def _load(path: Path) -> Run | str | None:
@@ -105,7 +131,7 @@ def _state(
     path: Path,
     run: Run | str | None,
     job: str,
-    known: Mapping[str, QueuedJob],
+    queued: QueuedJob | None,
     queue_answers: bool,
     study: Study | None,
     entry: Entry | None,
@@ -114,7 +140,6 @@ def _state(
     shown = _shown(path)
     if isinstance(run, str):
         return RunState(shown, "unreadable", job, note=run, study=study, entry=entry)
-    queued = known.get(job)
     state, note = judge(run.status if run is not None else None, job, queued, queue_answers)
     if state == "running or killed" and run is not None and not job:
         state = {True: "running", False: "killed", None: state}[_alive_here(run)]
@@ -130,20 +155,19 @@ def judge(status: str | None, job: str, queued: QueuedJob | None, queue_answers:
 
     Args:
         status: what its log says; None without a log.
-        job: its last job; empty outside of Slurm.
-        queued: what Slurm says of that.
-        queue_answers: Slurm could be asked.
+        job: its last job; empty outside of a scheduler.
+        queued: what its scheduler says of that.
+        queue_answers: the scheduler could be asked.
     """
     if status in ("completed", "diverged"):
         return status, ""
-    if queued is not None and queued.state in slurm.ACTIVE:
-        if queued.state in slurm.WAITING:
-            reason = queued.reason if queued.reason not in ("", "None") else ""
-            return "pending", "; ".join(word for word in (reason, "stopped and saved" if status else "") if word)
+    if queued is not None and queued.phase == "waiting":
+        return "pending", "; ".join(word for word in (queued.reason, "stopped and saved" if status else "") if word)
+    if queued is not None and queued.phase == "running":
         return "running", "" if status else "no log yet"
-    if queued is not None and queued.state == "CANCELLED":
+    if queued is not None and queued.phase == "cancelled":
         return "cancelled", ""
-    ending = f"Slurm: {queued.state}" if queued is not None and queued.state != "COMPLETED" else ""
+    ending = queued.ending if queued is not None else ""
     if status in ("failed", "preempted"):
         return status, ending
     if not job and status is None:

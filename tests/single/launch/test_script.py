@@ -13,7 +13,8 @@ import pytest
 
 from hpcsgd.cli import main
 from hpcsgd.errors import UsageError
-from hpcsgd.launch.script import Job, Point, Stage, expanded, job_name, render
+from hpcsgd.launch.script import Job, Point, Stage, job_name, render
+from hpcsgd.launch.shell import expanded
 from hpcsgd.launch.site import SiteProfile, load_site, site_names
 
 ROOT = Path(__file__).resolve().parents[3]

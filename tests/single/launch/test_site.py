@@ -116,5 +116,5 @@ def test_an_installed_package_finds_what_pip_installed(tmp_path: Path, monkeypat
         slurm_directory()
     installed = tmp_path / "env" / "share" / "hpcsgd" / "slurm"
     installed.mkdir(parents=True)
-    (installed / "job.sbatch.j2").touch()
+    (installed / "job.sh.j2").touch()
     assert slurm_directory() == installed

@@ -9,7 +9,8 @@ import pytest
 
 from hpcsgd.cli import main
 from hpcsgd.errors import UsageError
-from hpcsgd.launch.slurm import QueuedJob
+from hpcsgd.launch.scheduler import QueuedJob
+from hpcsgd.launch.slurm import queued_job
 from hpcsgd.launch.status import RESUBMITTED, judge, run_states
 from hpcsgd.record.study_file import Entry, Study
 from tests.single.launch.fake_runs import make_run
@@ -17,7 +18,7 @@ from tests.single.launch.fakes import Fakes
 
 
 def queued(state: str, reason: str = "None") -> QueuedJob:
-    return QueuedJob(state, reason)
+    return queued_job(state, reason)
 
 
 @pytest.mark.parametrize(
