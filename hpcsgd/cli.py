@@ -48,6 +48,7 @@ COMMANDS = {
     "doctor": Command(
         "hpcsgd.launch.commands:doctor", "look at ranks, devices and MPI as the launcher has set them up"
     ),
+    "watch": Command("hpcsgd.launch.watch:watch", "look at runs as they go on, from their logs alone"),
     "info": Command("hpcsgd.record.command:info", "summarise a run"),
     "export": Command("hpcsgd.export.command:export", "write a run's log in the format of another tool"),
     "figures": Command("hpcsgd.config.shipped_command:figures", "draw figures and tables of runs, or their report"),
@@ -60,6 +61,7 @@ EXAMPLES = """examples:
   hpcsgd train jobs/demo_sync_sgd.yaml --print_config
   hpcsgd check jobs/demo_sync_sgd.yaml
   hpcsgd data fetch fashion_mnist
+  hpcsgd watch runs --every 5
   hpcsgd info runs/x
   hpcsgd figures timing runs/x runs/y
   mpirun -n 2 hpcsgd study run jobs/studies/fashion_mnist_small.yaml

@@ -151,6 +151,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         parts.config.progress if parts.comm.rank == 0 else "none",
         plan.total_steps,
         plan.steps_per_epoch,
+        first_step=first_step,
+        checkpoint_every=keeper.every if keeper.writer is not None else (),
         emulated=parts.config.emulate.is_on,
     )
     metrics: dict[str, Metrics] = {}
@@ -161,9 +163,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         timer.begin(step, "logging")
         if keeper.before(step, first_step):
             timer.lap("checkpoint")
-        if keeper.flush_log(step):
-            if collector.last is not None:
-                progress.show(collector.last)
+        flushed = keeper.flush_log(step)
+        if progress.show(step, collector.last) or flushed:
             timer.lap("logging")
         batch = parts.loader.batch(step)
         plan = look_ahead(parts, plan, step)
@@ -181,7 +182,7 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         step += 1
     timer.stop("logging")
     collector.gather()
-    progress.close()
+    progress.close(step, collector.last)
     return plan, metrics
 
 

@@ -252,14 +252,15 @@ def loss_rows(item: Entry) -> pd.DataFrame:
 
 
 def _loss_notes(item: Entry) -> list[str]:
-    """Where the loss of a run is not finite any more."""
+    """Where the loss of a run is not finite any more, or that it has none."""
     frame = loss_rows(item)
     bad = frame[~np.isfinite(frame["loss"])]
-    if bad.empty:
-        return []
-    first = bad.iloc[0]
-    where = "" if item.summary else f" on rank {first['rank']}"
-    return [f"{item.name}: its loss is not finite from step {first['step']}{where} on: curves of the loss end there."]
+    if len(bad) and item.run.config.get("algorithm", {}).get("name") == "none" and frame["loss"].isna().all():
+        return [f"{item.name}: its log has no loss: its loop was only timed, without run.backward."]
+    where = [
+        f"step {row['step']}" + ("" if item.summary else f" on rank {row['rank']}") for _, row in bad[:1].iterrows()
+    ]
+    return [f"{item.name}: its loss is not finite from {at} on: curves of the loss end there." for at in where]
 
 
 def _resume_notes(item: Entry) -> list[str]:
@@ -273,8 +274,7 @@ def _resume_notes(item: Entry) -> list[str]:
         )
     lost = [str(ranks) for ranks in item.run.segments["lost_ranks"]]
     again = [str(step) for step, ranks in zip(first_steps, lost, strict=True) if not ranks][1:]
-    if again:
-        notes.append(f"{item.name}: it was resumed at step {', '.join(again)}.")
+    notes += [f"{item.name}: it was resumed at step {', '.join(again)}."] * bool(again)
     notes += [
         f"{item.name}: from step {step} on it went on without rank {ranks}, which had died; it is no run of one size."
         for step, ranks in zip(first_steps, lost, strict=True)

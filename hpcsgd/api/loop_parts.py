@@ -30,6 +30,7 @@ from hpcsgd.run.build import start_clock
 from hpcsgd.run.log import open_log
 from hpcsgd.run.parts import Labels, Parts, shares_rows
 from hpcsgd.run.plan import make_plan, make_schedule
+from hpcsgd.run.progress import Progress
 from hpcsgd.run.resume import Start
 from hpcsgd.run.where import claim_path, run_path, settled
 from hpcsgd.run.wiring import connect
@@ -84,6 +85,12 @@ class SessionParts(Parts):
             open_log(settled(parts, path, claim), sys.argv, Start(), claim) as collector,
         ):
             yield collector
+
+    def make_progress(self) -> Progress:
+        """What rank 0 shows of a loop of which nobody knows how long it will be."""
+        steps = self.plan.steps_per_epoch
+        kind = self.config.progress if self.comm.rank == 0 else "none"
+        return Progress(kind, None, steps if steps < ENDLESS else None)
 
     def give_back(self) -> None:
         """Let the model be the user's alone."""
@@ -174,11 +181,11 @@ def _make_config(
     Raises:
         UsageError: a key does not count here, or a value cannot be.
     """
-    known = {"run_dir", "comm", "overwrite", "log", "faults", "share_gpu"}
+    known = {"run_dir", "comm", "overwrite", "log", "faults", "share_gpu", "progress"}
     for name in settings:
         if name not in known:
             raise UsageError(f"hpcsgd.session takes no {name}; it takes {', '.join(sorted(known))}")
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {"progress": "none"} | {name: value for name, value in settings.items() if value is not None}
     # What ranks weigh is only known after the backward pass: nothing can be sent within it.
     given["comm"] = replace(given.get("comm", CommConfig()), overlap=False)
     method = algorithm or AlgorithmConfig(name="none")

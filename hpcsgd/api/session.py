@@ -26,6 +26,7 @@ from hpcsgd.record.clocks import Evaluation
 from hpcsgd.record.collector import Collector
 from hpcsgd.record.schema import SPANS
 from hpcsgd.record.timer import OTHER
+from hpcsgd.run.progress import Progress
 
 T = TypeVar("T")
 SPAN_NAMES = tuple(column.name.removesuffix("_seconds") for column in SPANS)
@@ -54,7 +55,8 @@ def session(
         comm: the ranks; unset, MPI's where a launcher started the process, else this process alone. A loop that is
             only timed may be torchrun's: then the program has called ``init_process_group``.
         comm_config: the section ``comm`` of a recipe.
-        **settings: other keys of a recipe that count here: ``overwrite``, ``log``, ``faults``, ``share_gpu``.
+        **settings: other keys of a recipe that count here: ``overwrite``, ``log``, ``faults``, ``share_gpu``, and
+            ``progress``, which is ``none`` unless it is asked for: the loop may show its own.
 
     Raises:
         UsageError: something cannot be, on all ranks alike.
@@ -89,6 +91,7 @@ class Session:
         self._num_global = 0
         self._is_over = False
         self._collector: Collector | None = None
+        self._progress: Progress | None = None
         self._timer, self._is_joined = parts.timer, parts.is_joined
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
@@ -231,8 +234,9 @@ class Session:
 
     def _flush(self) -> None:
         """Write what is due, before the work of a step. Collective."""
-        assert self._collector is not None
-        self._collector.gather_if_due()
+        assert self._collector is not None and self._progress is not None
+        if self._collector.gather_if_due():
+            self._progress.show(self.num_steps, self._collector.last)
         self._timer.lap("logging")
 
     def _complete(self) -> None:
@@ -271,6 +275,7 @@ class Session:
         """Begin the log, of a loop whose first step has so many samples on this rank. Collective."""
         self._collector = self._stack.enter_context(self._parts.open_log(max(num_samples, 1)))
         self._stack.enter_context(self._collector.telling_first())
+        self._progress = self._parts.make_progress()
         self._timer.lap("logging")
         return self._collector
 
@@ -285,5 +290,7 @@ class Session:
             # Ranks that nothing joins may have done more than others: what all have is kept.
             self._collector.gather(min(self._parts.comm.allgather_object(len(timer.finished))))
             self._collector.end()
+            assert self._progress is not None
+            self._progress.close(self.num_steps, self._collector.last)
         self._parts.algorithm.finish()
         self._parts.algorithm.close()

@@ -137,7 +137,7 @@ def _state(
     entry: Entry | None,
 ) -> RunState:
     """The state of one run."""
-    shown = _shown(path)
+    shown = shortest(path)
     if isinstance(run, str):
         return RunState(shown, "unreadable", job, note=run, study=study, entry=entry)
     state, note = judge(run.status if run is not None else None, job, queued, queue_answers)
@@ -213,7 +213,7 @@ def _result(run: Run) -> str:
     return f"{metric} {metric_text(metric, rows.loc[rows['metric'] == metric, 'value'].iloc[-1])}"
 
 
-def _shown(path: Path) -> Path:
+def shortest(path: Path) -> Path:
     """A path as it is shortest to say."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,76 +1,82 @@
-"""What rank 0 shows while a run goes on: a bar in a terminal, lines in a log file."""
+"""What rank 0 shows while a run goes on: a living line in a terminal, lines in a log file."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Sequence
 
 from hpcsgd.record.kept import LastIteration
+from hpcsgd.record.look import Display, figures
 
-SECONDS_BETWEEN_LINES = 10.0
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether the user sees ``stream`` in a terminal, also through mpirun, which hands its ranks a pipe."""
-    if stream.isatty():
-        return True
-    try:
-        launcher = os.readlink(f"/proc/{os.getppid()}/fd/2")
-    except OSError:
-        return False
-    return "OMPI_COMM_WORLD_SIZE" in os.environ and launcher.startswith(("/dev/pts/", "/dev/tty"))
+SETTLING_SECONDS = 5.0
+"""Before so much time has gone by, nobody knows how long the rest takes."""
 
 
 class Progress:
-    """Progress of the steps, with loss, throughput and the share of exposed communication."""
+    """Progress of the steps: rate, loss, exposed communication, the time left, the next checkpoint."""
 
-    def __init__(self, kind: str, total_steps: int, steps_per_epoch: int, *, emulated: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        total_steps: int | None,
+        steps_per_epoch: int | None,
+        *,
+        first_step: int = 0,
+        checkpoint_every: Sequence[int] = (),
+        emulated: bool = False,
+    ) -> None:
         """
         Args:
             kind: ``bar``, ``lines``, ``none``, or ``auto``.
-            total_steps: steps of the run.
-            steps_per_epoch: steps of an epoch.
+            total_steps: steps of the run; None: nobody knows.
+            steps_per_epoch: steps of an epoch; None: nobody knows.
+            first_step: where the loop begins, now.
+            checkpoint_every: numbers of steps after which checkpoints are kept; 0: never.
             emulated: times are those of a machine that is not there, which every line says.
         """
-        if kind == "auto":
-            kind = "bar" if is_terminal(sys.stderr) else "lines"
-        self.kind = kind
+        self._display = Display(kind, "step", total_steps)
+        self.kind = self._display.kind
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
-        self._times = "emulated " * emulated
-        self._bar: Any = None
-        self._next_line = 0.0
-        if kind == "bar":
-            from tqdm import tqdm
+        self._first = first_step
+        self._begun = time.monotonic()
+        self._every = [every for every in checkpoint_every if every]
+        self._emulated = emulated
+        self._has_figures = False
 
-            self._bar = tqdm(total=total_steps, unit="step", ncols=100, file=sys.stderr, mininterval=0.5)
+    def show(self, done: int, last: LastIteration | None) -> bool:
+        """After so many steps show the figures of the latest gathered iterations, if it is time to; True if so.
 
-    def show(self, last: LastIteration) -> None:
-        """Show the figures of the latest gathered iterations."""
-        figures = (
-            f"loss {last.loss:.4f}, {self._times}{last.samples_per_second:,.0f} samples/s, "
-            f"exposed communication {100 * last.exposed_fraction:.1f} %"
-        )
-        if self._bar is not None:
-            self._bar.update(last.step + 1 - self._bar.n)
-            self._bar.set_postfix_str(figures)
-        elif self.kind == "lines" and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._line(f"epoch {(last.step + 1) / self.steps_per_epoch:.2f}, {figures}", last.step + 1)
+        Cheap enough for every step: nothing else happens in most calls than a look at the clock.
+        """
+        if not self._display.due and (last is None or self._has_figures or self.kind == "none"):
+            return False
+        self._show(done, last)
+        return True
 
-    def say(self, text: str, steps_done: int) -> None:
+    def say(self, text: str, done: int) -> None:
         """Show a line that must not be missed, an evaluation."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        elif self.kind == "lines":
-            self._line(text, steps_done)
+        self._display.say(done, text)
 
-    def _line(self, text: str, steps_done: int) -> None:
-        print(f"step {steps_done}/{self.total_steps}: {text}", file=sys.stderr, flush=True)
+    def close(self, done: int, last: LastIteration | None) -> None:
+        """End a living line with its last figures."""
+        if self.kind == "bar":
+            self._show(done, last)
+        self._display.close()
 
-    def close(self) -> None:
-        """End the bar."""
-        if self._bar is not None:
-            self._bar.close()
+    def _show(self, done: int, last: LastIteration | None) -> None:
+        self._has_figures = last is not None
+        elapsed = time.monotonic() - self._begun
+        pace = elapsed / (done - self._first) if done > self._first and elapsed >= SETTLING_SECONDS else None
+        left = (self.total_steps or done) - done
+        ahead = [every - done % every for every in self._every]
+        ahead = [steps for steps in ahead if self.total_steps is None or done + steps <= self.total_steps]
+        told = () if last is None else (last.samples_per_second, last.loss, last.exposed_fraction)
+        texts = figures(
+            *told,
+            seconds_left=pace * left if pace is not None and left else None,
+            checkpoint_seconds=pace * min(ahead) if pace is not None and ahead else None,
+            epochs=done / self.steps_per_epoch if self.steps_per_epoch else None,
+            emulated=self._emulated,
+        )
+        self._display.show(done, texts)

@@ -84,6 +84,12 @@ def is_safe(stream: Any) -> bool:
     return _patient(stream) is not None
 
 
+def is_lost() -> bool:
+    """Whether what is printed gets lost: its reader has left, or the disk is full."""
+    patient = _patient(sys.stdout)
+    return patient is not None and patient.failure is not None
+
+
 def finish(code: int) -> int:
     """Write out what is left; gives the exit code, 1 in place of 0 where output is lost that somebody waits for."""
     sys.stdout.flush()

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hpcsgd.comm.stop import StopSignals
+from hpcsgd.record.look import Display
 from hpcsgd.trials.directory import Claims
 from hpcsgd.trials.groups import Group, SizePlan, expected_cost
 from hpcsgd.trials.pace import seconds_left
-from hpcsgd.trials.progress import StudyProgress
+from hpcsgd.trials.progress import study_figures
 
 LOOK_SECONDS = 0.2
 """Time between two looks of a rank without work at whether the others are done."""
@@ -47,7 +48,8 @@ class Lookout:
         trials: Counter[int] = Counter()
         for group in groups:
             trials[group.batch_size] += len(group.trials)
-        self.progress = StudyProgress(progress, {plan.batch_size: trials[plan.batch_size] for plan in plans})
+        self.trials = {plan.batch_size: trials[plan.batch_size] for plan in plans}
+        self.display = Display(progress, "trial", sum(self.trials.values()))
         self._walls: dict[str, float] = {}
         self._next_look = 0.0
 
@@ -60,18 +62,18 @@ class Lookout:
 
     def look(self) -> None:
         """Show how far the study is, if it is time to."""
-        if not self.progress.due:
-            return
+        if self.display.due:
+            self._show()
+
+    def _show(self) -> None:
         self._read_finished()
         done: Counter[int] = Counter()
         for name in self._walls:
             done[self.groups[name].batch_size] += len(self.groups[name].trials)
         now = time.time()
         running = [now - begun for name, begun in self.claims.times().items() if name not in self._walls]
-        self.progress.show(
-            {size: done[size] for size in self.progress.trials},
-            seconds_left(list(self.groups.values()), self.costs, self._walls, running, self.teams),
-        )
+        left = seconds_left(list(self.groups.values()), self.costs, self._walls, running, self.teams)
+        self.display.show(sum(done[size] for size in self.trials), study_figures(self.trials, done, left))
 
     def _read_finished(self) -> None:
         """Learn how long the groups took that were finished since the last look."""
@@ -89,7 +91,6 @@ class Lookout:
 
     def close(self) -> None:
         """Show the last state, and end."""
-        if self.progress.kind != "none":
-            self.progress.rush()
-            self.look()
-        self.progress.close()
+        if self.display.kind != "none":
+            self._show()
+        self.display.close()

@@ -35,10 +35,3 @@ def seconds_left(
         pace = sum(walls[name] for name in done) / sum(costs[name] for name in done) if done else overall
         total += pace * sum(costs[name] for name in names if name not in walls)
     return max(0.0, total - sum(running)) / max(1, min(teams, len(groups) - len(walls)))
-
-
-def in_words(seconds: float) -> str:
-    """A time as one reads it: ``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,8 +12,6 @@ import pytest
 import yaml
 
 from hpcsgd.cli import COMMANDS, main
-from hpcsgd.record.kept import LastIteration
-from hpcsgd.run.progress import Progress, is_terminal
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "jobs" / "demo_local_sgd.yaml")
@@ -96,31 +94,6 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_progress_lines_show_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress("lines", total_steps=200, steps_per_epoch=50)
-    progress.show(LastIteration(step=24, loss=1.25, samples_per_second=12345.6, exposed_fraction=0.125))
-    progress.show(LastIteration(step=25, loss=1.0, samples_per_second=1.0, exposed_fraction=0.0))
-    progress.say("evaluated", 50)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "step 25/200: epoch 0.50, loss 1.2500, 12,346 samples/s, exposed communication 12.5 %",
-        "step 50/200: evaluated",
-    ]
-
-
-def test_a_bar_goes_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress("bar", total_steps=10, steps_per_epoch=5)
-    progress.show(LastIteration(step=9, loss=0.5, samples_per_second=10.0, exposed_fraction=0.25))
-    progress.close()
-    shown = capsys.readouterr().err
-    assert "10/10" in shown and "loss 0.5000" in shown
-
-
-def test_a_file_is_no_terminal(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as stream:
-        assert not is_terminal(stream)
 
 
 def long_run(run_dir: Path, *words: str) -> subprocess.Popen[str]:

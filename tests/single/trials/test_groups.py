@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcsgd.trials.groups import Group, SizePlan, expected_cost, make_groups
-from hpcsgd.trials.pace import in_words, seconds_left
+from hpcsgd.trials.pace import seconds_left
 
 PLANS = [SizePlan(8, 1000, "fused", 4), SizePlan(64, 100, "fused", 3), SizePlan(512, 400, "loop", 1)]
 
@@ -40,8 +40,3 @@ def test_the_time_left_follows_the_finished_groups() -> None:
     # One group left: more teams do not help.
     walls = {group.name: 5.0 for group in GROUPS[:-1]}
     assert seconds_left(GROUPS, COSTS, walls, [], 8) == pytest.approx(5.0)
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(44.6, "45 s"), (720, "12 min"), (12600, "3.5 h")])
-def test_times_read_well(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

@@ -196,7 +196,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     Path("small.yaml").write_text(yaml.safe_dump(RECIPE | {"progress": "lines"}))
     assert main(["study", "run", "small.yaml", "--trials", "2"]) == 0
     said = capsys.readouterr().err
-    assert "trial 4/4 (2 of 2 batch sizes done): done" in said and "the study is in runs/small" in said
+    assert "trial 4/4: done, 2 of 2 batch sizes done" in said and "the study is in runs/small" in said
     assert main(["study", "status", "runs/small"]) == 0
     assert "COMPLETE" in capsys.readouterr().out
     assert main(["study", "run", "small.yaml", "--print_config", "--trials", "7"]) == 0

@@ -125,3 +125,12 @@ def test_a_loss_that_is_not_finite_is_no_number_and_is_said(tmp_path: Path, labe
     notes = run_logs.log_notes([item], [])
     where = " on rank 0" if labels is None else ""
     assert f"run: its loss is not finite from step 2{where} on: curves of the loss end there." in notes
+
+
+def test_a_loop_that_is_only_timed_has_no_loss_and_nothing_wrong_with_it(tmp_path: Path) -> None:
+    spans = {"forward_seconds": constant(0.01, 3, 2)}
+    timed = FakeRun(spans, ["none"] * 3, algorithm={"name": "none"}, loss=[math.nan] * 3)
+    item = run_logs.entry(load_run(timed.write(tmp_path / "run")), "run")
+    notes = run_logs.log_notes([item], [])
+    assert "run: its log has no loss: its loop was only timed, without run.backward." in notes
+    assert not any("not finite" in note for note in notes)
