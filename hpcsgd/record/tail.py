@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcsgd.errors import UsageError, reason
+from hpcsgd.record.columns import settled
 from hpcsgd.record.older import METRIC_ROWS_SINCE
-from hpcsgd.record.reader import ATTEMPTS, PAUSE_SECONDS
 from hpcsgd.record.schema import STATUS
-from hpcsgd.record.sound import READ_ERRORS, ForeignFileError, check_log, num_stored, read_provenance
+from hpcsgd.record.sound import check_log, num_stored, read_provenance
 from hpcsgd.record.summary import main_metrics, metric_text
 
 if TYPE_CHECKING:
@@ -103,21 +102,14 @@ class Follower:
         """Read the end: where the run writes meanwhile, once more."""
         import h5py
 
-        problem: BaseException | None = None
-        for attempt in range(ATTEMPTS):
-            time.sleep(PAUSE_SECONDS * attempt)
-            try:
-                # What a reader can reach is settled when it opens the file: count first, then open it anew.
-                with h5py.File(self.file, "r", locking=False) as log:
-                    version, num_rows = self._version(log, found.st_ino), _complete(log["iterations/step"])
-                with h5py.File(self.file, "r", locking=False) as log:
-                    return _tail(log, version, num_rows, found.st_mtime)
-            except ForeignFileError as error:
-                raise UsageError(f"{self.file}: not a run log of hpcsgd: {error}") from error
-            except READ_ERRORS as error:
-                problem = error
-        assert problem is not None
-        raise UsageError(f"{self.file}: cannot be read as a run log: {reason(problem)}") from problem
+        def read() -> Tail:
+            # What a reader can reach is settled when it opens the file: count first, then open it anew.
+            with h5py.File(self.file, "r", locking=False) as log:
+                version, num_rows = self._version(log, found.st_ino), _complete(log["iterations/step"])
+            with h5py.File(self.file, "r", locking=False) as log:
+                return _tail(log, version, num_rows, found.st_mtime)
+
+        return settled(self.file, read)
 
     def _version(self, log: h5py.File, inode: int) -> int:
         """The schema version; every column is looked at once in each file that comes to be here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -71,7 +72,7 @@ class Progress:
         left = (self.total_steps or done) - done
         ahead = [every - done % every for every in self._every]
         ahead = [steps for steps in ahead if self.total_steps is None or done + steps <= self.total_steps]
-        told = () if last is None else (last.samples_per_second, last.loss, last.exposed_fraction)
+        told = (math.nan,) * 3 if last is None else (last.samples_per_second, last.loss, last.exposed_fraction)
         texts = figures(
             *told,
             seconds_left=pace * left if pace is not None and left else None,
