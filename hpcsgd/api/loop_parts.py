@@ -36,7 +36,7 @@ from hpcsgd.run.where import claim_path, run_path, settled
 from hpcsgd.run.wiring import connect
 from hpcsgd.tasks.task import Task
 
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 4.0
 """Between two gathers of a loop that is only timed, unless the user says something else."""
 
 ENDLESS = 1 << 40

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -93,6 +92,8 @@ class Session:
         self._collector: Collector | None = None
         self._progress: Progress | None = None
         self._timer, self._is_joined = parts.timer, parts.is_joined
+        self._optimizer = parts.own_optimizer.optimizer
+        self._steps_per_epoch = parts.plan.steps_per_epoch
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """The batches of this rank's ``loader``, whose time is that of the data: one for each step.
@@ -103,6 +104,7 @@ class Session:
             UsageError: on all ranks, at the first batch: two of them have the same.
         """
         self._parts = self._parts.with_length(loader)
+        self._steps_per_epoch = self._parts.plan.steps_per_epoch
         batches, timer = iter(loader), self._timer
         while not self._is_over:
             if self._is_joined:
@@ -110,7 +112,7 @@ class Session:
             timer.begin(self.num_steps)
             batch = next(batches, _END)
             timer.lap("data")
-            if not self._all_have(batch):
+            if not (self._all_have(batch) if self._is_joined else self._has(batch)):
                 timer.take_back()
                 break
             if self._collector is not None and self._collector.is_due():
@@ -184,14 +186,15 @@ class Session:
 
     def _timed_step(self) -> None:
         """A step of which nothing is known but its time."""
-        self._timer.lap(OTHER)
-        collector = self._collector or self._open_log(self._num_samples)
-        self._parts.algorithm.step(self.num_steps, math.nan, 1)
-        count = self._num_samples
-        rate = self._parts.own_optimizer.optimizer.param_groups[0]["lr"]
-        self.num_steps += 1
-        ends_epoch = self.num_steps % self._parts.plan.steps_per_epoch == 0
-        collector.add_timed(self.num_steps - 1, rate, count, self._num_global or count * self.world_size, ends_epoch)
+        timer, step, count, optimizer = self._timer, self.num_steps, self._num_samples, self._optimizer
+        timer.lap(OTHER)
+        collector = self._collector or self._open_log(count)
+        # In the user's own way: whatever is done here beside it is a cost of the clock.
+        optimizer.step()
+        timer.lap("update")
+        self.num_steps = step + 1
+        rate, ends_epoch = float(optimizer.param_groups[0]["lr"]), (step + 1) % self._steps_per_epoch == 0
+        collector.add_timed(step, rate, count, self._num_global or count * self.world_size, ends_epoch)
 
     def _step(self, *, has_samples: bool) -> None:
         """A step of this rank; without samples, it takes part in what all ranks do, and nothing else."""
@@ -245,18 +248,17 @@ class Session:
             self._sums = StepSums()
             self._step(has_samples=False)
 
+    def _has(self, batch: Any) -> bool:
+        """Whether this rank has a batch."""
+        count = 0 if batch is _END else count_samples(batch)
+        self._num_samples = 1 if count is None else count
+        self._num_global = self._num_samples * self.world_size
+        return batch is not _END
+
     def _all_have(self, batch: Any) -> bool:
-        """Whether this rank, and where ranks are joined all of them, have a batch."""
-        self._num_samples = 0
-        if batch is not _END:
-            count = count_samples(batch)
-            self._num_samples = 1 if count is None else count
-        if not self._is_joined:
-            self._num_global = self._num_samples * self.world_size
-            return batch is not _END
-        left, self._num_global = ask_left(
-            self._parts.comm, Left.NOTHING if batch is _END else Left.BATCH, self._num_samples
-        )
+        """Whether all ranks have a batch, this one ``batch``. Collective."""
+        has_one = self._has(batch)
+        left, self._num_global = ask_left(self._parts.comm, Left.BATCH if has_one else Left.NOTHING, self._num_samples)
         self._is_over = left is Left.GONE
         if left is Left.BATCH and self.num_steps == 0 and self.world_size > 1:
             check_first(self._parts.comm, batch)
@@ -264,12 +266,11 @@ class Session:
 
     def _log(self, rate: float, done: Synchronisation, count: int) -> None:
         """Keep the figures of a step."""
-        parts, timer = self._parts, self._timer
         collector = self._collector or self._open_log(count)
         samples = (count, self._num_global or count * self.world_size)
-        ends = (self.num_steps + 1) % parts.plan.steps_per_epoch == 0
+        ends = (self.num_steps + 1) % self._steps_per_epoch == 0
         collector.add(self.num_steps, rate, done, samples, self._sums.logged(), ends_epoch=ends)
-        timer.lap("logging")
+        self._timer.lap("logging")
 
     def _open_log(self, num_samples: int) -> Collector:
         """Begin the log, of a loop whose first step has so many samples on this rank. Collective."""

@@ -58,14 +58,13 @@ class Iteration:
     Attributes:
         step: its number.
         start_seconds: its start on the run's clock.
-        names: of the spans that ended at the stamps but the first, in order.
-        stamps: its beginning, and the end of each of ``names``; its own end is the last.
+        laps: the stamp of its beginning, then the name of each span and the stamp of its end; the last is its own end.
         sync_enter_seconds, sync_exit_seconds: of its synchronisation, on the run's clock; NaN: there was none.
         hidden_seconds: that an averaging which ended in it went on beside the training.
     """
 
     __slots__ = (
-        *("step", "start_seconds", "names", "stamps"),
+        *("step", "start_seconds", "laps"),
         *("sync_enter_seconds", "sync_exit_seconds", "hidden_seconds"),
     )
 
@@ -73,8 +72,7 @@ class Iteration:
         """It begins."""
         self.step = step
         self.start_seconds = start_seconds
-        self.names: list[str] = []
-        self.stamps = [begin]
+        self.laps = [begin]
         self.sync_enter_seconds = self.sync_exit_seconds = math.nan
         self.hidden_seconds = 0.0
 
@@ -84,13 +82,13 @@ def durations(iterations: Sequence[Iteration], clock: HostClock | CudaClock) -> 
     columns = {name: np.zeros(len(iterations)) for name in (*SPAN_NAMES, "wall_seconds")}
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, iteration in enumerate(iterations):
-        alike.setdefault(tuple(iteration.names), []).append(index)
+        alike.setdefault(tuple(iteration.laps[1::2]), []).append(index)
     for names, rows in alike.items():
-        seconds = clock.seconds([iterations[row].stamps for row in rows])
+        seconds = clock.seconds([iterations[row].laps[::2] for row in rows])
         for column, name in enumerate(names):
             if name != OTHER:
                 columns[f"{name}_seconds"][rows] += seconds[:, column]
-        columns["wall_seconds"][rows] = clock.seconds([iterations[row].stamps[:: len(names)] for row in rows])[:, 0]
+        columns["wall_seconds"][rows] = clock.seconds([iterations[row].laps[:: 2 * len(names)] for row in rows])[:, 0]
     return columns
 
 
@@ -164,10 +162,8 @@ class StepTimer:
 
     def lap(self, name: str) -> None:
         """The time since the last lap belongs to the span ``name``."""
-        current = self._current
-        assert current is not None
-        current.names.append(name)
-        current.stamps.append(self.clock.stamp())
+        assert self._current is not None
+        self._current.laps += (name, self.clock.stamp())
 
     def span(self, name: str) -> Span:
         """The time since the last lap, and that inside, belong to the span ``name``."""
@@ -205,7 +201,7 @@ class StepTimer:
         self.current_step = None
         if self._current is not None:
             self.current_step = self._current.step
-            del self._current.names[-1], self._current.stamps[-1]
+            del self._current.laps[-2:]
 
     def clear(self) -> None:
         """Forget the iterations that have not been taken yet."""
@@ -221,7 +217,6 @@ class StepTimer:
         """The present iteration ends at the stamp ``now``."""
         current = self._current
         assert current is not None
-        current.names.append(rest)
-        current.stamps.append(now)
+        current.laps += (rest, now)
         self.finished.append(current)
         self._current = self.current_step = None
