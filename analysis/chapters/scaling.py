@@ -38,6 +38,10 @@ SPEEDUP_NOTE = (
     "Speed-up is samples/s over those of the reference, the smallest size of the series (median of its runs); "
     "efficiency is speed-up over ideal speed-up."
 )
+ENERGY_NOTE = (
+    "Joules a sample are those that the GPUs, the processors or the nodes of a run counted (hpcsgd info says which), "
+    "with all that was done meanwhile, over the samples trained on; a run of a few readings has none."
+)
 OVER_RUNS_NOTE = "Each value is the median over the runs of a size; lowest and highest are over these runs."
 
 
@@ -72,9 +76,10 @@ def draw_scaling(figure: Figure[Series], series: Series, output: Output) -> list
     if part.empty:
         # A study is of one kind, and the other is not missed.
         return []
+    panels = (*PANELS, size_figures.ENERGY) if size_figures.ENERGY.column in part else PANELS
     text = f"{caption(part, scaling)} {skip_text(series.skip)} {output.caption}"
     output.files += size_figures.draw(
-        part, "num_ranks", series.axis, PANELS, output.directory, figure.name, text, columns=2, panel=(2.3, 1.9)
+        part, "num_ranks", series.axis, panels, output.directory, figure.name, text, columns=2, panel=(2.3, 1.9)
     )
     table = scaling_tables.scaling_table(series.runs, scaling)
     title = f"{scaling.capitalize()} scaling: the {KEPT[scaling]} is kept"
@@ -108,7 +113,8 @@ def draw(
         return [], [*output.notes, *remarks]
     remarks += [*size_tables.rough_epochs(runs), *timing_tables.untold_waits(entries)]
     remarks += scaling_tables.core_remarks(entries, runs)
-    notes = (RECORD_NOTE, SPEEDUP_NOTE, SHARE_NOTE, skip_text(skip), *remarks)
+    told = [ENERGY_NOTE] if size_figures.ENERGY.column in runs else []
+    notes = (RECORD_NOTE, SPEEDUP_NOTE, SHARE_NOTE, *told, skip_text(skip), *remarks)
     series = Series(runs, size_figures.rank_label(size_tables.on_gpus(entries)), skip, notes)
     with figures.style():
         remarks += [line for figure in FIGURES for line in figure.draw(series, output)]

@@ -54,6 +54,7 @@ ITERATION = Panel(
 )
 EPOCH = Panel("epoch_seconds", "Time per epoch", "ideal_epoch_seconds")
 EFFICIENCY = Panel("iteration_efficiency", "Efficiency (%)")
+ENERGY = Panel("joules_per_sample", "Energy (J/sample)")
 RANK_PANELS = (
     ITERATION,
     EPOCH,
@@ -118,6 +119,9 @@ def draw(
         return []
     rows, columns = figures.grid_shape(len(panels), columns)
     figure, axes = figures.new_figure(rows, columns, panel=panel or ((3.4, 2.5) if columns == 2 else (2.5, 2.6)))
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    places = axes.flat[: len(panels)]
     handles: list[Any] = []
     labels: list[str] = []
     factors = [_factor(sizes, item) for item in panels]
@@ -126,12 +130,12 @@ def draw(
     shared = [item for item in panels if item.ideal and _is_shared(sizes, x, item.ideal)]
     for place, (series, part) in enumerate(sizes.groupby("series", sort=False)):
         style = figures.run_style(place)
-        for ax, item, (factor, _) in zip(axes.flat, panels, factors, strict=True):
+        for ax, item, (factor, _) in zip(places, panels, factors, strict=True):
             _series(ax, part, x, item, factor, {**style, "markersize": size})
             _ideal(ax, part, x, item, factor, figures.IDEAL["color"] if item in shared else style["color"])
         handles.append(Line2D([], [], **style))
         labels.append(str(series))
-    for ax, item, (factor, unit) in zip(axes.flat, panels, factors, strict=True):
+    for ax, item, (factor, unit) in zip(places, panels, factors, strict=True):
         ax.set_xlabel(x_label)
         ax.set_ylabel(item.label + unit)
         if x == "num_ranks":

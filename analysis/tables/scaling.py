@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from hpcsgd.record.frames import energy_per_sample
 from runs.logs import Entry, ranks_text
 from tables.iterations import period_means, record_iterations
 from tables.sizes import STRONG, WEAK, is_gpu, size_table
@@ -27,6 +28,8 @@ MEASURES = (
     *SHARES,
 )
 """Of each size: the median over its runs."""
+ENERGY = "joules_per_sample"
+"""Likewise, where a log has any."""
 
 
 def period_shares(item: Entry, skip: int) -> pd.DataFrame:
@@ -62,7 +65,7 @@ def run_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     """One row a run and series of strong or weak scaling, ordered by size; empty where there is no such series.
 
     To the columns of ``size_table`` come the shares (median over iterations) and, of speed-up, efficiency and shares,
-    the 5th and 95th percentile over iterations.
+    the 5th and 95th percentile over iterations; and where a log has any, joules a sample.
     """
     sizes = size_table(entries, skip)
     if sizes.empty or not sizes["scaling"].isin((STRONG, WEAK)).any():
@@ -78,12 +81,13 @@ def run_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     for item in entries:
         if item.name in set(sizes["run"]):
             shares = period_shares(item, skip)
-            row: dict[str, object] = {"run": item.name}
+            row: dict[str, object] = {"run": item.name, ENERGY: energy_per_sample(item.run)[0]}
             for name in SHARES:
                 row[name] = float(shares[name].median())
                 row |= {f"{name}_{key}": float(np.percentile(shares[name], q)) for key, q in PERCENTILES.items()}
             rows.append(row)
-    return sizes.merge(pd.DataFrame(rows), on="run", how="left")
+    found = pd.DataFrame(rows)
+    return sizes.merge(found.drop(columns=ENERGY) if found[ENERGY].isna().all() else found, on="run", how="left")
 
 
 def scaling_table(runs: pd.DataFrame, scaling: str) -> pd.DataFrame:
@@ -105,7 +109,7 @@ def scaling_table(runs: pd.DataFrame, scaling: str) -> pd.DataFrame:
             "reference_ranks": first["reference_ranks"],
             "ideal_speedup": first["ideal_speedup"],
         }
-        for name in MEASURES:
+        for name in (*MEASURES, *([ENERGY] if ENERGY in same else [])):
             row[name] = same[name].median()
             if repeated:
                 row |= {_named(name, "lowest"): same[name].min(), _named(name, "highest"): same[name].max()}

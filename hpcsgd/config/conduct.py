@@ -115,8 +115,9 @@ class LogConfig:
         flush_seconds: where iterations are so short that ``flush_steps`` of them take less, as many as take this long
             lie between two gathers, 1000 at most; 0: the time does not count.
         ranks: ``all`` ranks; ``node``, the first rank of each node; ``summary``, minimum, median and maximum.
-        utilisation_seconds: seconds between two samples of how busy each rank's device is: a GPU by NVML, CPUs by the
-            process's CPU time; 0: none.
+        utilisation_seconds: seconds between two samples of how busy each rank's device is (a GPU by NVML, CPUs by the
+            process's CPU time), and of its energy, clock and memory and its node's energy, where these are told; 0:
+            none.
         noise_scale: where gradients are averaged, keep the norm of each learner's own and of that of all, and with them
             estimates of the gradient's square and variance, whose ratio is the gradient noise scale.
         save_model: write the final consensus model to ``model.pt``.

@@ -25,7 +25,7 @@ from hpcsgd.record.noise import estimates, own_mean_norms
 from hpcsgd.record.scalars import HostScalars, QueuedScalars
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS
 from hpcsgd.record.timer import StepTimer, durations
-from hpcsgd.record.utilisation import Sampler
+from hpcsgd.record.utilisation import Sample, Sampler
 from hpcsgd.record.writer import RunLogWriter
 
 RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
@@ -269,7 +269,7 @@ class Collector:
         iterations = [self.timer.finished.popleft() for _ in shared]
         assert [iteration.step for iteration in iterations] == [row.step for row in shared]
         columns = durations(iterations, self.timer.clock) | self._losses(kept, shared)
-        columns["utilisation"] = np.array([iteration.utilisation for iteration in kept], np.float64)
+        columns |= zip(Sample._fields, np.array([iteration.sample for iteration in kept], np.float64).T, strict=True)
         columns["num_samples"] = np.array([row.num_local for row in shared], np.float64)
         for name in ("start_seconds", "sync_enter_seconds", "sync_exit_seconds", "hidden_seconds"):
             columns[name] = np.array([getattr(iteration, name) for iteration in iterations], np.float64)

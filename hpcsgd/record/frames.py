@@ -125,3 +125,42 @@ def span_shares(iterations: pd.DataFrame) -> pd.Series:
         kept = kept[kept["step"] != kept["step"].min()]
     totals = kept[list(TRAINING_SPANS)].sum()
     return (totals / totals.sum() if totals.sum() > 0 else totals * np.nan).rename("share")
+
+
+def energy_per_sample(run: Run) -> tuple[float, str]:
+    """Joules for a sample that was trained on, with all that was done meanwhile (evaluations, checkpoints, waits).
+
+    Counters are read every ``log.utilisation_seconds``: of a run that lasts less than some of these, nothing is known.
+
+    Returns:
+        The joules, and who drew them: ``nodes`` (all that is in them), ``GPUs``, ``processors``, or ``GPUs and
+        processors``; NaN and nothing where the log has none.
+    """
+    nodes = _drawn(run, "node_energy_joules", ["node"])
+    cards = _drawn(run, "energy_joules", ["node", "device"])
+    if run.provenance.get("node_energy") == "node" and nodes == nodes:
+        return nodes, "nodes"
+    known = {name: value for name, value in (("GPUs", cards), ("processors", nodes)) if value == value}
+    return (sum(known.values()) if known else float("nan")), " and ".join(known)
+
+
+def _drawn(run: Run, column: str, owner: list[str]) -> float:
+    """Joules a sample by a column that counts from the start of each segment.
+
+    Args:
+        run: the log.
+        column: of its iterations.
+        owner: columns of ``ranks`` that tell apart what is counted: of ranks that share one, the first counts. Those
+            that the log keeps stand for all.
+    """
+    frame, axis = run.iterations, run.rank_axis
+    logged = frame if axis == "rank" else frame[frame["statistic"] == "median"]
+    every = logged.groupby("step")["num_samples"].mean() * len(run.ranks)
+    firsts = run.ranks.drop_duplicates(owner)["rank"]
+    known = logged[logged[column].notna() & (logged["rank"].isin(firsts) if axis == "rank" else True)]
+    joules, num_samples = 0.0, 0.0
+    for _, part in known.groupby("segment"):
+        ends = part.groupby(axis)[column].agg(["first", "last"])
+        joules += float((ends["last"] - ends["first"]).mean()) * len(firsts)
+        num_samples += float(every[(every.index > part["step"].min()) & (every.index <= part["step"].max())].sum())
+    return joules / num_samples if joules > 0 and num_samples > 0 else float("nan")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.record.clocks import SharedRow
+from hpcsgd.record.utilisation import Sample
 
 
 class Done(Protocol):
@@ -41,7 +42,7 @@ class Kept(NamedTuple):
         rate: the learning rate.
         done: what it did; None: the loop is only timed, and nothing else is known of it.
         num_local, num_global: samples of this rank and of all.
-        utilisation: how busy the device was.
+        sample: how busy the device was, and what it drew.
     """
 
     step: int
@@ -49,7 +50,7 @@ class Kept(NamedTuple):
     done: Done | None
     num_local: int
     num_global: int
-    utilisation: float
+    sample: Sample
 
     def row(self, steps_per_epoch: int, segment: int) -> SharedRow:
         """The row of it that all ranks share."""

@@ -23,6 +23,10 @@ SINCE = {
     "gradient_variance": 5,
     "learner_gradient_norm": 5,
     "hidden_seconds": 5,
+    "energy_joules": 6,
+    "node_energy_joules": 6,
+    "clock_hertz": 6,
+    "memory_bytes": 6,
 }
 """The schema version from which on a column or table is there."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 STATUS = ("running", "completed", "failed", "diverged", "preempted")
 ACTIONS = ("none", "gradient", "block", "global")
 STATISTICS = ("min", "median", "max")
@@ -56,6 +56,9 @@ SPANS = (
 
 NOT_TRAINING = ("evaluation_seconds", "checkpoint_seconds", "logging_seconds")
 """Spans with clocks of their own, which the training clock leaves out."""
+
+OWN_SPANS = ("data_seconds", "forward_seconds", "backward_seconds", "update_seconds")
+"""What a rank does by itself, but for the communication in the backward pass: of the slowest it takes longest."""
 
 TRAINING_SPANS = tuple(c.name for c in SPANS if c.name not in NOT_TRAINING)
 
@@ -128,6 +131,27 @@ RANK_COLUMNS = (
         "1",
         "share of time that the rank's device was busy, at the last of the samples taken beside the training: of a GPU "
         "by NVML; of CPUs, the process's CPU time over elapsed time and torch threads; NaN: not sampled",
+    ),
+    Column(
+        "energy_joules",
+        "f8",
+        "J",
+        "what the rank's GPU had drawn since the segment began, at that sample, by NVML; NaN: nothing tells it",
+    ),
+    Column(
+        "node_energy_joules",
+        "f8",
+        "J",
+        "what the rank's node had drawn since then, of the node's first rank alone: all of it by pm_counters, or its "
+        "processors and their memory by RAPL, as node_energy of the provenance says; NaN: another rank, or nothing "
+        "tells it",
+    ),
+    Column("clock_hertz", "f8", "Hz", "clock of the GPU's multiprocessors at that sample, by NVML; NaN: not known"),
+    Column(
+        "memory_bytes",
+        "f8",
+        "B",
+        "most memory that torch had given out at once on the rank's GPU in the segment, at that sample; NaN: no GPU",
     ),
     Column(
         "gradient_norm",

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcsgd.record.look import in_words
 from hpcsgd.record.reader import Run
+from hpcsgd.record.schema import OWN_SPANS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
+BAR_COLUMNS = 30
+LEAST_WIDTH = 40
 
 
-def summarise(run: Run) -> str:
-    """The summary of a run that is done, running or killed: one ``name: text`` a line."""
+def summarise(run: Run, width: int | None = None) -> str:
+    """The summary of a run that is done, running or killed: one ``name  text`` a line, and a line a span.
+
+    Args:
+        run: its log.
+        width: of the screen, where longer texts go on below; None: each stays in its line.
+    """
     lines = list(_lines(run))
-    width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"{name:<{width}}{text}" for name, text in lines)
+    margin = max(len(name) for name, _ in lines) + 2
+    if width is None:
+        return "\n".join(f"{name:<{margin}}{text}" for name, text in lines)
+    room = max(width, LEAST_WIDTH) - margin
+    parts = [
+        (name if first else "", part)
+        for name, text in lines
+        for first, part in zip((True, *[False] * len(text)), textwrap.wrap(text, room) or [""], strict=False)
+    ]
+    return "\n".join(f"{name:<{margin}}{part}" for name, part in parts)
 
 
 def _lines(run: Run) -> Iterator[tuple[str, str]]:
     """Names and texts of the lines."""
     yield "run", str(run.path.parent)
-    yield "status", "running, or killed" if run.status == "running" else run.status
+    yield "status", _status(run)
     yield "recipe", _recipe(run)
     if run.emulated:
         yield "emulated", run.emulated
@@ -32,17 +52,62 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "batch", _batch(run)
     if not run.tuner.empty:
         yield "tuner", _tuner(run)
-    if (peaks := run.ranks["peak_memory_bytes"].dropna()).any():
-        yield (
-            "memory",
-            f"at most {quantity(peaks.max())} of a GPU at once (rank {run.ranks.at[peaks.idxmax(), 'rank']})",
-        )
     yield "progress", _progress(run)
     yield from _metrics(run)
     yield "clocks", _clocks(run)
     if not run.iterations.empty:
         yield from _timing(run)
+    yield from _devices(run)
     yield "file", f"{quantity(run.path.stat().st_size)}, {run.path.name}"
+    yield "next", _next(run)
+
+
+def _status(run: Run) -> str:
+    """How it ended, or when it was last heard of, and how long it took."""
+    parts = [run.status]
+    if run.status == "running":
+        age = max(0.0, time.time() - run.path.stat().st_mtime)
+        parts = ["running" if age < STILL_SECONDS else "running, or killed", f"last written {in_words(age)} ago"]
+    ends = run.iterations["start_seconds"] + run.iterations["wall_seconds"]
+    if len(ends) and ends.max() > 0:
+        parts.append(f"{in_words(ends.max())} long")
+    if len(run.segments) and run.segments["started"].iloc[0]:
+        parts.append(f"begun {run.segments['started'].iloc[0]}")
+    return ", ".join(parts)
+
+
+STILL_SECONDS = 60.0
+"""A log that was written so lately is that of a run that goes on."""
+
+
+def _next(run: Run) -> str:
+    """What to do with it now."""
+    path = shlex.quote(str(run.path.parent))
+    if run.status == "running":
+        return f"hpcsgd watch {path}"
+    figures = "learning" if run.status == "diverged" or len(run.evaluations) else "timing"
+    again = "go on with --resume auto, or " * (run.status in ("failed", "preempted"))
+    return f"{again}hpcsgd figures {figures} {path}"
+
+
+def _devices(run: Run) -> Iterator[tuple[str, str]]:
+    """How busy the devices were, their clock, memory and energy, as far as the log tells."""
+    from hpcsgd.record.frames import energy_per_sample
+
+    frame = run.iterations
+    busy, clock = frame["utilisation"].mean(), frame["clock_hertz"].median()
+    texts = [f"{busy:.0%} of the time" if busy == busy else "", f"at {clock / 1e9:.2f} GHz" if clock == clock else ""]
+    if any(texts):
+        yield "devices", f"busy {', '.join(text for text in texts if text)}"
+    peaks = run.ranks.set_index("rank")["peak_memory_bytes"].dropna()
+    if peaks.empty and run.rank_axis == "rank":
+        # It has not come to its end.
+        peaks = frame.groupby("rank")["memory_bytes"].max().dropna()
+    if len(peaks):
+        yield "memory", f"at most {quantity(peaks.max())} of a GPU at once (rank {peaks.idxmax()})"
+    joules, who = energy_per_sample(run)
+    if who:
+        yield "energy", f"{joules:.3g} J a sample ({who})"
 
 
 def _recipe(run: Run) -> str:
@@ -66,7 +131,9 @@ def _recipe(run: Run) -> str:
 
 def _ranks(run: Run) -> str:
     """Ranks, nodes, devices and how gradients are reduced."""
-    devices = ", ".join(f"{count} on {name}" for name, count in run.ranks["device"].value_counts().items())
+    # A GPU's name ends with what no other one is called.
+    kinds = run.ranks["device"].map(lambda name: name.rpartition(" ")[0] or name)
+    devices = ", ".join(f"{count} on {name}" for name, count in kinds.value_counts().items())
     text = f"{counted(len(run.ranks), 'rank')} on {counted(run.ranks['node'].nunique(), 'node')}; {devices}"
     reduction = run.provenance.get("gradient_allreduce")
     return f"{text}; allreduce {reduction}" if reduction else text
@@ -134,7 +201,14 @@ def _clocks(run: Run) -> str:
     )
 
 
-_CLOCKS = (("training", "train"), ("evaluation", "evaluation"), ("logging", "logging"))
+_CLOCKS = (
+    ("training", "train"),
+    ("evaluation", "evaluation"),
+    ("checkpoints", "checkpoint"),
+    ("logging", "logging"),
+)
+LEAST_SHARE = 0.0005
+"""Of the training time: a span of less is not told."""
 
 
 def _timing(run: Run) -> Iterator[tuple[str, str]]:
@@ -147,12 +221,34 @@ def _timing(run: Run) -> Iterator[tuple[str, str]]:
     rows = frame if axis == "rank" else frame[frame["statistic"] == "median"]
     median = training_seconds(rows).groupby(rows["step"]).mean().median()
     shares = span_shares(frame)
-    spans = ", ".join(f"{str(name).removesuffix('_seconds')} {share:.1%}" for name, share in shares.items())
     yield "iteration", f"median {seconds(median)} of training time"
-    yield "spans", spans
+    name = "spans"
+    for span, share in shares.items():
+        if share >= LEAST_SHARE:
+            bar = "█" * round(BAR_COLUMNS * share)
+            yield name, f"{str(span).removesuffix('_seconds'):<19}{100 * share:4.1f} %  {bar}".rstrip()
+            name = ""
+    if axis == "rank" and frame["rank"].nunique() > 1:
+        yield "slowest rank", _slowest(run)
     per_step = frame.drop_duplicates("step")
     yield "synchronisations", _synchronisations(run, per_step)
     yield "communicated", f"{quantity(int(per_step['sync_bytes'].sum()))} a rank (payload)"
+
+
+def _slowest(run: Run) -> str:
+    """The rank whose own work takes longest, by how much, and how often it comes last to a synchronisation."""
+    frame = run.iterations
+    if frame["step"].nunique() > 1:
+        frame = frame[frame["step"] != frame["step"].min()]
+    work = frame[list(OWN_SPANS)].sum(axis=1).groupby(frame["rank"]).mean()
+    rank = work.idxmax()
+    node = run.ranks.set_index("rank")["node"].get(rank, "?")
+    text = f"{rank} on {node}: its own work takes {100 * (work[rank] / work.median() - 1):.1f} % longer than the median"
+    entered = frame.loc[frame["action"].isin(["gradient", "global"]) & frame["sync_enter_seconds"].notna()]
+    if entered.empty:
+        return text
+    last = entered.loc[entered.groupby("step")["sync_enter_seconds"].idxmax(), "rank"].value_counts(normalize=True)
+    return f"{text}; last to synchronise is most often {last.index[0]} ({last.iloc[0]:.0%})"
 
 
 def _synchronisations(run: Run, per_step: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.record.columns import settled
 from hpcsgd.record.older import METRIC_ROWS_SINCE
-from hpcsgd.record.schema import STATUS
+from hpcsgd.record.schema import OWN_SPANS, STATUS
 from hpcsgd.record.sound import check_log, num_stored, read_provenance
 from hpcsgd.record.summary import main_metrics, metric_text
 
@@ -25,9 +25,6 @@ NUM_ROWS = 100
 """Of the last iterations, of which the rate and the shares are told."""
 
 NUM_EVALUATIONS = 64
-
-WORK = ("data_seconds", "forward_seconds", "backward_seconds", "update_seconds")
-"""What a rank does by itself: of the slowest rank it takes longest."""
 
 EXPOSED = ("gradient_allreduce_seconds", "averaging_seconds")
 
@@ -223,7 +220,7 @@ class _LastRows:
         """The rank whose own work took longest, and by what part of the median."""
         if "rank" not in self._group or self._there.sum() < 2:
             return None, math.nan
-        work = self._shares(WORK)
+        work = self._shares(OWN_SPANS)
         place, middle = int(work.argmax()), float(np.median(work))
         excess = float(work[place]) / middle - 1 if middle > 0 else math.nan
         return int(self._group["rank"][:][self._there][place]), excess

@@ -1,36 +1,53 @@
-"""How busy a rank's device is, sampled beside the training by a thread that sleeps in between."""
+"""How busy a rank's device is, and what it draws, sampled beside the training by a thread that sleeps in between."""
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
+
+from hpcsgd.record.energy import gpu_readings, node_energy
+
+
+class Sample(NamedTuple):
+    """Columns of the log that are sampled; NaN where nothing tells them. See ``schema.RANK_COLUMNS``."""
+
+    utilisation: float = math.nan
+    energy_joules: float = math.nan
+    node_energy_joules: float = math.nan
+    clock_hertz: float = math.nan
+    memory_bytes: float = math.nan
+
+
+Gauges = dict[str, Callable[[], float]]
 
 
 class Sampler:
     """Takes a sample every so many seconds.
 
     Attributes:
-        latest: share of time that the device was busy at the last sample: of a GPU by NVML, of CPUs the process's CPU
-            time since the sample before over elapsed time and threads; NaN before the first.
+        latest: the last sample; all NaN before the first.
     """
 
-    def __init__(self, seconds: float, device: torch.device, threads: int) -> None:
+    def __init__(self, seconds: float, device: torch.device, threads: int, *, node: bool = False) -> None:
         """Start.
 
         Args:
             seconds: between two samples; 0: none is ever taken.
             device: where the rank trains.
             threads: torch threads of the rank.
+            node: the energy of the node is this rank's to tell.
         """
-        self.latest = float("nan")
+        self.latest = Sample()
         self._seconds = seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="utilisation", daemon=True)
-        self._measure: Callable[[], float] = gpu_share(device) if device.type == "cuda" else cpu_share(threads)
+        self._find: Callable[[], Gauges] = lambda: find_gauges(device, threads, node=node)
         if seconds > 0:
             self._thread.start()
 
@@ -41,14 +58,35 @@ class Sampler:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            try:
-                self.latest = self._measure()
-            except Exception as error:  # NVML and AMD's library have errors of their own, and no figure is worth a run
-                said = str(error) or type(error).__name__
-                print(f"hpcsgd: utilisation is not sampled: {said}", file=sys.stderr, flush=True)
-                self.latest = float("nan")
-                return
+        gauges = self._find()
+        while gauges and not self._ended.wait(self._seconds):
+            taken = {}
+            for name, measure in list(gauges.items()):
+                try:
+                    taken[name] = measure()
+                except Exception as error:  # NVML has errors of its own, and no figure is worth a run
+                    said = str(error) or type(error).__name__
+                    print(f"hpcsgd: {name} is not sampled: {said}", file=sys.stderr, flush=True)
+                    del gauges[name]
+            self.latest = Sample(**taken)
+
+
+def find_gauges(device: torch.device, threads: int, *, node: bool) -> Gauges:
+    """What can be measured here, by the names of the log's columns; arguments as for :class:`Sampler`."""
+    gauges: Gauges = {"utilisation": gpu_share(device) if device.type == "cuda" else cpu_share(threads)}
+    if device.type == "cuda":
+        gauges |= {"memory_bytes": lambda: float(torch.cuda.max_memory_allocated(device)) or math.nan}
+        gauges |= gpu_readings(bus_address(device))
+    counted = node_energy() if node else None
+    return gauges if counted is None else gauges | {"node_energy_joules": counted[1]}
+
+
+def bus_address(device: torch.device) -> str:
+    """The place of a GPU on the PCI bus as NVML writes it; empty where torch does not tell it."""
+    card: Any = torch.cuda.get_device_properties(device)
+    if not hasattr(card, "pci_bus_id"):
+        return ""
+    return f"{card.pci_domain_id:08x}:{card.pci_bus_id:02x}:{card.pci_device_id:02x}.0"
 
 
 def cpu_share(threads: int) -> Callable[[], float]:

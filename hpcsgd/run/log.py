@@ -23,6 +23,7 @@ from hpcsgd.errors import DiskError, DivergedError, Preempted, UsageError, reaso
 from hpcsgd.record.clocks import Clocks
 from hpcsgd.record.collector import RANK_NAMES, Collector
 from hpcsgd.record.cut import continue_log
+from hpcsgd.record.energy import node_energy_source
 from hpcsgd.record.provenance import collect
 from hpcsgd.record.schema import STATISTICS
 from hpcsgd.record.utilisation import Sampler
@@ -36,6 +37,7 @@ from hpcsgd.tasks.precision import float32_flags
 
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 NUM_SAMPLES = RANK_NAMES.index("num_samples")
+NODE_ENERGY = RANK_NAMES.index("node_energy_joules")
 
 
 @contextmanager
@@ -51,7 +53,10 @@ def open_log(parts: Parts, argv: Sequence[str], start: Start, claim: Claim) -> I
         clocks.load_state_dict(start.clocks)
     parts.timer.origin -= comm.broadcast_object(start.elapsed_seconds)
     device = parts.learners.device
-    sampler = Sampler(config.log.utilisation_seconds, device, torch.get_num_threads())
+    # Of nodes that are not there, nothing is counted.
+    tells_node = parts.place.local_rank == 0 and not config.emulate.is_on
+    pause = config.log.utilisation_seconds if config.log.enabled else 0
+    sampler = Sampler(pause, device, torch.get_num_threads(), node=tells_node)
     collector = Collector(
         config.log,
         comm.gather,
@@ -203,6 +208,7 @@ def _provenance(parts: Parts, argv: Sequence[str]) -> dict[str, object]:
         "gradient_overlap": parts.gradients.overlap,
         "averaging": parts.world.name,
         "averaging_seconds": parts.world.seconds or None,
+        "node_energy": node_energy_source() if parts.config.log.utilisation_seconds else None,
         "gpu": gpu_versions(parts.learners.device),
         "engine": parts.engine.name,
         "engine_seconds": parts.engine_tables,
@@ -254,5 +260,17 @@ def spread(labels: Labels, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def summarise_ranks(everyone: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minimum, median and maximum over the ranks, ``[rows, 3, columns]``, of ``[rows, ranks, columns]``."""
-    return np.stack([everyone.min(axis=1), np.median(everyone, axis=1), everyone.max(axis=1)], axis=1)
+    """Minimum, median and maximum over the ranks, ``[rows, 3, columns]``, of ``[rows, ranks, columns]``.
+
+    The energy of nodes, which the first rank of each tells, is that of these.
+    """
+    found = _statistics(everyone)
+    told = ~np.isnan(everyone[:, :, NODE_ENERGY]).all(axis=0)
+    if told.any():
+        found[:, :, NODE_ENERGY] = _statistics(everyone[:, told, NODE_ENERGY])
+    return found
+
+
+def _statistics(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Minimum, median and maximum over the second axis."""
+    return np.stack([values.min(axis=1), np.median(values, axis=1), values.max(axis=1)], axis=1)

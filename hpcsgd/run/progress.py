@@ -12,6 +12,8 @@ from hpcsgd.record.look import Display, figures
 SETTLING_SECONDS = 5.0
 """Before so much time has gone by, nobody knows how long the rest takes."""
 
+NONE_YET = LastIteration(step=-1, loss=math.nan, samples_per_second=math.nan, exposed_fraction=math.nan)
+
 
 class Progress:
     """Progress of the steps: rate, loss, exposed communication, the time left, the next checkpoint."""
@@ -72,9 +74,11 @@ class Progress:
         left = (self.total_steps or done) - done
         ahead = [every - done % every for every in self._every]
         ahead = [steps for steps in ahead if self.total_steps is None or done + steps <= self.total_steps]
-        told = (math.nan,) * 3 if last is None else (last.samples_per_second, last.loss, last.exposed_fraction)
+        last = last or NONE_YET
         texts = figures(
-            *told,
+            last.samples_per_second,
+            last.loss,
+            last.exposed_fraction,
             seconds_left=pace * left if pace is not None and left else None,
             checkpoint_seconds=pace * min(ahead) if pace is not None and ahead else None,
             epochs=done / self.steps_per_epoch if self.steps_per_epoch else None,

@@ -35,6 +35,8 @@ class FakeRun:
         resumed: first steps of the segments after the first.
         utilisation: of each rank's device.
         tuner: what the tuner tried.
+        watts: that each rank's device draws.
+        node_watts: that each node draws, as its first rank tells it.
         noise: |G|^2 and tr(Sigma) of each step.
         started: when each segment began; none: not known.
         provenance: what the log says of its origin beside the recipe.
@@ -61,6 +63,8 @@ class FakeRun:
     resumed: Sequence[int] = ()
     metric: str = "accuracy"
     utilisation: float = float("nan")
+    watts: float = float("nan")
+    node_watts: float = float("nan")
     noise: tuple[float, float] = (float("nan"), float("nan"))
     tuner: Sequence[Mapping[str, object]] = ()
     started: str = ""
@@ -109,6 +113,11 @@ class FakeRun:
                 )
             writer.set_status(self.status)
         return directory
+
+    @property
+    def _node_watts(self) -> NDArray[np.float64]:
+        nodes = [self._rank(rank)["node"] for rank in range(self.shape[1])]
+        return np.array([np.nan if node in nodes[:rank] else self.node_watts for rank, node in enumerate(nodes)])
 
     @property
     def _epoch_steps(self) -> int:
@@ -174,6 +183,10 @@ class FakeRun:
             "sync_enter_seconds": enter,
             "sync_exit_seconds": enter + duration,
             "utilisation": zeros + self.utilisation,
+            "energy_joules": (start + wall) * self.watts,
+            "node_energy_joules": (start + wall) * self._node_watts,
+            "clock_hertz": zeros + np.nan,
+            "memory_bytes": zeros + np.nan,
             "gradient_norm": np.full(self.shape, np.nan),
             "learner_gradient_norm": np.full(self.shape, np.nan),
             "hidden_seconds": np.zeros(self.shape),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,27 @@ def test_what_cannot_be_is_refused(said: str, changes: dict[str, Any]) -> None:
     model, optimizer = given.pop("model"), torch.optim.SGD(parameters, lr=0.1)
     with pytest.raises(UsageError, match=said), hpcsgd.session(model, optimizer, **given):
         pass
+
+
+def test_progress_is_shown_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for progress in (None, "lines"):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        settings: dict[str, Any] = {
+            "progress": progress,
+            "log": LogConfig(flush_steps=2),
+            "run_dir": str(tmp_path / f"{progress}"),
+        }
+        with hpcsgd.session(model, optimizer, algorithm=hpcsgd.SyncSGD(), **settings) as run:
+            for inputs, targets in run.batches(batches(4)):
+                optimizer.zero_grad()
+                run.backward(F.cross_entropy(model(inputs), targets))
+                run.step()
+        said = capsys.readouterr().err
+        shown = re.search(
+            r"^step 2: [\d,.]+ samples/s, loss \d\.\d{4}, exposed [\d.]+ %, epoch 0\.50$", said, re.MULTILINE
+        )
+        assert (shown is not None) == (progress == "lines"), said
 
 
 def test_a_step_without_a_backward_pass_is_refused(tmp_path: Path) -> None:

@@ -21,13 +21,15 @@ from tests.single.analysis.fake_runs import FakeRun, constant
 
 LONG = tuple("1234567890/1234567890 12345.67 1,234,567 12.3456 1234567890123456 12.3_% 12345 4.2_days 12_s_ago".split())
 
+NOW = time.time()
+
 
 def write(directory: Path, age: float = 0.0, **changes: Any) -> Path:
-    """A run of 30 of 60 steps, the log of which was written so many seconds ago."""
+    """A run of 30 of 60 steps, the log of which was written so many seconds before ``NOW``."""
     spans = {"forward_seconds": constant(0.1, 30, 2) * [1, 1.25]}
     facts: dict[str, Any] = {"provenance": {"total_steps": 60}, "status": "running"}
     FakeRun(spans, ["gradient"] * 30, **(facts | changes)).write(directory)
-    written = time.time() - age
+    written = NOW - age
     os.utime(directory / "run.h5", (written, written))
     return directory
 
@@ -38,6 +40,7 @@ def cells(row: Row) -> dict[str, str]:
 
 def test_runs_of_several_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watch.time, "time", lambda: NOW)
     write(tmp_path / "a" / "going", 3.0)
     write(tmp_path / "a" / "silent", 300.0)
     write(tmp_path / "b", 300.0, status="completed", accuracies=(0.5,), steps_per_epoch=30)

@@ -96,7 +96,7 @@ def test_a_log_of_version_1_has_no_trials_and_no_utilisation(tmp_path: Path) -> 
     whole = load_run(tmp_path)
     missing = ["utilisation", "gradient_norm", "loss_weight", "loss_scale", "sync_period", "divergence"]
     missing += ["gradient_square", "gradient_variance", "learner_gradient_norm"]
-    missing += ["hidden_seconds"]
+    missing += ["hidden_seconds", "energy_joules", "node_energy_joules", "clock_hertz", "memory_bytes"]
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 1
         del file["tuner"]
@@ -135,7 +135,7 @@ def test_a_log_of_a_newer_hpcsgd_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file.attrs["schema_version"] = 99
-    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 5"):
+    with pytest.raises(UsageError, match="schema version is 99, this hpcsgd reads up to 6"):
         load_run(tmp_path)
 
 

@@ -43,10 +43,10 @@ def column(name: str, value: Any) -> Callable[[h5py.File], None]:
 
 FOREIGN = [
     (attribute("schema_version", "two"), "schema_version is 'two', no number"),
-    (attribute("schema_version", [1, 2]), "no number from 1 to 5"),
-    (attribute("schema_version", 1.5), "no number from 1 to 5"),
-    (attribute("schema_version", -1), "no number from 1 to 5"),
-    (attribute("schema_version", h5py.Empty("f8")), "no number from 1 to 5"),
+    (attribute("schema_version", [1, 2]), "no number from 1 to 6"),
+    (attribute("schema_version", 1.5), "no number from 1 to 6"),
+    (attribute("schema_version", -1), "no number from 1 to 6"),
+    (attribute("schema_version", h5py.Empty("f8")), "no number from 1 to 6"),
     (attribute("provenance", "{"), "provenance is no JSON"),
     (attribute("provenance", 3), "provenance is no JSON"),
     (attribute("provenance", np.bytes_(b"\xff")), "provenance is no JSON"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hpcsgd.record.reader import load_run
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, TUNER_COLUMNS
 from hpcsgd.record.summary import quantity, seconds, summarise
 from hpcsgd.record.writer import RunLogWriter
+from tests.single.analysis.fake_runs import FakeRun, constant
 from tests.single.record import log_samples
 
 PROVENANCE = {
@@ -29,6 +32,9 @@ PROVENANCE = {
 }
 
 
+SAMPLED = ("utilisation", "energy_joules", "node_energy_joules", "clock_hertz", "memory_bytes")
+
+
 def make_writer(directory: Path, axis: Any = "rank", provenance: dict[str, Any] = PROVENANCE) -> RunLogWriter:
     ranks = log_samples.table_rows("ranks", 0, 2)
     for row in ranks:
@@ -44,6 +50,8 @@ def append_steps(writer: RunLogWriter, num_steps: int, width: int) -> None:
     shared["action"][synchronised] = 3
     shared["sync_bytes"][synchronised] = 10**6
     per_rank = {c.name: np.zeros((num_steps, width), c.dtype) for c in RANK_COLUMNS}
+    for name in SAMPLED:
+        per_rank[name][:] = np.nan
     per_rank["num_samples"][:] = 32
     per_rank["forward_seconds"][:] = 0.004
     per_rank["backward_seconds"][:] = 0.004
@@ -62,12 +70,18 @@ def evaluation(step: int, epoch: float, **metrics: float) -> list[dict[str, Any]
 
 def epoch(number: int) -> dict[str, Any]:
     row = log_samples.table_rows("epochs", number, 1)[0]
-    times = {"train_seconds": 0.04, "evaluation_seconds": 1.0, "logging_seconds": 0.5}
+    times = {"train_seconds": 0.04, "evaluation_seconds": 1.0, "checkpoint_seconds": 0.25, "logging_seconds": 0.5}
     return row | {"num_samples": 256, **times}
 
 
 def lines_of(directory: Path) -> dict[str, str]:
-    return {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in summarise(load_run(directory)).splitlines()}
+    """By name; what stands below without a name is of the line above."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in summarise(load_run(directory)).splitlines():
+        name = line.split("  ")[0] or name
+        found[name] = "; ".join(text for text in (found.get(name, ""), line.split("  ", 1)[1].strip()) if text)
+    return found
 
 
 def test_a_run_that_is_done(tmp_path: Path) -> None:
@@ -86,13 +100,40 @@ def test_a_run_that_is_done(tmp_path: Path) -> None:
         "batch": "32 a learner, 64 all together",
         "progress": "8 of 8 steps, 2 of 2 epochs",
         "test accuracy": "best 0.9000 at epoch 1, last 0.8750 (loss 0.5000) at epoch 2",
-        "clocks": "training 0.1 s, evaluation 2.0 s, logging 1.0 s",
+        "clocks": "training 0.1 s, evaluation 2.0 s, checkpoints 0.5 s, logging 1.0 s",
         "throughput": "6,400 samples/s of training time",
         "iteration": "median 10 ms of training time",
-        "spans": "data 0.0%, forward 38.9%, backward 38.9%, gradient_allreduce 0.0%, update 0.0%, averaging 22.2%",
+        "spans": f"forward            38.9 %  {12 * '█'}; backward           38.9 %  {12 * '█'}; "
+        f"averaging          22.2 %  {7 * '█'}",
+        "slowest rank": "0 on n1: its own work takes 0.0 % longer than the median; last to synchronise is most often 1 "
+        "(100%)",
         "synchronisations": "4 global; global: median wait 500 µs, transfer 3 ms",
         "communicated": "4.0 MB a rank (payload)",
+        "next": f"hpcsgd figures learning {tmp_path}",
     }
+
+
+def test_on_a_screen_texts_go_on_below(tmp_path: Path) -> None:
+    with make_writer(tmp_path) as writer:
+        append_steps(writer, 8, 2)
+        writer.set_status("failed")
+    lines = summarise(load_run(tmp_path), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(number for number, line in enumerate(lines) if line.startswith("slowest rank"))
+    assert lines[place + 1].startswith(" " * 18) and lines[place + 1].endswith("most often 1 (100%)")
+    bars = [line for line in lines if "█" in line]
+    assert [line.index("█") for line in bars] == [45] * 3
+
+
+def test_a_run_says_what_it_drew_and_how_busy_it_was(tmp_path: Path) -> None:
+    spans = {"forward_seconds": constant(0.5, 8, 2)}
+    run = FakeRun(spans, ["none"] * 8, watts=64.0, utilisation=0.75, started="2026-01-02T03:04:05", status="preempted")
+    lines = lines_of(run.write(tmp_path / "run"))
+    # 32 samples in half a second, on one GPU as both ranks name it.
+    assert lines["energy"] == "0.5 J a sample (GPUs)"
+    assert lines["devices"] == "busy 75% of the time"
+    assert lines["status"] == "preempted, 4 s long, begun 2026-01-02T03:04:05"
+    assert lines["next"].startswith("go on with --resume auto, or hpcsgd figures timing ")
 
 
 def test_a_run_that_was_tuned(tmp_path: Path) -> None:
@@ -119,9 +160,13 @@ def test_a_run_on_gpus_says_the_most_memory_of_one(tmp_path: Path) -> None:
 def test_a_run_that_was_killed_in_its_first_epoch(tmp_path: Path) -> None:
     writer = make_writer(tmp_path)
     append_steps(writer, 3, 2)
+    assert lines_of(tmp_path)["status"].startswith("running, last written ")
+    written = time.time() - 300
+    os.utime(tmp_path / "run.h5", (written, written))
     lines = lines_of(tmp_path)
     writer.close()
-    assert lines["status"] == "running, or killed"
+    assert lines["status"] == "running, or killed, last written 5 min ago"
+    assert lines["next"] == f"hpcsgd watch {tmp_path}"
     assert lines["progress"] == "3 of 8 steps, 0 of 2 epochs"
     assert lines["clocks"].endswith("(no epoch is complete yet)")
     assert lines["throughput"] == "6,857 samples/s of training time"

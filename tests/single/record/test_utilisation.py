@@ -42,7 +42,7 @@ def test_the_latest_sample_is_kept_until_the_next(monkeypatch: pytest.MonkeyPatc
     assert taken.wait(60)
     sampler.close()
     sampler.close()
-    assert sampler.latest == 0.5
+    assert sampler.latest.utilisation == 0.5
     assert not sampler._thread.is_alive()
 
 
@@ -50,7 +50,7 @@ def test_none_is_taken_where_none_is_asked_for() -> None:
     sampler = Sampler(0, CPU, 1)
     assert not sampler._thread.is_alive()
     sampler.close()
-    assert math.isnan(sampler.latest)
+    assert math.isnan(sampler.latest.utilisation)
 
 
 class NVMLError(Exception):
@@ -80,7 +80,7 @@ def test_a_sample_that_cannot_be_taken_is_said_and_ends_no_run(
         sampler = Sampler(0.01, CPU, 1)
         sampler._thread.join(60)
         sampler.close()
-    assert not comm.ended and math.isnan(sampler.latest)
+    assert not comm.ended and math.isnan(sampler.latest.utilisation)
     assert f"utilisation is not sampled: {error}" in capsys.readouterr().err
 
 

@@ -35,6 +35,7 @@ MANY = "[print('line', n, flush=n % 2 == 0) for n in range(20000)]"
         (MANY.replace(", flush", ", file=sys.stderr, flush"), "2>&1 >/dev/null | head -1", b"line 0\n"),
         ("import threading; t = threading.Thread(target=lambda: " + MANY + "); t.start(); t.join()", "| head -1",
          b"line 0\n"),
+        ("while not streams.is_lost(): print('line 0', flush=True)", "| head -1", b"line 0\n"),
         ("sys.stdout.write('x' * 10)", "| true", b""),
         ("sys.stderr.write('x')", "2>&-", b""),
         ("print('kept'); print('lost', file=sys.stderr)", "2>&-", b"kept\n"),

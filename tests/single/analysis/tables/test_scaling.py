@@ -50,6 +50,28 @@ def test_strong_scaling_is_amdahls_law(tmp_path: Path) -> None:
     assert "speedup_lowest" not in table
 
 
+def test_joules_a_sample_stand_beside_the_speedup_where_a_log_has_them(tmp_path: Path) -> None:
+    spans = {1: constant(1.0, 8, 1), 2: constant(0.5, 8, 2)}
+    items = [
+        item_of(
+            tmp_path,
+            f"k{ranks}",
+            FakeRun(
+                {"forward_seconds": span},
+                ["gradient"] * 8,
+                local_batch_size=64 // ranks,
+                steps_per_epoch=8,
+                watts=watts,
+            ),
+        )
+        for (ranks, span), watts in zip(spans.items(), (320.0, float("nan")), strict=True)
+    ]
+    table = scaling_table(run_table(items, 0), "strong")
+    assert table["joules_per_sample"].tolist() == pytest.approx([5.0, float("nan")], nan_ok=True)
+    without = scaling_table(run_table(items[1:] + amdahl(tmp_path, [1], 0.25, strong=True, name="other"), 0), "strong")
+    assert len(without) == 2 and "joules_per_sample" not in without
+
+
 def test_weak_scaling_is_measured_in_samples(tmp_path: Path) -> None:
     runs = run_table(amdahl(tmp_path, [2, 4, 8], 0.25, strong=False), 0)
     assert set(runs["scaling"]) == {"weak"}
