@@ -90,8 +90,12 @@ def test_an_evaluation_waits_for_the_clock_at_its_step() -> None:
 
 
 def test_summary_is_minimum_median_and_maximum() -> None:
-    everyone = np.array([3.0, 1.0, 2.0, 10.0]).reshape(1, 4, 1)
-    assert summarise_ranks(everyone)[0, :, 0].tolist() == [1.0, 2.5, 10.0]
+    everyone = np.repeat(np.array([3.0, 1.0, 2.0, 10.0]).reshape(1, 4, 1), len(INDEX), axis=2)
+    # Of a node one rank alone tells the energy.
+    everyone[:, [0, 2], INDEX["node_energy_joules"]] = np.nan
+    found = summarise_ranks(everyone)
+    assert found[0, :, INDEX["loss"]].tolist() == [1.0, 2.5, 10.0]
+    assert found[0, :, INDEX["node_energy_joules"]].tolist() == [1.0, 5.5, 10.0]
 
 
 def test_a_loss_that_is_not_finite_makes_the_epochs_so_and_a_lost_rank_adds_nothing() -> None:
