@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def test_ctrl_c_ends_it_and_gives_the_terminal_back(tmp_path: Path) -> None:
     write(tmp_path / "run")
     master, slave = os.openpty()
     command = [sys.executable, "-m", "hpcsgd.cli", "watch", str(tmp_path), "--every", "0.1"]
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.PIPE)
+    # A shell's jobs in the background ignore Ctrl-C, and hand that on.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.PIPE, preexec_fn=heeding)
     os.close(slave)
     shown = b""
     while b"running" not in shown:
