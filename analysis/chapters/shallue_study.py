@@ -31,7 +31,11 @@ class Studies:
         self.workloads = [
             item for item in workloads if any(shallue_tables.measures(study, metric) for study in item.studies)
         ]
-        self.unmeasured = [f"{w.name}: nothing is measured of {metric}." for w in workloads if w not in self.workloads]
+        self.unmeasured = [
+            f"{w.name}: nothing is measured of {metric}; --metric takes {' or '.join(shallue_tables.measured(w))}."
+            for w in workloads
+            if w not in self.workloads
+        ]
         self.metric = metric
         self.goals = list(goals)
         self.results = self._results()

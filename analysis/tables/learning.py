@@ -26,6 +26,7 @@ X_AXES = {
 }
 NUM_WINDOWS = 60
 ACCURACY = "accuracy"
+COSTS = ("step", "train_seconds", "sync_bytes")
 
 
 def metrics_of(entries: Sequence[Entry]) -> list[str]:
@@ -113,7 +114,7 @@ def _clock_ratio(item: Entry, clock: pd.Series) -> float:
 def result_table(entries: Sequence[Entry]) -> pd.DataFrame:
     """One row a run and split: best accuracy with its costs, and the last value of every metric.
 
-    Of metrics other than accuracy nobody knows whether more of it is better.
+    Of metrics other than accuracy nobody knows whether more of it is better: costs are then those up to the last.
     """
     metrics = metrics_of(entries)
     rows = []
@@ -124,7 +125,10 @@ def result_table(entries: Sequence[Entry]) -> pd.DataFrame:
             if ACCURACY in metrics:
                 row |= _best(part)
             names = sorted(metrics, key=lambda metric: (metric != ACCURACY, metric != "loss"))
-            rows.append(row | {f"last_{name}": last[name] for name in names} | {"num_evaluations": len(part)})
+            row |= {f"last_{name}": last[name] for name in names}
+            if ACCURACY not in metrics:
+                row |= {f"last_{cost}": last[cost] for cost in COSTS}
+            rows.append(row | {"num_evaluations": len(part)})
     return pd.DataFrame(rows)
 
 
@@ -134,9 +138,7 @@ def _best(part: pd.DataFrame) -> dict[str, Any]:
     return {
         "best_accuracy": best[ACCURACY],
         "best_epoch": best["epoch_fraction"],
-        "best_step": best["step"],
-        "best_train_seconds": best["train_seconds"],
-        "best_sync_bytes": best["sync_bytes"],
+        **{f"best_{cost}": best[cost] for cost in COSTS},
     }
 
 

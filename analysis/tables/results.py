@@ -244,6 +244,12 @@ def measures(study: Study, metric: str) -> bool:
     return any(metric in trial.measurements for trial in study.trials)
 
 
+def measured(workload: Workload) -> list[str]:
+    """What the trials of a workload have measured of the validation split, each once, in the order of the archive."""
+    trials = (trial for study in workload.studies for trial in study.trials)
+    return list(dict.fromkeys(name for trial in trials for name in trial.measurements if name.startswith("val/")))
+
+
 def _halvings(low: float, high: float) -> list[float]:
     """Up to four budgets from ``low`` on, each twice the one before, not above ``high``; two digits each."""
     first = float(f"{low:.1g}") or low

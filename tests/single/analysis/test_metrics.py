@@ -39,7 +39,9 @@ def test_learning_curves_have_a_panel_for_each_metric_that_the_runs_have(tmp_pat
     table = pd.read_csv(tmp_path / "learning_evaluations.csv")
     assert table["iou"].tolist() == [0.25, 0.5, 0.75] and table["loss"].tolist() == [1.75, 1.5, 1.25]
     results = pd.read_csv(tmp_path / "learning_results.csv")
-    assert list(results.columns) == ["run", "status", "split", "last_loss", "last_iou", "num_evaluations"]
+    costs = ["last_step", "last_train_seconds", "last_sync_bytes"]
+    columns = ["run", "status", "split", "last_loss", "last_iou", *costs, "num_evaluations"]
+    assert list(results.columns) == columns
     assert results["last_iou"].tolist() == [0.75]
 
 

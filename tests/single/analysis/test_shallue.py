@@ -161,4 +161,4 @@ def test_a_metric_that_no_study_has_is_said(tmp_path: Path, capsys: pytest.Captu
     write_study(tmp_path / "archive", ("mnist", "small", "sgd"), {8: 800})
     options = [str(tmp_path / "archive"), "-o", str(tmp_path / "figures"), "--metric", "val/loss"]
     assert shallue.main(options) == 1
-    assert "nothing is measured of val/loss" in capsys.readouterr().err
+    assert "nothing is measured of val/loss; --metric takes val/classification_error" in capsys.readouterr().err
