@@ -32,7 +32,7 @@ TESTS := $(shell sed -n 's/^testpaths = //p' setup.cfg)
 TESTS_OF_ONE := tests/single tests/fuzz
 TWO_AT_A_TIME := -n 2 --dist loadfile
 
-.PHONY: help setup data demo check test soak fuzz lint bench gpu-check clean
+.PHONY: help setup data demo check test soak fuzz fresh lint bench gpu-check clean
 
 help:
 	@echo 'make demo    train three recipes on Fashion-MNIST with 2 ranks, then draw their figures'
@@ -40,6 +40,7 @@ help:
 	@echo 'make test    all tests, those under mpirun too'
 	@echo 'make soak    stop, kill and break runs in every way and place: tables in runs/soak (an hour; tests take a sample)'
 	@echo 'make fuzz    odd recipes, data, logs, checkpoints and environments, hundreds of each (minutes; tests take a sample)'
+	@echo 'make fresh   what a new user meets on bare Debian 12 and 13, with times and sizes (root; debootstrap; an hour)'
 	@echo 'make lint    format, style, types, shell scripts'
 	@echo 'make bench   side by side with the peers: ratios with intervals'
 	@echo 'make gpu-check  is the package right and fast on the GPU here? In 520 s, without network; tests/gpu/results says more'
@@ -93,6 +94,9 @@ soak: | $(STAMP)
 
 fuzz: | $(STAMP)
 	$(BIN)/python -m tests.fuzz.run
+
+fresh: | $(STAMP)
+	$(BIN)/python -m tests.fresh.run $(ARGS)
 
 lint: | $(STAMP)
 	$(BIN)/ruff format --check .

@@ -133,7 +133,7 @@ def scale(words: list[str]) -> int:
 
 def figure_command(directory: Path) -> str:
     """What draws the scaling figure of a study."""
-    return f"python analysis/scaling.py {shlex.quote(str(directory))}"
+    return f"hpcsgd figures scaling {shlex.quote(str(directory))}"
 
 
 def _run_here(arguments: argparse.Namespace, study: Study, runs: Sequence[PlannedRun], noun: str) -> int:
@@ -168,7 +168,7 @@ def sweep(words: list[str]) -> int:
         runs = named_as_before(directory, runs)
         code = _run_here(arguments, study, runs, "run")
         where = shlex.quote(str(directory))
-        print(f"curves and table: python analysis/learning_curves.py {where} -o {where}/figures")
+        print(f"curves and table: hpcsgd figures learning {where} -o {where}/figures")
         return code
     site = chosen_site(arguments)
     tasks = arguments.tasks_per_node or site.tasks_per_node

@@ -308,9 +308,14 @@ RUN = {
 """What bounds the run of any recipe."""
 
 
+def _is_study(recipe: Path) -> bool:
+    """Whether a recipe is one of a study."""
+    return "batch_sizes" in yaml.safe_load(recipe.read_text())
+
+
 def make_run(rng: Random, work: Path, sound: Path) -> Case:
     """Edit a recipe of a run; print and train it, or make a job script of it."""
-    original = rng.choice([path for path in sorted((ROOT / "jobs").rglob("*.yaml")) if path.parent.name != "studies"])
+    original = rng.choice([path for path in sorted((ROOT / "jobs").rglob("*.yaml")) if not _is_study(path)])
     recipe, note = _edited(rng, RunConfig, original)
     _write(recipe, work)
     words = (*_unless_edited(RUN, recipe), *recipe.words)
@@ -323,7 +328,7 @@ def make_run(rng: Random, work: Path, sound: Path) -> Case:
 
 def make_study(rng: Random, work: Path, sound: Path) -> Case:
     """Edit a recipe of a study; print it and run it."""
-    original = rng.choice(sorted((ROOT / "jobs" / "studies").glob("*.yaml")))
+    original = rng.choice([path for path in sorted((ROOT / "jobs").rglob("*.yaml")) if _is_study(path)])
     recipe, note = _edited(rng, StudyConfig, original)
     sizes = yaml.safe_load(original.read_text())["batch_sizes"][:2]
     _write(recipe, work)

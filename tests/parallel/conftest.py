@@ -1,12 +1,14 @@
-"""One mpirun for each world size, started when its first law is asked for."""
+"""One mpirun for each world size, started when its first law is asked for; programs that begin at once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.pages.warm import serving
 from tests.parallel.law_jobs import Job, run_job
 
 
@@ -24,3 +26,10 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return run_job(world_size, chosen.get(world_size, []), tmp_path_factory.mktemp(f"laws-{world_size}-"))
 
     return job
+
+
+@pytest.fixture(scope="session")
+def warm_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with ``hpcsgd`` and ``python`` that have their imports behind them."""
+    with serving(tmp_path_factory.mktemp("warm")) as programs:
+        yield programs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -16,10 +15,10 @@ from tests.parallel.ranks import ROOT, SYNTHETIC, TIMEOUT_SECONDS, environment
 KEYS = {**SYNTHETIC, "max_steps": "50", "checkpoint.every_steps": "20", "comm.allreduce": "mpi", "progress": "none"}
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
+def call(programs: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Python with ``words`` in one process."""
     return subprocess.run(
-        [sys.executable, *words],
+        [str(programs / "python"), *words],
         env=environment(),
         cwd=ROOT,
         capture_output=True,
@@ -29,9 +28,11 @@ def call(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def scale(recipe: Path, study: Path) -> subprocess.CompletedProcess[str]:
+def scale(programs: Path, recipe: Path, study: Path) -> subprocess.CompletedProcess[str]:
     """The study of one and two ranks."""
-    return call("-m", "hpcsgd", "scale", str(recipe), "--gpus", "1,2", "--launcher", "mpirun", "-o", str(study))
+    return call(
+        programs, "-m", "hpcsgd", "scale", str(recipe), "--gpus", "1,2", "--launcher", "mpirun", "-o", str(study)
+    )
 
 
 def killed(run_dir: Path) -> None:
@@ -42,15 +43,15 @@ def killed(run_dir: Path) -> None:
         log["status"][()] = b"running".ljust(log["status"].dtype.itemsize)
 
 
-def test_from_a_recipe_to_the_figure(tmp_path: Path) -> None:
+def test_from_a_recipe_to_the_figure(tmp_path: Path, warm_programs: Path) -> None:
     recipe, study = tmp_path / "tiny.yaml", tmp_path / "study"
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in nested(KEYS).items()))
-    done = scale(recipe, study)
+    done = scale(warm_programs, recipe, study)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"figure and table: python analysis/scaling.py {study}"
+    assert done.stdout.splitlines()[-1] == f"figure and table: hpcsgd figures scaling {study}"
 
     killed(study / "gpus-2")
-    again = scale(recipe, study)
+    again = scale(warm_programs, recipe, study)
     assert again.returncode == 0, again.stderr
     assert f"{study / 'gpus-1'}: finished already" in again.stdout
     run = load_run(study / "gpus-2")
@@ -58,7 +59,7 @@ def test_from_a_recipe_to_the_figure(tmp_path: Path) -> None:
     assert run.segments["first_step"].tolist() == [0, 40]
     assert run.iterations["step"].nunique() == 50
 
-    drawn = call("analysis/scaling.py", str(study))
+    drawn = call(warm_programs, "analysis/scaling.py", str(study))
     assert drawn.returncode == 0, drawn.stderr
     assert "gpus-2: it was resumed at step 40." in drawn.stderr
     assert (study / "figures" / "scaling_strong.png").read_bytes().startswith(b"\x89PNG")

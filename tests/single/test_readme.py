@@ -19,6 +19,7 @@ from hpcsgd.config import RunConfig
 from hpcsgd.config.study import StudyConfig
 from hpcsgd.record import load_run
 from hpcsgd.record.schema import ITERATION_COLUMNS, RANK_COLUMNS, TABLES
+from tests.pages.text import files
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("analysis", "hpcsgd", "jobs", "slurm", "tests")
@@ -182,8 +183,8 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
 
 
 OF_OTHERS = {
-    *("bind", "from", "logdir", "map", "no", "oversubscribe", "signal", "with"),  # pip, mpirun, sbatch, tensorboard
-    *("fetch", "goal", "only", "seconds", "target_accuracy", "tiny", "skip"),  # analysis, the GPU check
+    *("bind", "from", "job", "logdir", "map", "no", "ntasks", "oversubscribe", "signal", "variant", "with"),
+    *("fetch", "goal", "metric", "only", "seconds", "target_accuracy", "tiny", "skip"),  # analysis, the GPU check
     *("encoded", "help", "print_config", "size", "skip_bad"),  # hpcsgd data, and hpcsgd itself
 }
 """Options that are not keys, nor of a command that makes jobs."""
@@ -206,7 +207,7 @@ def test_keys_that_the_pages_use_are_options(capsys: pytest.CaptureFixture[str])
 RECORDED = r"""
 keep() { local IFS=$'\x1f'; printf '%s\n' "$*" >&3; }
 for name in hpcsgd mpirun python pip make sbatch git; do eval "$name() { keep $name \"\$@\"; }"; done
-cp() { :; }
+for name in cat cp python3; do eval "$name() { :; }"; done
 . () { :; }
 command_not_found_handle() { keep unknown "$@"; }
 exec 3>commands
@@ -286,6 +287,8 @@ def test_commands_that_a_page_shows_are_understood(
 ) -> None:
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     shutil.copy(ROOT / "slurm" / "sites" / "generic.toml", tmp_path / "my_site.toml")
+    for file, text in files(PAGES[name]).items():
+        (tmp_path / file).write_text(text)
     monkeypatch.chdir(tmp_path)
     found = list(commands(name, tmp_path))
     assert found

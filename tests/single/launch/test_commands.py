@@ -177,7 +177,7 @@ def test_scale_sends_what_is_neither_finished_nor_queued(fakes: Fakes, capsys: p
         "s/gpus-1: finished already",
         "s/gpus-2: in the queue already",
         "sent job 103: gpus-4",
-        "when they have run: python analysis/scaling.py s",
+        "when they have run: hpcsgd figures scaling s",
     ]
     ids = [entry["ids"] for entry in json.loads(Path("s/jobs.json").read_text())["jobs"]]
     assert ids == [[], ["101"], ["102", "103"]]
@@ -212,7 +212,7 @@ def test_scale_here_runs_one_size_after_another(fakes: Fakes, capfd: pytest.Capt
     assert capfd.readouterr().out.splitlines() == [
         "s/gpus-1: finished already",
         "s/gpus-2: 2 ranks (2 of 2)",
-        "figure and table: python analysis/scaling.py s",
+        "figure and table: hpcsgd figures scaling s",
     ]
     jobs = json.loads(Path("s/jobs.json").read_text())["jobs"]
     assert jobs == [{"run": f"gpus-{n}", "script": None, "task": None, "ids": []} for n in (1, 2)]
@@ -229,7 +229,7 @@ def test_a_failed_size_is_named_and_the_rest_is_run(fakes: Fakes, capfd: pytest.
     said = capfd.readouterr()
     assert "s/gpus-1 ended with code 9" in said.err
     assert "hpcsgd: 1 of 2 sizes did not end well: gpus-1 ended with code 9; call the same again" in said.err
-    assert said.out.splitlines()[-1] == "figure and table: python analysis/scaling.py s"
+    assert said.out.splitlines()[-1] == "figure and table: hpcsgd figures scaling s"
 
 
 def test_a_stopped_size_ends_the_study(fakes: Fakes, capfd: pytest.CaptureFixture[str]) -> None:
@@ -309,7 +309,7 @@ def test_sweep_here_runs_one_point_after_another(fakes: Fakes, capfd: pytest.Cap
     assert all("-n 2 " in call for call in fakes.calls("mpirun")[1:])
     said = capfd.readouterr()
     assert said.out.splitlines()[0] == "s/epochs-1_seed-0: finished already"
-    assert said.out.splitlines()[-1] == "curves and table: python analysis/learning_curves.py s -o s/figures"
+    assert said.out.splitlines()[-1] == "curves and table: hpcsgd figures learning s -o s/figures"
     assert "2 of 4 runs did not end well: epochs-1_seed-1 ended with code 9, epochs-2" in said.err
 
 

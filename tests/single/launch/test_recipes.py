@@ -11,7 +11,7 @@ from tests.single.record.pack_files import write_pack
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "jobs").rglob("*.yaml"))
-STUDIES = [recipe for recipe in RECIPES if recipe.startswith("jobs/studies/")]
+STUDIES = [recipe for recipe in RECIPES if "\nbatch_sizes:" in (ROOT / recipe).read_text()]
 RUNS = [recipe for recipe in RECIPES if recipe not in STUDIES]
 HERE = ["--site", "local_cluster"]
 COMMANDS = (["submit", "--nodes", "1"], ["scale", "--gpus", "1,2", "--mode", "weak"], ["sweep", "--seeds", "2"])
