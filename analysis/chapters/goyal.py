@@ -122,7 +122,9 @@ def draw_schedules(figure: Figure[Study], study: Study, output: Output) -> list[
         kinds = told_apart(found.settings, [setting.kind for setting in found.settings])
         panels.append((f"kn = {found.global_batch_size}", kinds))
     if not panels:
-        panels.append(("as run", by_size(study.settings)))
+        # Other differences than these must be told in words.
+        texts = [f"kn = {setting.global_batch_size}; {setting.workload}".rstrip("; ") for setting in study.settings]
+        panels.append(("as run", told_apart(study.settings, texts)))
     caption = f"The learning rate of each update as the log has it, of the longest run of a setting. {output.caption}"
     output.files += goyal_figures.schedule_figure(panels, study.schedules, output.directory, caption)
     return []

@@ -130,9 +130,7 @@ def split_curves(
         factor, unit = figures.bytes_scale(part["sync_bytes"]) if x.column == "sync_bytes" else (1.0, "")
         curve_panel(ax, settings, part, "train_seconds", factor, np.nan)
         if x.is_log:
-            ax.set_xscale("log", nonpositive="mask")
-            positive = factor * part.loc[part[x.column] > 0, x.column]
-            ax.set_xlim(0.9 * positive.min(), 1.1 * positive.max())
+            figures.log2_axis(ax, "x", factor * part[x.column])
         ax.set_xlabel(x.label + (f" ({unit})" if unit else ""))
         ax.set_ylabel(label if split == "held_out" else "Training accuracy (%)")
         ax.set_title(SPLIT_TITLES[split] if len(splits) > 1 else "")

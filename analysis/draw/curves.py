@@ -26,6 +26,7 @@ DIVERGED: dict[str, Any] = {"marker": "x", "markersize": 6, "markeredgewidth": 1
 DODGE = 0.05
 ROOM_FOR_CROSSES = 1.3
 TITLE_CHARACTERS = 44
+LABEL_CHARACTERS = 50
 MEAN_NOTE = "Lines: mean over the runs of a setting; bands: from the lowest to the highest of them."
 DIVERGED_NOTE = "Thin lines that end in a cross: runs that diverged, in no mean."
 
@@ -260,7 +261,8 @@ def schedule_figure(
 ) -> list[Path]:
     """The learning rate as run against epochs: a panel for each group of settings, each with its title and labels."""
     rows, columns = figures.grid_shape(len(panels), 2)
-    figure, axes = figures.new_figure(rows, columns, panel=(4.4, 2.7))
+    longest = min(LABEL_CHARACTERS, max(len(text) for _, settings in panels for _, text in settings))
+    figure, axes = figures.new_figure(rows, columns, panel=(3.4 + figures.CHARACTER * longest, 2.7))
     for ax, (title, settings) in zip(axes.flat, panels, strict=False):
         styles = kind_styles([(setting.rule, setting.warmup) for setting, _ in settings])
         sizes = [setting.global_batch_size for setting, _ in settings]
@@ -274,7 +276,12 @@ def schedule_figure(
             # Where schedules coincide, the first ones show on both sides of the later.
             width = 1.4 + 0.8 * (len(settings) - 1 - place) if len(set(sizes)) == 1 else 1.5
             ax.plot(
-                part["epoch"], part["learning_rate"], **style, linewidth=width, markevery=[len(part) - 1], label=text
+                part["epoch"],
+                part["learning_rate"],
+                **style,
+                linewidth=width,
+                markevery=[len(part) - 1],
+                label=textwrap.fill(text, LABEL_CHARACTERS),
             )
         error_axis(ax, np.concatenate(rates), "Learning rate η")
         ax.set_xlabel("Epochs")

@@ -77,6 +77,8 @@ IDEAL: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 2)), "linewidt
 
 FEW_POWERS = 2
 LEGEND_ROW = 0.2
+CHARACTER = 0.06
+"""Inches of a character of a legend."""
 CAPTION_ROW = 0.145
 CAPTION_CHARACTERS = 20.0
 
@@ -142,9 +144,11 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
     """
     width, height = figure.get_size_inches()
     if labels:
-        columns = max(1, min(len(labels), int((width - 0.1) / label_width(labels))))
-        figure.legend(handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.2)
-        height += LEGEND_ROW * math.ceil(len(labels) / columns) + 0.1
+        texts = [textwrap.fill(label, int((width - 0.7) / CHARACTER)) for label in labels]
+        columns = legend_columns(texts, width - 0.1)
+        figure.legend(handles, texts, loc="outside upper left", ncols=len(columns), borderaxespad=0.2)
+        lines = max(sum(text.count("\n") + 1 for text in column) for column in columns)
+        height += LEGEND_ROW * lines + 0.1
     lines = textwrap.wrap(caption, int(CAPTION_CHARACTERS * (width - 0.2)))
     below = CAPTION_ROW * len(lines) + 0.1 if lines else 0.0
     height += below
@@ -156,9 +160,23 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
     engine.set(rect=(0, below / height, 1, 1 - below / height))
 
 
+def legend_columns(labels: Sequence[str], width: float) -> list[Sequence[str]]:
+    """As many columns of a legend as ``width`` inches have room for, each as wide as its own labels; at least one.
+
+    They are filled as matplotlib does: one after the other, the first ones by one label more.
+    """
+    for count in range(len(labels), 1, -1):
+        least, longer = divmod(len(labels), count)
+        ends = [least * place + min(place, longer) for place in range(count + 1)]
+        columns = [labels[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+        if sum(map(label_width, columns)) <= width:
+            return columns
+    return [labels]
+
+
 def label_width(labels: Sequence[str]) -> float:
     """Inches of one column of a legend."""
-    return 0.06 * max(map(len, labels), default=0) + 0.6
+    return CHARACTER * max(map(len, labels), default=0) + 0.6
 
 
 def log2_axis(ax: Axes, which: Literal["x", "y"], values: Iterable[float], *, as_power: bool = False) -> None:

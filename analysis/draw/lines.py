@@ -65,9 +65,7 @@ def line_figure(
             whiskers(ax, at, low, high, style["color"])
             if y.column.endswith("_to_target"):
                 missed |= _missed(ax, at, own, place, style["color"])
-        if x.column == "sync_bytes":
-            ax.set_xscale("log", nonpositive="mask")
-        elif x.is_log:
+        if x.is_log:
             figures.log2_axis(ax, "x", across * table[x.column])
         else:
             ax.set_xlim(left=-0.03 * table[x.column].max())

@@ -144,3 +144,22 @@ def test_legend_and_caption_do_not_overlap_the_panel() -> None:
         figure.draw_without_rendering()
         boxes = [grid[0, 0].get_tightbbox(), figure.legends[0].get_window_extent(), figure.texts[0].get_window_extent()]
     assert all(not a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_legend_has_as_many_columns_as_its_own_widths_allow() -> None:
+    wide, short = "a" * 30, "b" * 5
+    # 2.4 and 0.9 inches: four columns of the widest have no room, but these have.
+    assert figures.legend_columns([wide, short, short, short], 5.5) == [[wide], [short], [short], [short]]
+    # The first columns have one more, as matplotlib fills them.
+    assert figures.legend_columns([short, short, wide], 4.0) == [[short, short], [wide]]
+    assert figures.legend_columns([wide, wide], 4.0) == [[wide, wide]]
+
+
+def test_a_label_wider_than_the_figure_is_broken(tmp_path: Path) -> None:
+    with figures.style():
+        figure, axes = figures.new_figure()
+        (line,) = axes[0, 0].plot([1, 2])
+        figures.finish(figure, tmp_path, "one", handles=[line], labels=[" ".join(["word"] * 30)])
+        figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.width < figure.bbox.width
