@@ -79,7 +79,7 @@ demo: $(FIGURES)/made
 	@echo 'The figures (PNG, SVG) and the tables behind them (CSV, Markdown) are in $(FIGURES):'; ls $(FIGURES)/*.png
 
 test: | $(STAMP) data
-	@if [ "$$(id -u)" = 0 ]; then .ci/slurm; fi
+	@if [ "$$(id -u)" = 0 ]; then .ci/system; fi
 	@failed=; set -x; \
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME) $(TESTS_OF_ONE) || failed=1; \
 	$(BIN)/python -m pytest $(filter-out $(TESTS_OF_ONE),$(TESTS)) || failed=1; \

@@ -72,10 +72,10 @@ class Chapter:
     draw: Draw
     of_studies: bool = False
 
-    def reading(self, file: str) -> str:
-        """How to read the figure of a file, by the name that fits best; empty where there is none."""
+    def figure_of(self, file: str) -> Figure[Any] | None:
+        """The figure that a file is of, by the name that fits best."""
         fitting = [figure for figure in self.figures if file.startswith(figure.name)]
-        return max(fitting, key=lambda figure: len(figure.name)).how_to_read if fitting else ""
+        return max(fitting, key=lambda figure: len(figure.name), default=None)
 
 
 def numbered(name: str, place: int) -> str:

@@ -18,7 +18,7 @@ def slurm() -> None:
     """Slurm can be started here. Where it cannot, the tests are skipped, but in CI they fail."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
-    reasons = [f"there is no {', '.join(missing)}: root gets them by .ci/slurm"] if missing else []
+    reasons = [f"there is no {', '.join(missing)}: root gets them by .ci/system"] if missing else []
     if os.getuid() != 0:
         reasons.append("only root can start slurmd")
     if not reasons:

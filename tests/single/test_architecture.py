@@ -37,7 +37,7 @@ TABLES = {"hpcsgd", "hpcsgd.cli"}
 """They name modules by strings, of public names and of commands, and import one when it is asked for. Like the entry
 points of a distribution these are no imports: they say where a way in is, and need nothing of what is there."""
 
-ANALYSIS_LAYERS = ("published", "runs", "tables", "draw", "chapters")
+ANALYSIS_LAYERS = ("published", "runs", "tables", "draw", "chapters", "verdict", "page")
 """The packages of analysis/, each of which imports itself and earlier ones; the scripts stand above them."""
 
 HEAVY = {"torch", "mpi4py", "horovod"}

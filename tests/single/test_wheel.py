@@ -65,7 +65,7 @@ def test_the_wheel_has_all_that_is_used_outside_of_a_checkout(wheel: Path) -> No
     names = zipfile.ZipFile(wheel).namelist()
     there = {re.sub(r"^[^/]*\.data/data/share/hpcsgd/", "", name) for name in names}
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    wanted = {"jobs": (".yaml", ".py"), "analysis": (".py", ".j2", ".csv"), "slurm": (".toml", ".j2")}
+    wanted = {"jobs": (".yaml", ".py"), "analysis": (".py", ".j2", ".css", ".js", ".csv"), "slurm": (".toml", ".j2")}
     missing = [
         name
         for name in tracked

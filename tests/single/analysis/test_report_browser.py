@@ -1,0 +1,107 @@
+"""The report in a real browser, headless, at the sizes of a screen and of a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+import report
+from tests.single.analysis.browser import Browser, find_browser
+from tests.single.analysis.fake_runs import FakeRun, constant
+from tests.single.analysis.pictures import few_pixels
+
+SIZES = ((1280, 900, False), (390, 844, True))
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    """The browser. Without one the tests are skipped, but in CI they fail."""
+    found = find_browser()
+    if found:
+        return found
+    message = "there is no chromium: root gets it by .ci/system"
+    if os.environ.get("CI", "").lower() in ("", "0", "false"):
+        pytest.skip(message)
+    pytest.fail(message, pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of three runs, of which one has no evaluation."""
+    root = tmp_path_factory.mktemp("runs")
+    for number, seconds in (("1", 0.02), ("2", 0.1), ("10", 0.005)):
+        spans = {"forward_seconds": constant(seconds, 12, 2), "gradient_allreduce_seconds": constant(0.002, 12, 2)}
+        accuracies = [] if number == "2" else [0.5, 0.6]
+        settings = {"steps_per_epoch": 6, "accuracies": accuracies, "config": {"epochs": int(number)}}
+        FakeRun(spans, ["gradient"] * 12, **settings).write(root / f"run-{number}")  # type: ignore[arg-type]
+    with few_pixels(), mock.patch.object(report, "CHAPTERS", report.CHAPTERS[:2]):
+        assert report.main([str(root)]) == 0
+    return root / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(program, tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.mark.parametrize(("width", "height", "phone"), SIZES)
+def test_the_page_fits_and_has_no_error(browser: Browser, page: Path, width: int, height: int, phone: bool) -> None:
+    browser.open(page, width, height, phone=phone)
+    assert browser.evaluate("document.querySelectorAll('.verdict li').length") == 3
+    assert browser.evaluate("document.querySelectorAll('figure svg').length") > 5
+    assert browser.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    # What is wider than the screen stands in something that scrolls in itself.
+    wide = """[...document.querySelectorAll('body *')].filter((e) => !e.closest('.picture, .scroll, dialog')
+        && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 200))"""
+    assert browser.evaluate(wide) == []
+    assert browser.errors == []
+
+
+def test_a_click_on_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
+    browser.open(page, *SIZES[0][:2])
+    table = "document.querySelector('#runs').parentElement.querySelector('table')"
+    names = browser.evaluate(f"[...{table}.tHead.rows[0].cells].map((cell) => cell.textContent)")
+
+    def sorted_by(name: str) -> list[str]:
+        browser.click(f"{table}.tHead.rows[0].cells[{names.index(name)}].firstElementChild")
+        found: list[str] = browser.evaluate(f"[...{table}.tBodies[0].rows].map((row) => row.cells[0].textContent)")
+        return found
+
+    assert sorted_by("run") == ["run-1", "run-2", "run-10"]
+    assert sorted_by("run") == ["run-10", "run-2", "run-1"]
+    assert sorted_by("samples_per_second") == ["run-2", "run-1", "run-10"]
+    assert sorted_by("samples_per_second") == ["run-10", "run-1", "run-2"]
+    # What is missing is last both ways.
+    assert sorted_by("best_accuracy")[2] == sorted_by("best_accuracy")[2] == "run-2"
+    numbers = ["12 ms", "1.5 s (1.2 to 1.9)", "3 µs", "–", "1,234", "85 %", "inf", "-2e3", "4 learners"]
+    assert browser.evaluate(f"{numbers}.map(numberOf).map(String)") == [
+        *("0.012", "1.5", "0.000003", "NaN", "1234", "0.85", "Infinity", "-2000", "NaN")
+    ]
+    assert browser.errors == []
+
+
+def test_a_click_enlarges_a_figure_and_escape_puts_it_back(browser: Browser, page: Path) -> None:
+    browser.open(page, *SIZES[0][:2])
+    picture = "document.querySelector('figure .picture')"
+    width = "document.querySelector('#stage > *').getBoundingClientRect().width"
+    browser.click(picture)
+    assert browser.evaluate("document.getElementById('viewer').open")
+    whole = browser.evaluate(width)
+    assert browser.evaluate(f"{picture}.children.length") == 0 and whole > 1000
+    browser.press("+")
+    assert browser.evaluate(width) == pytest.approx(1.4 * whole)
+    browser.call("Input.dispatchMouseEvent", type="mouseWheel", x=640, y=450, deltaX=0, deltaY=-400)
+    assert browser.evaluate(width) > 1.5 * whole
+    left = "document.querySelector('#stage > *').getBoundingClientRect().left"
+    before = browser.evaluate(left)
+    browser.press("ArrowLeft")
+    assert browser.evaluate(left) == pytest.approx(before + 60)
+    browser.press("Escape")
+    assert not browser.evaluate("document.getElementById('viewer').open")
+    assert browser.evaluate(f"{picture}.children.length") == 1
+    assert browser.errors == []
