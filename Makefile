@@ -26,6 +26,7 @@ DEMOS := sync_sgd local_sgd post_local_sgd
 DEMO_DIRS := $(DEMOS:%=runs/demo/%)
 DEMO_MODELS := $(DEMO_DIRS:%=%/model.pt)
 FIGURES := runs/demo/figures
+REPORT := runs/demo/report.html
 
 # Tests of one process run two at a time; those that start ranks of their own have the machine to themselves.
 TESTS := $(shell sed -n 's/^testpaths = //p' setup.cfg)
@@ -69,14 +70,15 @@ runs/demo/%/model.pt: jobs/demo_%.yaml | $(STAMP) data
 	@flags='-bind-to none'; if mpirun --version | grep -q 'Open MPI'; then flags='--oversubscribe --bind-to none'; fi; \
 	set -x; mpirun $$flags -n 2 $(BIN)/hpcsgd train $< --run_dir $(@D) --overwrite true
 
-$(FIGURES)/made: $(DEMO_MODELS) $(wildcard analysis/*.py analysis/*/*.py) | $(STAMP)
-	$(BIN)/python analysis/timing_curves.py $(DEMO_DIRS) -o $(FIGURES)
-	$(BIN)/python analysis/learning_curves.py $(DEMO_DIRS) -o $(FIGURES)
-	@touch $@
+$(FIGURES)/said: $(DEMO_MODELS) $(wildcard analysis/*.py analysis/*/*.py analysis/page/report.*) | $(STAMP)
+	$(BIN)/python analysis/timing_curves.py $(DEMO_DIRS) -o $(FIGURES) >/dev/null
+	$(BIN)/python analysis/learning_curves.py $(DEMO_DIRS) -o $(FIGURES) >>/dev/null
+	$(BIN)/python analysis/report.py $(DEMO_DIRS) -o $(REPORT) >$@
 
-demo: $(FIGURES)/made
+demo: $(FIGURES)/said
 	@echo; cat $(FIGURES)/learning_results.md; echo
-	@echo 'The figures (PNG, SVG) and the tables behind them (CSV, Markdown) are in $(FIGURES):'; ls $(FIGURES)/*.png
+	@echo 'The figures (PNG, SVG) and the tables behind them (CSV, Markdown) are in $(FIGURES). All on one page:'
+	@cat $<
 
 test: | $(STAMP) data
 	@if [ "$$(id -u)" = 0 ]; then .ci/system; fi
