@@ -89,7 +89,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Pat
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("hpcsgd/")]
     assert needed and not [name for name in needed if name not in names]
-    assert {"slurm/job.sbatch.j2", "jobs/demo_sync_sgd.yaml", "analysis/report.html.j2"} <= names
+    assert {"slurm/job.sbatch.j2", "jobs/demo_sync_sgd.yaml", "analysis/page/report.html.j2"} <= names
 
 
 def test_all_but_training_works_outside_of_a_checkout_without_torch(installed: Path, tmp_path: Path) -> None:
