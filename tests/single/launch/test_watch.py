@@ -25,6 +25,12 @@ LONG = tuple("1234567890/1234567890 12345.67 1,234,567 12.3456 1234567890123456 
 NOW = time.time()
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ``NOW``, however long ago that was."""
+    monkeypatch.setattr(watch.time, "time", lambda: NOW)
+
+
 def write(directory: Path, age: float = 0.0, **changes: Any) -> Path:
     """A run of 30 of 60 steps, the log of which was written so many seconds before ``NOW``."""
     spans = {"forward_seconds": constant(0.1, 30, 2) * [1, 1.25]}
@@ -41,7 +47,6 @@ def cells(row: Row) -> dict[str, str]:
 
 def test_runs_of_several_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(watch.time, "time", lambda: NOW)
     write(tmp_path / "a" / "going", 3.0)
     write(tmp_path / "a" / "silent", 300.0)
     write(tmp_path / "b", 300.0, status="completed", accuracies=(0.5,), steps_per_epoch=30)
@@ -104,7 +109,8 @@ def test_mistakes_are_said(words: list[str], tmp_path: Path, monkeypatch: pytest
 
 
 def test_ctrl_c_ends_it_and_gives_the_terminal_back(tmp_path: Path) -> None:
-    write(tmp_path / "run")
+    # Another process has a clock of its own.
+    os.utime(write(tmp_path / "run") / "run.h5")
     master, slave = os.openpty()
     command = [sys.executable, "-m", "hpcsgd.cli", "watch", str(tmp_path), "--every", "0.1"]
     # A shell's jobs in the background ignore Ctrl-C, and hand that on.
