@@ -48,7 +48,7 @@ def base(suite: str, folder: Path) -> Path:
     """The bare root file system of a suite, with what a README may take for granted; made once."""
     root = folder / f"base-{suite}"
     if not (root / "made").exists():
-        shutil.rmtree(root, ignore_errors=True)
+        remove(root)
         subprocess.run(["debootstrap", "--variant=minbase", suite, str(root), MIRROR], check=True)
         with shown(root):
             inside(root, f"apt-get update -qq && apt-get install -y -qq --no-install-recommends {PACKAGES}")
@@ -59,7 +59,7 @@ def base(suite: str, folder: Path) -> Path:
 @contextlib.contextmanager
 def shown(root: Path) -> Iterator[None]:
     """Inside, a root has what a machine has: devices, processes, names of hosts, and ``FRESH_BIND``."""
-    places = ["/proc", "/dev", "/etc/resolv.conf", *os.environ.get("FRESH_BIND", "").split(":")]
+    places = ["/proc", "/sys", "/dev", "/etc/resolv.conf", *os.environ.get("FRESH_BIND", "").split(":")]
     mounted: list[Path] = []
     try:
         for place in map(Path, filter(None, places)):
@@ -75,6 +75,14 @@ def shown(root: Path) -> Iterator[None]:
     finally:
         for target in reversed(mounted):
             subprocess.run(["umount", "--recursive", "--lazy", str(target)], check=True)
+
+
+def remove(root: Path) -> None:
+    """Remove a root, if there is one and it shows nothing of this machine: what is shown would be removed too."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    if shown_there := [mount for mount in mounts if Path(mount).is_relative_to(root)]:
+        raise SystemExit(f"tests.fresh.run: a run was killed and left mounts: umount {' '.join(reversed(shown_there))}")
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def inside(root: Path, command: str) -> subprocess.CompletedProcess[bytes]:
@@ -137,7 +145,7 @@ def wheel(root: Path) -> Iterator[tuple[str, str]]:
     yield "installing the wheel", f"{time.time() - began:.0f} s"
     yield "env", megabytes(root / "root/work/env")
     inside(root, "rm -rf pages/hpcsgd && . work/env/bin/activate && hpcsgd data fetch fashion_mnist")
-    for page in ("README.md", "jobs/tutorial/README.md"):
+    for page in ("jobs/tutorial/README.md", "README.md"):
         began = time.time()
         options = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1"
         inside(root, f". work/env/bin/activate && cd pages && {options} python -m tests.pages.run {page}")
@@ -150,6 +158,7 @@ STAGES = {stage.__name__: stage for stage in (build, kept, wheel)}
 def run_suite(suite: str, folder: Path, stages: list[str]) -> Iterator[Row]:
     """Run stages, one after another, in a copy of a suite's root."""
     root = folder / suite
+    remove(root)
     subprocess.run(["cp", "-a", "--reflink=auto", str(base(suite, folder)), str(root)], check=True)
     subprocess.run(["git", "clone", "-q", "--bare", str(ROOT), str(root / "repository.git")], check=True)
     subprocess.run(["git", "clone", "-q", str(root / "repository.git"), str(root / "repository")], check=True)
@@ -183,7 +192,7 @@ def main() -> int:
             print(f"| {row.suite} | {row.stage} | {row.what} | {row.value} | {load:.1f} |", flush=True)
             failed |= row.what == "failed"
         if not options.keep:
-            shutil.rmtree(folder / suite)
+            remove(folder / suite)
     return int(failed)
 
 

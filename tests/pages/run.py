@@ -44,7 +44,7 @@ SMALLER = {
     "mpirun -n 2 hpcsgd train own/unet --run_dir runs/first": "{} --max_steps 8",
     "hpcsgd sweep own/unet --set algorithm.name=local_sgd,sma,diloco --set algorithm.sync_period=1,4,16 "
     "--launcher mpirun --tasks_per_node 2 -o runs/which": "hpcsgd sweep own/unet --set algorithm.name=local_sgd "
-    "--set algorithm.sync_period=1,16 --launcher mpirun --tasks_per_node 2 -o runs/which -- --max_steps 8",
+    "--set algorithm.sync_period=4 --launcher mpirun --tasks_per_node 2 -o runs/which -- --max_steps 8",
     "mpirun -n 2 hpcsgd study run studies/fashion_mnist_small": "{} --batch_sizes [16,64] --trials 1 --stop.steps 8 "
     "--goal.value 0.99 --evaluate.every_steps 4",
     "hpcsgd scale own/unet --gpus 1,2 --launcher mpirun": "{} -- --max_steps 8",

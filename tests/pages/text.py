@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-BLOCK = re.compile(
-    r"^```sh\n(?P<commands>.*?)^```\n(?:\n*(?P<about>[^`#|\n][^`]{0,300}?\n\n)?```\n(?P<output>.*?)^```)?", re.M | re.S
-)
+BLOCK = re.compile(r"^```sh\n(?P<commands>.*?)^```\n(?:\n```\n(?P<output>.*?)^```)?", re.M | re.S)
 FILE = re.compile(r"^```(?:python|yaml)\n(?P<text># (?P<name>[\w/]+\.\w+)\n.*?)^```", re.M | re.S)
 NUMBER = re.compile(
     r"(?<![\w.])-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?= ?(?:%|s\b|ms\b|µs\b|[kMG]?B\b|samples/s))|-?\b\d+\.\d+(e[+-]?\d+)?"
