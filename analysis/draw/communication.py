@@ -193,7 +193,7 @@ def grid_figure(table: pd.DataFrame, label: str, directory: Path, name: str, cap
     """
     columns, rows = (sorted(table[key].unique()) for key in ("sync_period", "block_sync_period"))
     size = (1.2 + 0.75 * len(columns), 1.1 + 0.5 * len(rows))
-    figure, axes = figures.new_figure(1, 2, panel=(max(3.2, size[0]), max(2.0, size[1])))
+    figure, axes = figures.new_figure(1, 2, panel=(max(3.2, size[0]), max(2.4, size[1])))
     for ax, key, title in zip(
         axes.flat,
         ("test_percent", "num_global_rounds"),

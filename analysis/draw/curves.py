@@ -262,8 +262,10 @@ def schedule_figure(
     """The learning rate as run against epochs: a panel for each group of settings, each with its title and labels."""
     rows, columns = figures.grid_shape(len(panels), 2)
     longest = min(LABEL_CHARACTERS, max(len(text) for _, settings in panels for _, text in settings))
-    figure, axes = figures.new_figure(rows, columns, panel=(3.4 + figures.CHARACTER * longest, 2.7))
-    for ax, (title, settings) in zip(axes.flat, panels, strict=False):
+    titles = [textwrap.fill(title, TITLE_CHARACTERS) for title, _ in panels]
+    height = 2.5 + figures.LEGEND_ROW * max(title.count("\n") + 1 for title in titles)
+    figure, axes = figures.new_figure(rows, columns, panel=(3.4 + figures.CHARACTER * longest, height))
+    for ax, title, (_, settings) in zip(axes.flat, titles, panels, strict=False):
         styles = kind_styles([(setting.rule, setting.warmup) for setting, _ in settings])
         sizes = [setting.global_batch_size for setting, _ in settings]
         if len(set(sizes)) == len(sizes) > 1:
@@ -287,7 +289,7 @@ def schedule_figure(
         ax.set_xlabel("Epochs")
         ax.set_xlim(left=0)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        ax.set_title(textwrap.fill(title, TITLE_CHARACTERS))
+        ax.set_title(title)
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7, handlelength=1.8, labelspacing=0.3)
     for ax in list(axes.flat)[len(panels) :]:
         ax.set_visible(False)

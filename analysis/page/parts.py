@@ -94,7 +94,9 @@ def draw(chapter: Chapter, entries: Sequence[Entry], studies: Sequence[Workload]
     own = directory / chapter.name
     own.mkdir()
     files, remarks = chapter.draw(loaded, [], own)
-    frames = {file.stem: pd.read_csv(file) for file in files if file.suffix == ".csv"}
+    # A table without a row may have no columns either, and then no line.
+    filled = [file for file in files if file.suffix == ".csv" and file.read_text(encoding="utf-8").strip()]
+    frames = {file.stem: pd.read_csv(file) for file in filled}
     return Part(
         chapter.name,
         chapter.title,

@@ -32,7 +32,7 @@ def verdict(entries: Sequence[Entry], tables: Mapping[str, pd.DataFrame], skip: 
         parts = part_table(entries, skip)
         scaling = scaling_sentence(entries, tables.get("scaling_runs", nothing))
         of_runs = [
-            accuracy_sentence(entries, tables["learning_evaluations"]),
+            accuracy_sentence(entries, tables.get("learning_evaluations", nothing)),
             bound_sentence(entries, parts),
             *sorted((scaling, gain_sentence(entries, parts)), key=lambda sentence: not sentence.known),
         ]

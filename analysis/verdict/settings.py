@@ -9,7 +9,7 @@ from functools import cached_property
 from runs.groups import by_seed, frozen, same_setting, split, way, work
 from runs.identity import dotted
 from runs.logs import Entry, algorithm_text
-from runs.tasks import algorithm
+from runs.tasks import algorithm, task
 
 MOST_SAID = 3
 
@@ -49,6 +49,12 @@ class Setting:
     def allreduce(self) -> str:
         """What has averaged gradients; empty where the log does not say."""
         return str(self.entries[0].run.provenance.get("gradient_allreduce") or "")
+
+    @property
+    def size(self) -> tuple[str, int, float, int]:
+        """What samples a second are not compared across: model and data set, ranks, batch of a learner, learners."""
+        first = self.entries[0]
+        return task(first), first.world_size, first.local_batch_size, first.learners_per_rank
 
     @cached_property
     def trained(self) -> dict[str, str]:

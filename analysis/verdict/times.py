@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from runs.logs import Entry
-from runs.tasks import task
 from tables.parts import SHARES
 from verdict.sentence import Range, Sentence, figure, listed, percent
 from verdict.settings import MOST_SAID, Setting, differences, find_settings
@@ -106,9 +105,8 @@ def gain_sentence(entries: Sequence[Entry], parts: pd.DataFrame) -> Sentence:
     settings = [setting for setting in find_settings(entries) if not _of(setting, parts).empty]
     found = [pair for setting in settings if (pair := _reference(setting, settings))]
     if not found:
-        has = any(setting.algorithm == SYNCHRONOUS for setting in settings)
-        lacking = "with local steps" if has else "of synchronous SGD"
-        text = f"Nothing can be said of local against synchronous SGD: there is no run {lacking} of the same task."
+        why = "there is no run of the other algorithm of the same task and size"
+        text = f"Nothing can be said of local against synchronous SGD: {why}."
         return Sentence(text, known=False)
     fewest = min(len(pair[2]) for pair in found)
     pairs = [pair for pair in found if len(pair[2]) == fewest]
@@ -125,13 +123,13 @@ def gain_sentence(entries: Sequence[Entry], parts: pd.DataFrame) -> Sentence:
 
 
 def _reference(setting: Setting, settings: Sequence[Setting]) -> tuple[Setting, Setting, list[str]] | None:
-    """A setting with local steps, the one of synchronous SGD that is most like it, and where else they differ."""
+    """A setting with local steps, the one of synchronous SGD and its size most like it, and where else they differ."""
     if setting.algorithm == SYNCHRONOUS:
         return None
     same = [
         (setting, other, differences(setting.conducted, other.conducted))
         for other in settings
-        if other.algorithm == SYNCHRONOUS and task(other.entries[0]) == task(setting.entries[0])
+        if other.algorithm == SYNCHRONOUS and other.size == setting.size
     ]
     return min(same, key=lambda pair: len(pair[2]), default=None)
 

@@ -6,6 +6,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -55,6 +56,15 @@ def make_run(directory: Path, **changes: object) -> None:
     spans = {"forward_seconds": constant(0.01, 12, 2), "gradient_allreduce_seconds": constant(0.002, 12, 2)}
     options = {"steps_per_epoch": 6, "accuracies": [0.5, 0.6], "loss": [1.0] * 12} | changes
     FakeRun(spans, ["gradient"] * 12, **options).write(directory)  # type: ignore[arg-type]
+
+
+def test_runs_that_were_never_evaluated_have_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path / "one", accuracies=[], steps_per_epoch=None)
+    with mock.patch.object(report, "CHAPTERS", CHAPTERS[:2]):
+        assert report.main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()[1:]
+    assert len(said) == 3 and said[0].startswith("- An iteration's time goes mostly to computing in one (83 %)")
+    assert said[1] == "- Nothing can be said of accuracies: no run has been evaluated yet."
 
 
 def test_a_page_of_an_emulated_machine_says_so_at_its_head(tmp_path: Path) -> None:
