@@ -64,9 +64,10 @@ def draw_iteration(figure: Figure[Times], times: Times, output: Output) -> list[
     """Time per iteration by span and rank, and of record."""
     remarks = iteration_tables.too_short(times.entries, times.skip)
     spans = iteration_tables.span_table(times.entries, times.skip)
-    notes = (RECORD_NOTE, skip_text(times.skip), *remarks)
+    many = iteration_tables.many_ranks(times.entries)
+    notes = (RECORD_NOTE, skip_text(times.skip), *remarks, *many)
     if not spans.empty:
-        caption = f"{skip_text(times.skip)} {output.caption}"
+        caption = " ".join([skip_text(times.skip), *many, output.caption])
         output.files += timing_figures.by_rank(times.entries, spans, output.directory, caption)
         output.table(spans, figure.table, "Time per iteration by rank and span", *notes)
     else:
@@ -113,6 +114,7 @@ def draw_waits(figure: Figure[Times], times: Times, output: Output) -> list[str]
     shown = {*waits["run"], *(line.split(": ")[0] for line in remarks)}
     without = [item.name for item in times.entries if item.name not in shown]
     remarks += [f"{name}: no synchronisation to draw wait and transfer of." for name in without]
+    remarks += iteration_tables.many_ranks(times.entries, "wait")
     caption = " ".join([skip_text(times.skip), *remarks, output.caption])
     output.files += timing_figures.wait_and_transfer(times.entries, waits, output.directory, caption)
     notes = ("wait = own duration - minimum over the ranks of the same call; transfer = that minimum.", *remarks)

@@ -49,6 +49,16 @@ def bar_width(count: int) -> float:
     return 0.75 if count > 2 else 0.5
 
 
+def bars(ax: Axes, height: np.ndarray[Any, Any], bottom: np.ndarray[Any, Any], **look: Any) -> None:
+    """A bar at each of 0, 1, ... on ``bottom``; many, which touch, are drawn as one area of the same outline."""
+    place = np.arange(len(height))
+    if len(height) <= MOST_BARS:
+        ax.bar(place, height, bar_width(len(height)), bottom=bottom, linewidth=0, **look)
+        return
+    low, high = (np.append(values, values[-1:]) for values in (bottom, bottom + height))
+    ax.fill_between(np.append(place, len(place)) - 0.5, low, high, step="post", linewidth=0, **look)
+
+
 def by_rank(entries: Sequence[Entry], spans: pd.DataFrame, directory: Path, caption: str) -> list[Path]:
     """Mean time of every span, stacked, for every rank of every run; median and percentiles of the rank's total."""
     drawn = [item for item in entries if item.name in set(spans["run"])]
@@ -84,8 +94,8 @@ def _rank_panel(ax: Axes, spans: pd.DataFrame, factor: float) -> None:
     table = spans.pivot(index="span", columns="rank", values="mean_seconds")
     for name in TRAINING:
         height = table.loc[name.removesuffix("_seconds"), ranks].to_numpy(dtype=float) * factor
-        ax.bar(place, height, bar_width(len(ranks)), bottom=bottom, color=figures.SPANS[name][1], linewidth=0)
-        bottom += height
+        bars(ax, height, bottom, facecolor=figures.SPANS[name][1])
+        bottom = bottom + height
     total = spans[spans["span"] == "train"].set_index("rank")
     if many:
         for name, dashes in (("median", "-"), ("p5", ":"), ("p95", ":")):
@@ -213,11 +223,10 @@ def _wait_panel(ax: Axes, part: pd.DataFrame, kind: str) -> None:
     _, dark, light = figures.SYNCHRONISATIONS[kind]
     factor, unit = figures.seconds_scale(part["sync_p95_seconds"])
     place = np.arange(len(part))
-    transfer, wait = (part[f"{name}_mean_seconds"] * factor for name in ("transfer", "wait"))
-    width = bar_width(len(part))
-    ax.bar(place, transfer, width, color=dark, linewidth=0)
+    transfer, wait = (part[f"{name}_mean_seconds"].to_numpy() * factor for name in ("transfer", "wait"))
+    bars(ax, transfer, np.zeros(len(part)), facecolor=dark)
     hatch = "" if len(part) > MOST_BARS else "////"
-    ax.bar(place, wait, width, bottom=transfer, facecolor=light, edgecolor=dark, hatch=hatch, linewidth=0)
+    bars(ax, wait, transfer, facecolor=light, edgecolor=dark, hatch=hatch)
     if len(part) <= MOST_BARS:
         whiskers(ax, place, part, factor, prefix="sync_")
     step = max(1, -(-len(part) // 8))

@@ -42,7 +42,7 @@ class Setting:
     @property
     def learning_rate(self) -> float:
         """The largest one as run."""
-        return max(float(item.run.iterations["learning_rate"].max()) for item in self.entries)
+        return max(float(item.run.per_step["learning_rate"].max()) for item in self.entries)
 
 
 def work(item: Entry, apart: Sequence[str] = ()) -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hpcsgd.errors import UsageError
 from hpcsgd.files import Finder
 from hpcsgd.record.reader import FILE_NAME, Run
-from hpcsgd.record.schema import TRAINING_SPANS
 from hpcsgd.record.study_file import find_studies
 
 CONDUCT = (
@@ -31,14 +31,18 @@ NESTED = ("emulate",)
 
 def why_not(run: Run) -> str:
     """Why nothing can be drawn of a log; empty where something can."""
-    if run.iterations.empty:
+    try:
+        steps = run.per_step
+    except UsageError as error:
+        return str(error).removeprefix(f"{run.path}: ")
+    if steps.empty:
         return f"no iteration in it yet ({run.status})"
     if (run.segments["world_size"] < 1).any():
         return f"a segment of {run.segments['world_size'].min()} ranks: the log is damaged"
     batches = [run.config.get(name) for name in ("local_batch_size", "global_batch_size")]
     if not any(batch is not None and batch > 0 for batch in batches):
         return "its recipe has no batch size"
-    if not np.isfinite(run.iterations[list(TRAINING_SPANS)]).all(axis=None):
+    if not steps["is_finite"].all():
         return "its times are no numbers: the log is damaged"
     at = run.evaluations["epoch_fraction"]
     if not np.isfinite(at).all() or run.evaluations.duplicated(["split", "metric", "epoch_fraction"]).any():
@@ -99,8 +103,8 @@ def identity(run: Run) -> Hashable:
     if not started:
         return run.path
     trained = tuple(sorted((key, str(value)) for key, value in dotted(run.config) if not is_in(key, CONDUCT)))
-    first = run.iterations[run.iterations["step"] == run.iterations["step"].iloc[0]]
-    times = tuple(0.0 if math.isnan(seconds) else seconds for seconds in first["wall_seconds"])
+    first = run.columns.column("wall_seconds", slice(0, 1))
+    times = tuple(0.0 if math.isnan(seconds) else seconds for seconds in first.reshape(-1).tolist())
     return started, str(run.provenance.get("host")), trained, times
 
 
@@ -109,7 +113,7 @@ def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     alike: dict[Hashable, list[Run]] = {}
     for run in runs:
         alike.setdefault(identity(run), []).append(run)
-    chosen = {id(max(copies, key=lambda run: len(run.iterations))): copies for copies in alike.values()}
+    chosen = {id(max(copies, key=lambda run: run.per_step["num_ranks"].sum())): copies for copies in alike.values()}
     kept = [run for run in runs if id(run) in chosen]
     lines = [
         f"{copy.path}: the same run as {run.path}, which counts once"

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hpcsgd.record.reader import FILE_NAME, Run, find_runs
+from hpcsgd.record.reduce import logged_labels
 from hpcsgd.record.schema import TAKEN
 from runs import identity as run_identity
+from runs.losses import loss_notes
 
 ALGORITHMS = {
     "sync_sgd": "sync. SGD",
@@ -63,7 +64,7 @@ class Entry:
     @property
     def first_step(self) -> int:
         """Where the log begins: 0, but after a resume on another number of ranks."""
-        return int(self.run.iterations["step"].iloc[0]) if len(self.run.iterations) else 0
+        return int(self.run.columns.steps[0]) if len(self.run.columns.steps) else 0
 
     @property
     def world_sizes(self) -> pd.Series:
@@ -139,7 +140,8 @@ def learners_per_rank(run: Run) -> int:
         return int(chosen.iloc[-1])
     # The samples of a rank's fullest step are those of all its learners.
     local = run.config.get("local_batch_size") or known.get("local_batch_size")
-    return max(1, round(float(run.iterations["num_samples"].max()) / float(local))) if local else 1
+    most = max((float(block["num_samples"].max()) for _, block in run.columns.blocks(["num_samples"])), default=0.0)
+    return max(1, round(most / float(local))) if local else 1
 
 
 def _first_world_size(run: Run) -> int:
@@ -162,8 +164,9 @@ def entry(run: Run, name: str) -> Entry:
         given = float(run.config.get("global_batch_size") or float("nan"))
         local = given / _first_world_size(run) / learners_per_rank(run)
     summary = run.rank_axis == "statistic"
-    last = run.iterations[run.iterations["segment"] == run.iterations["segment"].max()]
-    logged = 0 if summary else int(last["rank"].nunique())
+    steps = run.per_step
+    last = steps[steps["segment"] == steps["segment"].max()]
+    logged = 0 if summary else len(logged_labels(run.columns, last))
     return Entry(run, name, world_size, float(local), logged)
 
 
@@ -209,7 +212,7 @@ def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
                 "global_batch_size": item.global_batch_size,
                 "model": run.config.get("model", {}).get("name", ""),
                 "data": run.config.get("data", {}).get("name", ""),
-                "num_steps": int(run.iterations["step"].nunique()),
+                "num_steps": len(run.per_step),
                 "num_epochs": len(run.epochs),
                 "path": str(run.path.parent),
             }
@@ -234,33 +237,9 @@ def log_notes(entries: Sequence[Entry], problems: Sequence[str]) -> list[str]:
                 f"{item.name}: log.ranks is node: {item.logged_ranks} of {item.world_size} ranks are in its log; "
                 "maxima, minima and waits are over these."
             )
-        notes += _loss_notes(item)
+        notes += loss_notes(item)
         notes += _resume_notes(item)
     return notes
-
-
-def loss_rows(item: Entry) -> pd.DataFrame:
-    """The rows of ``iterations`` that have a loss: of ranks with samples; of a log of statistics, the medians.
-
-    There, the losses of a step are known only if all ranks had samples.
-    """
-    frame = item.run.iterations
-    if item.summary:
-        least = frame[frame["statistic"] == "min"].set_index("step")["num_samples"]
-        return frame[(frame["statistic"] == "median") & (frame["step"].map(least) > 0)]
-    return frame[frame["num_samples"] > 0]
-
-
-def _loss_notes(item: Entry) -> list[str]:
-    """Where the loss of a run is not finite any more, or that it has none."""
-    frame = loss_rows(item)
-    bad = frame[~np.isfinite(frame["loss"])]
-    if len(bad) and item.run.config.get("algorithm", {}).get("name") == "none" and frame["loss"].isna().all():
-        return [f"{item.name}: its log has no loss: its loop was only timed, without run.backward."]
-    where = [
-        f"step {row['step']}" + ("" if item.summary else f" on rank {row['rank']}") for _, row in bad[:1].iterrows()
-    ]
-    return [f"{item.name}: its loss is not finite from {at} on: curves of the loss end there." for at in where]
 
 
 def _resume_notes(item: Entry) -> list[str]:

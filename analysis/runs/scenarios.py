@@ -112,7 +112,7 @@ def _others(item: Entry, nested: Collection[str]) -> dict[str, str]:
 
 def synchronisations(item: Entry) -> pd.DataFrame:
     """One row a synchronisation, gradient, block or global: ``step`` after it, ``action``, ``sync_bytes``."""
-    steps = item.run.iterations.drop_duplicates("step")
+    steps = item.run.per_step
     table = steps.loc[steps["action"] != "none", ["step", "action", "sync_bytes"]]
     return table.assign(step=table["step"] + 1).reset_index(drop=True)
 
@@ -126,7 +126,7 @@ def periods(item: Entry) -> pd.DataFrame:
 
 def first_local_step(item: Entry) -> int:
     """Optimizer steps before the first that no gradient was averaged in; all of them where there is none."""
-    steps = item.run.iterations.drop_duplicates("step")
+    steps = item.run.per_step
     local = steps.loc[steps["action"] != "gradient", "step"]
     return int(local.iloc[0]) if len(local) else int(steps["step"].iloc[-1]) + 1
 

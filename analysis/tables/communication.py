@@ -167,7 +167,7 @@ def schedule_table(settings: Sequence[Setting]) -> pd.DataFrame:
     """
     tables = []
     for setting in settings:
-        item = max(setting.entries, key=lambda entry: int(entry.run.iterations["step"].max()))
+        item = max(setting.entries, key=lambda entry: int(entry.run.per_step["step"].max()))
         table = periods(item)
         if table.empty:
             continue

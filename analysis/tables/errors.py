@@ -166,9 +166,9 @@ def schedule_table(settings: Sequence[Setting]) -> pd.DataFrame:
     """
     tables = []
     for setting in settings:
-        item = max(setting.entries, key=lambda entry: int(entry.run.iterations["step"].max()))
+        item = max(setting.entries, key=lambda entry: int(entry.run.per_step["step"].max()))
         table = costs_before(item)[["epoch", "step"]].reset_index(drop=True)
-        table["learning_rate"] = item.run.iterations.drop_duplicates("step")["learning_rate"].to_numpy()
+        table["learning_rate"] = item.run.per_step["learning_rate"].to_numpy()
         table = table.iloc[_corners(table["learning_rate"].to_numpy())]
         table.insert(0, "setting", setting.name)
         tables.append(table)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from hpcsgd.record.frames import training_seconds
-from hpcsgd.record.schema import ACTIONS, NOT_TRAINING, SPANS
+from hpcsgd.record.reduce import gathered, slowest_sums
+from hpcsgd.record.schema import ACTIONS, SPANS, STATISTICS
 from runs.logs import Entry
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -30,6 +31,8 @@ KINDS = {
 }
 ALL_RANKS = "all"
 OF_RECORD = "max"
+MOST_RANKS = 256
+"""That a figure and its table show each of."""
 
 
 def quantiles(values: Any) -> dict[str, float]:
@@ -42,25 +45,16 @@ def quantiles(values: Any) -> dict[str, float]:
 
 def record_iterations(item: Entry) -> pd.DataFrame:
     """One row an iteration: ``step``, ``segment``, ``action``, ``seconds`` of record, ``num_samples`` of all ranks,
-    ``skip_rank`` (its number within its segment, from 0) and ``period`` (number of its synchronisation period).
+    ``skip_rank`` (its number within its segment, from 0) and ``period`` (number of its synchronisation period); index
+    as of ``per_step``.
 
-    A log of statistics has no single ranks: there the seconds are the largest wall time less the largest times
-    of evaluation, checkpoints and logging. Where not all ranks are logged, the samples are those of the logged ranks
+    Where not all ranks are logged, the samples are those of the logged ranks
     times the rest.
     """
-    frame = item.run.iterations
-    if item.summary:
-        top = frame[frame["statistic"] == "max"].set_index("step")
-        seconds = (top["wall_seconds"] - top[list(NOT_TRAINING)].sum(axis=1)).clip(lower=0)
-        median = frame[frame["statistic"] == "median"].set_index("step")
-        samples = median["num_samples"] * median["segment"].map(item.world_sizes)
-    else:
-        seconds = training_seconds(frame).groupby(frame["step"]).max()
-        # The mean over the logged ranks, for all ranks that were there.
-        of_step = frame.groupby("step")
-        samples = of_step["num_samples"].mean() * of_step["segment"].first().map(item.world_sizes)
-    shared = frame.drop_duplicates("step").set_index("step")[["segment", "action"]]
-    record = shared.assign(seconds=seconds, num_samples=samples).reset_index()
+    steps = item.run.per_step
+    record = steps[["step", "segment", "action"]].assign(
+        seconds=steps["slowest_seconds"], num_samples=steps["mean_samples"] * steps["segment"].map(item.world_sizes)
+    )
     record["skip_rank"] = record.groupby("segment").cumcount()
     record["period"] = _periods(record)
     return record
@@ -89,14 +83,15 @@ def period_means(item: Entry, record: pd.DataFrame, skip: int) -> pd.Series:
     Left out are whole periods: those with one of the first ``skip`` iterations of a segment, and the unfinished last.
     """
     touched = record.loc[record["skip_rank"] < skip, "period"].unique()
-    kept = record[(record["period"] >= 0) & ~record["period"].isin(touched)].set_index("step")
-    if item.summary:
-        return kept.groupby("period")["seconds"].transform("mean")
-    frame = item.run.iterations
-    frame = frame[frame["step"].isin(kept.index)]
-    period = frame["step"].map(kept["period"])
-    sums = training_seconds(frame).groupby([period, frame["rank"]]).sum().groupby(level=0).max()
-    return kept["period"].map(sums / kept["period"].value_counts())
+    kept = record[(record["period"] >= 0) & ~record["period"].isin(touched)]
+    period = kept["period"].set_axis(kept["step"])
+    seconds = kept["seconds"].set_axis(kept["step"])
+    if item.summary or period.is_unique:
+        return seconds.groupby(period).transform("mean")
+    group = np.full(len(item.run.columns.steps), -1)
+    group[kept.index] = period
+    sums = pd.Series(slowest_sums(item.run.columns, group))
+    return period.map(sums / period.value_counts())
 
 
 def kept_iterations(item: Entry, skip: int) -> pd.DataFrame:
@@ -105,13 +100,18 @@ def kept_iterations(item: Entry, skip: int) -> pd.DataFrame:
     return item.run.iterations[item.run.iterations["step"].isin(record.loc[record["skip_rank"] >= skip, "step"])]
 
 
+def kept_steps(item: Entry, skip: int) -> pd.DataFrame:
+    """Rows of ``per_step`` but the first ``skip`` iterations of every segment."""
+    return item.run.per_step[record_iterations(item)["skip_rank"] >= skip]
+
+
 def too_short(entries: Sequence[Entry], skip: int) -> list[str]:
     """One line for each run of which ``skip`` leaves nothing."""
     return [
-        f"{item.name}: {item.run.iterations['step'].nunique()} iterations, none left after --skip {skip}: not in the "
-        "medians (give a smaller --skip)"
+        f"{item.name}: {len(item.run.per_step)} iterations, none left after --skip {skip}: not in the medians (give a "
+        "smaller --skip)"
         for item in entries
-        if kept_iterations(item, skip).empty
+        if kept_steps(item, skip).empty
     ]
 
 
@@ -141,31 +141,95 @@ def span_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     """Seconds of every span and of the training time: one row a run, rank and span.
 
     ``rank`` is a number, ``all`` for all logged ranks together, or for a log of statistics ``median``: the median over
-    the ranks of each iteration. ``max`` has the time of record.
+    the ranks of each iteration. ``max`` has the time of record. Of many ranks, :func:`shown_ranks` are there.
     """
     rows: list[dict[str, Any]] = []
     for item in entries:
-        kept = kept_iterations(item, skip)
+        kept = kept_steps(item, skip)
         if kept.empty:
             continue
-        left_out = item.run.iterations["step"].nunique() - kept["step"].nunique()
-        axis = item.run.rank_axis
-        parts = [(str(label), part) for label, part in kept.groupby(axis)]
-        if item.summary:
-            parts = [(label, part) for label, part in parts if label == "median"]
-        else:
-            parts.append((ALL_RANKS, kept))
-        for label, part in parts:
-            spans = {"train_seconds": training_seconds(part), **{name: part[name] for name in SPAN_NAMES}}
-            for name, seconds in spans.items():
-                rows.append(_span_row(item, label, name, left_out, seconds))
-        record = record_iterations(item)
-        seconds = record.loc[record["skip_rank"] >= skip, "seconds"]
-        rows.append(_span_row(item, OF_RECORD, "train_seconds", left_out, seconds))
+        left_out = len(item.run.per_step) - len(kept)
+        spans = _spans_of_statistics(item, kept) if item.summary else _spans_of_ranks(item, kept)
+        for label in next(iter(spans.values())):
+            rows += [_span_row(item, label, name, left_out, found[label]) for name, found in spans.items()]
+        record = quantiles(kept["slowest_seconds"]) | {"num_values": len(kept)}
+        rows.append(_span_row(item, OF_RECORD, "train_seconds", left_out, record))
     return pd.DataFrame(rows)
 
 
-def _span_row(item: Entry, rank: str, span: str, left_out: int, seconds: pd.Series) -> dict[str, Any]:
+Found = dict[str, dict[str, dict[str, float]]]
+"""Number, mean and quantiles of some values, by span and by what they are of."""
+
+
+def _spans_of_statistics(item: Entry, kept: pd.DataFrame) -> Found:
+    """Of the medians over the ranks."""
+    place = np.array([STATISTICS.index("median")])
+    return {
+        name: {"median": of_values(gathered(item.run.columns, name, kept, place))}
+        for name in ("train_seconds", *SPAN_NAMES)
+    }
+
+
+def _spans_of_ranks(item: Entry, kept: pd.DataFrame) -> Found:
+    """Of each rank that is shown, and of all; one span after another, as one of all ranks may be large."""
+    columns, found = item.run.columns, Found()
+    training = gathered(columns, "train_seconds", kept)
+    # Of a rank that was lost all is NaN.
+    here = None if (kept["num_ranks"] == training.shape[1]).all() else ~np.isnan(training)
+    places = shown_ranks(training)
+    for name in ("train_seconds", *SPAN_NAMES):
+        values = training if name == "train_seconds" else gathered(columns, name, kept)
+        of_rank = {place: values[:, place] if here is None else values[here[:, place], place] for place in places}
+        found[name] = {str(columns.labels[place]): of_values(own) for place, own in of_rank.items() if len(own)}
+        found[name][ALL_RANKS] = of_values(values if here is None else values[here])
+    return found
+
+
+def of_values(values: Any) -> dict[str, float]:
+    """``num_values``, and the :func:`quantiles`, which may put the values in another order."""
+    data = np.ascontiguousarray(values).reshape(-1)
+    # A span that never was.
+    if data.size and not data.any():
+        return {"num_values": data.size, **dict.fromkeys(quantiles([]), 0.0)}
+    return {"num_values": data.size, **quantiles(data)}
+
+
+def shown_ranks(training: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Places of the ranks that figures and tables show each of: all, or of many the extremes of their mean time.
+
+    Of more than ``MOST_RANKS`` in the log, each stretch of neighbours is shown by the one with the least and the one
+    with the largest mean training time: no rank that is slower or faster than all its neighbours is lost.
+
+    Args:
+        training: seconds, ``[t, K]``.
+    """
+    if training.shape[1] <= MOST_RANKS:
+        return np.arange(training.shape[1])
+    return extremes(np.nanmean(training, axis=0), MOST_RANKS)
+
+
+def extremes(values: NDArray[np.float64], most: int) -> NDArray[np.intp]:
+    """Places of the least and the largest of each stretch of values, in order: at most ``most``; NaN is left out."""
+    found: set[int] = set()
+    for part in np.array_split(np.arange(len(values)), most // 2):
+        known = part[~np.isnan(values[part])]
+        if len(known):
+            found |= {int(known[values[known].argmin()]), int(known[values[known].argmax()])}
+    return np.array(sorted(found), dtype=np.intp)
+
+
+def many_ranks(entries: Sequence[Entry], what: str = "time") -> list[str]:
+    """One line for each run of which not every rank is shown, but the extremes of its mean ``what``."""
+    return [
+        f"{item.name}: of {item.logged_ranks} ranks, each {-(-len(item.run.columns.labels) // (MOST_RANKS // 2))} "
+        f"neighbours are shown by the two with the least and the largest mean {what}."
+        for item in entries
+        if len(item.run.columns.labels) > MOST_RANKS
+    ]
+
+
+def _span_row(item: Entry, rank: str, span: str, left_out: int, found: dict[str, float]) -> dict[str, Any]:
     """One row of :func:`span_table`."""
-    counts = {"num_values": len(seconds), "left_out_iterations": left_out}
-    return {"run": item.name, "rank": rank, "span": span.removesuffix("_seconds"), **counts, **quantiles(seconds)}
+    counts = {"num_values": found["num_values"], "left_out_iterations": left_out}
+    statistics = {name: value for name, value in found.items() if name not in counts}
+    return {"run": item.name, "rank": rank, "span": span.removesuffix("_seconds"), **counts, **statistics}

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpcsgd.record.frames import by_metric, training_seconds
-from runs.logs import Entry, loss_rows
+from hpcsgd.record.frames import by_metric
+from hpcsgd.record.reduce import slowest_clock
+from runs.logs import Entry
+from runs.losses import step_losses
 from tables.iterations import record_iterations
 from tables.timing import steps_per_epoch
 
@@ -62,15 +64,11 @@ def training_loss_table(entries: Sequence[Entry], num_windows: int = NUM_WINDOWS
     tables = []
     for item in entries:
         costs = costs_before(item)
-        frame = loss_rows(item)
-        weighted = (frame["loss"] * frame["num_samples"]).groupby(frame["step"]).sum()
-        # A loss that is not finite makes its window's so: a sum would pass over it.
-        weighted[~np.isfinite(frame["loss"]).groupby(frame["step"]).all()] = math.nan
-        samples = frame.groupby("step")["num_samples"].sum()
+        losses = step_losses(item)
         size = max(1, math.ceil(len(costs) / num_windows))
         window = pd.Series(np.arange(len(costs)) // size, index=costs.index)
         table = costs.groupby(window).mean()
-        sums = [series.groupby(window.reindex(series.index)) for series in (weighted, samples)]
+        sums = [series.groupby(window.reindex(series.index)) for series in (losses["weighted"], losses["num_samples"])]
         table["loss"] = (sums[0].sum() / sums[1].sum()).where(sums[0].count() == sums[0].size())
         table.insert(0, "run", item.name)
         tables.append(table[["run", *X_AXES, "loss"]])
@@ -83,8 +81,8 @@ def costs_before(item: Entry) -> pd.DataFrame:
     The training clock of a log of statistics is the running sum of the time of record, scaled to the log's own clock
     where it tells one: the maxima of single iterations add up to more than the slowest rank's clock.
     """
-    frame = item.run.iterations
-    shared = frame.drop_duplicates("step").set_index("step")
+    steps = item.run.per_step
+    shared = steps.set_index("step")
     full = steps_per_epoch(item)
     costs = pd.DataFrame({"step": shared.index.astype(float)}, index=shared.index)
     costs["epoch"] = costs["step"] / full if full else math.nan
@@ -92,8 +90,7 @@ def costs_before(item: Entry) -> pd.DataFrame:
         seconds = record_iterations(item).set_index("step")["seconds"].cumsum()
         clock = seconds * _clock_ratio(item, seconds)
     else:
-        ranks = training_seconds(frame).groupby([frame["step"], frame["rank"]]).sum().unstack()
-        clock = ranks.cumsum().max(axis=1)
+        clock = pd.Series(slowest_clock(item.run.columns)[steps.index], index=shared.index)
     costs["train_seconds"] = clock.shift(fill_value=0.0)
     costs["sync_bytes"] = shared["sync_bytes"].cumsum().shift(fill_value=0).astype(float)
     return costs
@@ -151,7 +148,7 @@ def missing_curves(entries: Sequence[Entry]) -> list[str]:
             notes.append(f"{item.name}: no evaluation yet: no accuracy, and only the training loss.")
         if steps_per_epoch(item) is None:
             notes.append(f"{item.name}: no whole epoch and no evaluation yet: training loss not drawn against epochs.")
-        if run.iterations["sync_bytes"].sum() == 0:
+        if not run.columns.column("sync_bytes").any():
             why = "one rank" if item.world_size == 1 else "no synchronisation yet"
             notes.append(f"{item.name}: communicated nothing ({why}): not drawn against bytes.")
         if item.summary:

@@ -31,8 +31,7 @@ def noise_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 def _noise(item: Entry) -> pd.DataFrame:
     """The rows of a run."""
-    frame = item.run.iterations
-    shared = frame.drop_duplicates("step").set_index("step")
+    shared = item.run.per_step.set_index("step")
     known = shared[shared["gradient_square"].notna()]
     half_life = max(1.0, HALF_LIFE_SHARE * len(known))
     smooth = known[["gradient_square", "gradient_variance"]].ewm(halflife=half_life).mean()

@@ -25,7 +25,7 @@ def run_facts(entries: Sequence[Entry], reference: int | None) -> pd.DataFrame:
     rows = []
     for item in entries:
         rounds = synchronisations(item)
-        samples = item.global_batch_size * item.run.iterations["step"].nunique()
+        samples = item.global_batch_size * item.run.per_step["step"].nunique()
         epoch = steps_per_epoch(item) or math.nan
         train = last_error(item, "train")[0]
         rows.append(
@@ -41,7 +41,7 @@ def run_facts(entries: Sequence[Entry], reference: int | None) -> pd.DataFrame:
                 "samples_per_round": samples / len(rounds) if len(rounds) else math.nan,
                 "local_from_epoch": (start := first_local_step(item) / epoch),
                 "start": f"from epoch {start:g}" if algorithm(item) == POST_LOCAL else "",
-                "num_epochs": item.run.iterations["step"].nunique() / epoch,
+                "num_epochs": item.run.per_step["step"].nunique() / epoch,
                 "train_accuracy": 1 - train / 100 if item.finished else math.nan,
             }
         )

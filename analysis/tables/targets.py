@@ -104,7 +104,7 @@ def run_table(settings: Sequence[Setting], skip: int) -> pd.DataFrame:
                     "num_learners": num_learners(item),
                     "local_batch_size": item.local_batch_size,
                     "global_batch_size": item.global_batch_size,
-                    "learning_rate": float(item.run.iterations["learning_rate"].max()),
+                    "learning_rate": float(item.run.per_step["learning_rate"].max()),
                     "engine": engine(item),
                     "samples_per_second": throughput(item, skip),
                     "utilisation": utilisation(item, skip),

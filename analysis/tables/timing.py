@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from hpcsgd.record.frames import throughput, training_seconds, wait_and_transfer
+from hpcsgd.record.columns import Columns
+from hpcsgd.record.frames import throughput, wait_and_transfer
+from hpcsgd.record.reduce import logged_labels, slowest_sums, synchronisations
 from hpcsgd.record.schema import ACTIONS, NOT_TRAINING
 from runs.logs import Entry
-from tables.iterations import kept_iterations, quantiles, record_iterations
+from tables.iterations import MOST_RANKS, extremes, kept_iterations, kept_steps, quantiles, record_iterations
 
 NUM_WINDOWS = 80
 SYNCHRONISATIONS = {
@@ -55,9 +58,9 @@ def window_seconds(item: Entry, record: pd.DataFrame) -> pd.Series:
     """Training time of each ``window`` of ``record``: maximum over ranks of the sum over its iterations."""
     if item.summary:
         return record.groupby("window")["seconds"].sum()
-    frame = item.run.iterations
-    window = frame["step"].map(record.set_index("step")["window"])
-    return training_seconds(frame).groupby([window, frame["rank"]]).sum().groupby(level=0).max()
+    group = np.full(len(item.run.columns.steps), -1)
+    group[record.index] = record["window"]
+    return pd.Series(slowest_sums(item.run.columns, group))
 
 
 def throughput_table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -114,21 +117,77 @@ def wait_table(entries: Sequence[Entry], skip: int) -> pd.DataFrame:
     """Wait and transfer of the synchronisations: one row a run, kind of synchronisation and rank.
 
     Of a log of statistics ``rank`` is ``median`` and ``max``: durations come from the spans, the transfer is the
-    minimum over the ranks. What the log cannot tell apart is left out: see :func:`untold_waits`.
+    minimum over the ranks. What the log cannot tell apart is left out: see :func:`untold_waits`. Of many ranks, the
+    extremes of the mean wait are there.
     """
     rows: list[dict[str, Any]] = []
     for item in entries:
-        kept = kept_iterations(item, skip)
-        calls = synchronisation_calls(item, kept)
-        calls = calls[~calls["action"].isin(untold_actions(item)[0])]
-        order = {action: place for place, action in enumerate(ACTIONS)}
-        for (_, label), part in calls.groupby([calls["action"].map(order), "rank"], observed=True):
-            row: dict[str, Any] = {"run": item.name, "synchronisation": part["action"].iloc[0], "rank": str(label)}
-            for name in ("sync", "wait", "transfer"):
-                values = quantiles(part[f"{name}_seconds"])
-                row |= {f"{name}_{statistic}": value for statistic, value in values.items()}
-            rows.append(row | {"num_synchronisations": len(part)})
+        left_out = untold_actions(item)[0]
+        told = [action for action in ACTIONS[1:] if action not in left_out]
+        waits = _statistic_waits(item, skip) if item.summary else _rank_waits(item, skip, told)
+        rows += [_wait_row(item, *key, calls) for key, calls in waits.items() if key[0] in told]
     return pd.DataFrame(rows)
+
+
+Waits = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""By kind of synchronisation and rank: own durations and transfers, a value a call."""
+
+
+def _wait_row(
+    item: Entry, kind: str, rank: str, calls: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> dict[str, Any]:
+    """One row of :func:`wait_table`."""
+    sync, transfer = calls
+    row: dict[str, Any] = {"run": item.name, "synchronisation": kind, "rank": rank}
+    for name, values in (("sync", sync), ("wait", sync - transfer), ("transfer", transfer)):
+        row |= {f"{name}_{statistic}": value for statistic, value in quantiles(values).items()}
+    return row | {"num_synchronisations": len(sync)}
+
+
+def _statistic_waits(item: Entry, skip: int) -> Waits:
+    """Of a log of statistics: of the median and the largest duration."""
+    calls = _statistic_calls(kept_iterations(item, skip))
+    return {
+        (action, label): (part["sync_seconds"].to_numpy(), part["transfer_seconds"].to_numpy())
+        for action in ACTIONS
+        for label, part in calls[calls["action"] == action].groupby("rank", observed=True)
+    }
+
+
+def _rank_waits(item: Entry, skip: int, told: Sequence[str]) -> Waits:
+    """Of each rank that is shown: of many, the extremes of the mean wait."""
+    columns, ranks = item.run.columns, item.run.ranks
+    kept = np.zeros(len(columns.steps), bool)
+    kept[kept_steps(item, skip).index] = True
+    found: Waits = {}
+    for action in told:
+        kind = kept & (columns.column("action") == ACTIONS.index(action))
+        places = _shown_waits(columns, ranks, kind)
+        parts = [
+            (calls.sync_seconds[:, places], calls.transfer_seconds[:, places])
+            for calls in synchronisations(columns, ranks, kind)
+            if len(calls.rows)
+        ]
+        if not parts:
+            continue
+        sync, transfer = (np.concatenate(own) for own in zip(*parts, strict=True))
+        for column, place in enumerate(places):
+            here = ~np.isnan(sync[:, column])
+            if here.any():
+                found[action, str(columns.labels[place])] = (sync[here, column], transfer[here, column])
+    return found
+
+
+def _shown_waits(columns: Columns, ranks: pd.DataFrame, kind: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Places of the ranks whose waits in some rows are shown, as :func:`tables.iterations.shown_ranks` says."""
+    width = len(columns.labels)
+    if width <= MOST_RANKS:
+        return np.arange(width)
+    total, count = np.zeros(width), np.zeros(width)
+    for calls in synchronisations(columns, ranks, kind):
+        total += np.nansum(calls.wait_seconds, axis=0)
+        count += (~np.isnan(calls.sync_seconds)).sum(axis=0)
+    return extremes(np.where(count > 0, total / np.maximum(count, 1), np.nan), MOST_RANKS)
 
 
 def synchronisation_calls(item: Entry, iterations: pd.DataFrame) -> pd.DataFrame:
@@ -152,14 +211,14 @@ def _statistic_calls(kept: pd.DataFrame) -> pd.DataFrame:
 
 def untold_actions(item: Entry) -> tuple[set[str], str]:
     """Synchronisations whose waits the log cannot tell, as no two ranks of one call are in it, and why."""
-    actions = set(item.run.iterations["action"]) - {"none"}
+    actions = set(item.run.per_step["action"]) - {"none"}
     if item.summary:
         return actions & {"block"}, "the log keeps no single ranks (log.ranks: summary)"
     if item.logged_ranks == item.world_size:
         return set(), ""
     if item.logged_ranks == 1:
         return actions, "the log keeps one rank only (log.ranks: node)"
-    logged = item.run.ranks[item.run.ranks["rank"].isin(item.run.iterations["rank"].unique())]
+    logged = item.run.ranks[item.run.ranks["rank"].isin(logged_labels(item.run.columns, item.run.per_step))]
     alone = bool((logged["block"].value_counts() < 2).all())
     return (actions & {"block"} if alone else set()), "the log keeps one rank of each block (log.ranks: node)"
 

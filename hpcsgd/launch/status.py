@@ -198,7 +198,7 @@ def _alive_here(run: Run) -> bool | None:
 
 def _progress(run: Run) -> str:
     """Steps done of all."""
-    done = int(run.iterations["step"].max()) + 1 if len(run.iterations) else 0
+    done = int(run.columns.steps.max(initial=-1)) + 1
     total = run.provenance.get("total_steps", "?")
     starts = len(run.segments) - 1
     return f"{done}/{total}" + (f" ({starts} resumed)" if starts > 0 else "")

@@ -23,10 +23,12 @@ from hpcsgd.record.sound import READ_ERRORS, ForeignFileError
 if TYPE_CHECKING:
     import h5py
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
 T = TypeVar("T")
 
+NAMES = tuple(column.name for column in ITERATION_COLUMNS + RANK_COLUMNS)
 PER_STEP = frozenset(column.name for column in ITERATION_COLUMNS)
 PER_RANK = frozenset(column.name for column in RANK_COLUMNS)
 
@@ -115,6 +117,47 @@ class Columns:
             yield slice(start, end), self.read(names, slice(start, end))
             start = end
 
+    def table(
+        self,
+        rows: slice = slice(None),
+        places: Sequence[int] | None = None,
+        names: Sequence[str] = NAMES,
+    ) -> pd.DataFrame:
+        """Columns in long form, as :attr:`hpcsgd.record.reader.Run.iterations` has them.
+
+        Args:
+            rows: by place.
+            places: of the second axis; None: all.
+            names: the columns, ``start_seconds`` among them.
+
+        Raises:
+            UsageError: as from :meth:`column`.
+        """
+        import numpy as np
+        import pandas as pd
+
+        def in_words(texts: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
+            return pd.Series(texts).take(numbers).array
+
+        every = slice(None) if places is None else [*places]
+        labels, steps = self.labels[every], self.steps[rows]
+        tiled = np.tile(labels, len(steps))
+        table: dict[str, Any] = {
+            "step": np.repeat(steps, len(labels)),
+            self.axis: in_words(STATISTICS, tiled) if self.axis == "statistic" else tiled,
+        }
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        none = slice(0, 0)
+        for _, block in self.blocks(names, rows) if len(steps) else [(none, self.read(names, none))]:
+            for name, values in block.items():
+                own = values[:, every].reshape(-1) if name in PER_RANK else np.repeat(values, len(labels))
+                parts[name].append(own)
+        table |= {name: np.concatenate(parts.pop(name)) for name in names}
+        if "action" in table:
+            table["action"] = in_words(ACTIONS, table["action"])
+        frame = pd.DataFrame(table)
+        return frame[frame["start_seconds"].notna()].reset_index(drop=True)
+
     def _read(self, names: Sequence[str], rows: slice) -> dict[str, NDArray[Any]]:
         """Those of the file."""
         import h5py
@@ -155,8 +198,8 @@ def open_columns(
     rows, labels = slice(0, num_rows), group[axis][:]
     if axis == "statistic" and labels.tolist() != [*range(len(STATISTICS))]:
         raise ValueError(f"its statistics are {labels.tolist()}, not {', '.join(STATISTICS)}")
-    is_small = num_rows * row_bytes([*PER_STEP, *PER_RANK], len(labels)) <= HELD_BYTES
-    held = read_columns(group, [*PER_STEP, *PER_RANK] if is_small else [*PER_STEP], rows, version)
+    is_small = num_rows * row_bytes(NAMES, len(labels)) <= HELD_BYTES
+    held = read_columns(group, NAMES if is_small else [*PER_STEP], rows, version)
     return Columns(file, axis, labels, group["step"][rows], version, (group["loss"].chunks or (1,))[0], held)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hpcsgd.record.columns import Columns
 from hpcsgd.record.reader import Run
+from hpcsgd.record.reduce import MEDIAN, counted, logged_labels, slowest_sums, span_totals
 from hpcsgd.record.schema import EVALUATION_COLUMNS, SPANS, TRAINING_SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -104,26 +106,25 @@ def throughput(run: Run) -> float:
     if len(run.epochs):
         seconds = float(run.epochs["train_seconds"].sum())
         return float(run.epochs["num_samples"].sum()) / seconds if seconds > 0 else float("nan")
-    frame = run.iterations
-    if frame.empty:
+    steps = run.per_step
+    if steps.empty:
         return float("nan")
-    kept = frame if run.rank_axis == "rank" else frame[frame["statistic"] == "median"]
-    seconds = float(training_seconds(kept).groupby(kept[run.rank_axis]).sum().max())
-    num_samples = float(kept["num_samples"].sum()) / kept[run.rank_axis].nunique() * len(run.ranks)
-    return num_samples / seconds if seconds > 0 else float("nan")
+    if run.rank_axis == "rank":
+        (seconds,) = slowest_sums(run.columns, np.zeros(len(run.columns.steps), int))
+        logged = float((steps["mean_samples"] * steps["num_ranks"]).sum())
+        num_samples = logged / len(logged_labels(run.columns, steps)) * len(run.ranks)
+    else:
+        seconds = float(steps["mean_seconds"].sum())
+        num_samples = float(steps["mean_samples"].sum()) * len(run.ranks)
+    return num_samples / float(seconds) if seconds > 0 else float("nan")
 
 
-def span_shares(iterations: pd.DataFrame) -> pd.Series:
+def span_shares(columns: Columns) -> pd.Series:
     """The share of each of ``TRAINING_SPANS`` in the training time of all ranks and iterations but the first.
 
     The first iteration warms up caches and connections. Of a log of statistics, the medians over the ranks count.
     """
-    kept = iterations
-    if rank_axis(iterations) == "statistic":
-        kept = kept[kept["statistic"] == "median"]
-    if kept["step"].nunique() > 1:
-        kept = kept[kept["step"] != kept["step"].min()]
-    totals = kept[list(TRAINING_SPANS)].sum()
+    totals = pd.Series(span_totals(columns, slice(int(len(columns.steps) > 1), None)), index=list(TRAINING_SPANS))
     return (totals / totals.sum() if totals.sum() > 0 else totals * np.nan).rename("share")
 
 
@@ -153,14 +154,13 @@ def _drawn(run: Run, column: str, owner: list[str]) -> float:
         owner: columns of ``ranks`` that tell apart what is counted: of ranks that share one, the first counts. Those
             that the log keeps stand for all.
     """
-    frame, axis = run.iterations, run.rank_axis
-    logged = frame if axis == "rank" else frame[frame["statistic"] == "median"]
-    every = logged.groupby("step")["num_samples"].mean() * len(run.ranks)
-    firsts = run.ranks.drop_duplicates(owner)["rank"]
-    known = logged[logged[column].notna() & (logged["rank"].isin(firsts) if axis == "rank" else True)]
+    columns, steps, firsts = run.columns, run.per_step, run.ranks.drop_duplicates(owner)["rank"]
+    places = np.flatnonzero(np.isin(columns.labels, firsts)) if columns.axis == "rank" else np.array([MEDIAN])
+    every = steps["mean_samples"].set_axis(steps["step"]) * len(run.ranks)
     joules, num_samples = 0.0, 0.0
-    for _, part in known.groupby("segment"):
-        ends = part.groupby(axis)[column].agg(["first", "last"])
-        joules += float((ends["last"] - ends["first"]).mean()) * len(firsts)
-        num_samples += float(every[(every.index > part["step"].min()) & (every.index <= part["step"].max())].sum())
+    for segment in steps["segment"].unique():
+        begun, ended, known = counted(columns, column, columns.column("segment") == segment, places)
+        if len(known):
+            joules += float(np.nanmean(ended - begun)) * len(firsts)
+            num_samples += float(every[(every.index > known.min()) & (every.index <= known.max())].sum())
     return joules / num_samples if joules > 0 and num_samples > 0 else float("nan")

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.files import Finder
-from hpcsgd.record.columns import PER_RANK, Columns, open_columns, settled
+from hpcsgd.record.columns import Columns, open_columns, settled
 from hpcsgd.record.older import columns_of, read_rows
-from hpcsgd.record.schema import ACTIONS, INDEX, ITERATION_COLUMNS, RANK_COLUMNS, STATISTICS, STATUS, TABLES
+from hpcsgd.record.schema import INDEX, STATUS, TABLES
 from hpcsgd.record.sound import READ_ERRORS, check_log, num_stored, read_provenance
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 FILE_NAME = "run.h5"
 
@@ -73,7 +71,18 @@ class Run:
         Raises:
             UsageError: the log cannot be read any more.
         """
-        return _long(self.columns)
+        return self.columns.table()
+
+    @cached_property
+    def per_step(self) -> pd.DataFrame:
+        """One row a step, with numbers over its ranks: see :func:`hpcsgd.record.reduce.per_step`.
+
+        Raises:
+            UsageError: the log cannot be read any more.
+        """
+        from hpcsgd.record.reduce import per_step
+
+        return per_step(self.columns)
 
     @property
     def emulated(self) -> str:
@@ -170,33 +179,6 @@ def _complete_rows(group: h5py.Group, name: str, version: int, num_rows: int) ->
     missing = np.flatnonzero(group[index][:num_rows] < 0)
     num_indexed = int(missing[0]) if len(missing) else num_rows
     return min(num_indexed, *(len(group[c.name]) for c in columns_of(name, version)))
-
-
-def _long(columns: Columns) -> pd.DataFrame:
-    """All columns in long form: one row a step and rank."""
-    import numpy as np
-    import pandas as pd
-
-    names = [column.name for column in ITERATION_COLUMNS + RANK_COLUMNS]
-    found, width = columns.read(names), len(columns.labels)
-    tiled = np.tile(columns.labels, len(columns.steps))
-    table: dict[str, Any] = {
-        "step": np.repeat(columns.steps, width),
-        columns.axis: _names(STATISTICS, tiled) if columns.axis == "statistic" else tiled,
-    }
-    for name in names:
-        values = found.pop(name)
-        table[name] = values.reshape(-1) if name in PER_RANK else np.repeat(values, width)
-    table["action"] = _names(ACTIONS, table["action"])
-    frame = pd.DataFrame(table)
-    return frame[frame["start_seconds"].notna()].reset_index(drop=True)
-
-
-def _names(names: tuple[str, ...], numbers: NDArray[np.integer[Any]]) -> Any:
-    """The name of each number, as pandas keeps texts."""
-    import pandas as pd
-
-    return pd.Series(names).take(numbers).array
 
 
 def _table(group: h5py.Group | None, name: str, version: int, num_rows: int) -> pd.DataFrame:

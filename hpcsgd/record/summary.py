@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from hpcsgd.record.look import in_words
 from hpcsgd.record.reader import Run
-from hpcsgd.record.schema import OWN_SPANS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +54,7 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "progress", _progress(run)
     yield from _metrics(run)
     yield "clocks", _clocks(run)
-    if not run.iterations.empty:
+    if len(run.columns.steps):
         yield from _timing(run)
     yield from _devices(run)
     yield "file", f"{quantity(run.path.stat().st_size)}, {run.path.name}"
@@ -68,9 +67,9 @@ def _status(run: Run) -> str:
     if run.status == "running":
         age = max(0.0, time.time() - run.path.stat().st_mtime)
         parts = ["running" if age < STILL_SECONDS else "running, or killed", f"last written {in_words(age)} ago"]
-    ends = run.iterations["start_seconds"] + run.iterations["wall_seconds"]
-    if len(ends) and ends.max() > 0:
-        parts.append(f"{in_words(ends.max())} long")
+    end = run.per_step["end_seconds"].max()
+    if end > 0:
+        parts.append(f"{in_words(end)} long")
     if len(run.segments) and run.segments["started"].iloc[0]:
         parts.append(f"begun {run.segments['started'].iloc[0]}")
     return ", ".join(parts)
@@ -93,16 +92,16 @@ def _next(run: Run) -> str:
 def _devices(run: Run) -> Iterator[tuple[str, str]]:
     """How busy the devices were, their clock, memory and energy, as far as the log tells."""
     from hpcsgd.record.frames import energy_per_sample
+    from hpcsgd.record.reduce import known_mean, known_median, largest
 
-    frame = run.iterations
-    busy, clock = frame["utilisation"].mean(), frame["clock_hertz"].median()
+    busy, clock = known_mean(run.columns, "utilisation"), known_median(run.columns, "clock_hertz")
     texts = [f"{busy:.0%} of the time" if busy == busy else "", f"at {clock / 1e9:.2f} GHz" if clock == clock else ""]
     if any(texts):
         yield "devices", f"busy {', '.join(text for text in texts if text)}"
     peaks = run.ranks.set_index("rank")["peak_memory_bytes"].dropna()
     if peaks.empty and run.rank_axis == "rank":
         # It has not come to its end.
-        peaks = frame.groupby("rank")["memory_bytes"].max().dropna()
+        peaks = largest(run.columns, "memory_bytes").dropna()
     if len(peaks):
         yield "memory", f"at most {quantity(peaks.max())} of a GPU at once (rank {peaks.idxmax()})"
     joules, who = energy_per_sample(run)
@@ -156,7 +155,7 @@ def _tuner(run: Run) -> str:
 
 def _progress(run: Run) -> str:
     """Steps and epochs done."""
-    done = int(run.iterations["step"].max()) + 1 if len(run.iterations) else 0
+    done = int(run.columns.steps.max(initial=-1)) + 1
     steps, epochs = run.provenance.get("total_steps"), run.config.get("epochs")
     return (
         f"{done}{f' of {steps}' if steps else ''} steps, {len(run.epochs)}{f' of {epochs}' if epochs else ''} epochs"
@@ -213,56 +212,60 @@ LEAST_SHARE = 0.0005
 
 def _timing(run: Run) -> Iterator[tuple[str, str]]:
     """Throughput, spans, synchronisations and bytes."""
-    from hpcsgd.record.frames import rank_axis, span_shares, throughput, training_seconds
+    from hpcsgd.record.frames import span_shares, throughput
 
-    frame = run.iterations
+    steps = run.per_step
     yield "throughput", f"{throughput(run):,.0f} samples/s of training time"
-    axis = rank_axis(frame)
-    rows = frame if axis == "rank" else frame[frame["statistic"] == "median"]
-    median = training_seconds(rows).groupby(rows["step"]).mean().median()
-    shares = span_shares(frame)
-    yield "iteration", f"median {seconds(median)} of training time"
+    yield "iteration", f"median {seconds(steps['mean_seconds'].median())} of training time"
     name = "spans"
-    for span, share in shares.items():
+    for span, share in span_shares(run.columns).items():
         if share >= LEAST_SHARE:
             bar = "█" * round(BAR_COLUMNS * share)
             yield name, f"{str(span).removesuffix('_seconds'):<19}{100 * share:4.1f} %  {bar}".rstrip()
             name = ""
-    if axis == "rank" and frame["rank"].nunique() > 1:
+    if run.rank_axis == "rank" and steps["num_ranks"].max() > 1:
         yield "slowest rank", _slowest(run)
-    per_step = frame.drop_duplicates("step")
-    yield "synchronisations", _synchronisations(run, per_step)
-    yield "communicated", f"{quantity(int(per_step['sync_bytes'].sum()))} a rank (payload)"
+    yield "synchronisations", _synchronisations(run, steps)
+    yield "communicated", f"{quantity(int(steps['sync_bytes'].sum()))} a rank (payload)"
 
 
 def _slowest(run: Run) -> str:
     """The rank whose own work takes longest, by how much, and how often it comes last to a synchronisation."""
-    frame = run.iterations
-    if frame["step"].nunique() > 1:
-        frame = frame[frame["step"] != frame["step"].min()]
-    work = frame[list(OWN_SPANS)].sum(axis=1).groupby(frame["rank"]).mean()
+    from hpcsgd.record.reduce import last_to_enter, own_work
+
+    work = own_work(run.columns)
     rank = work.idxmax()
     node = run.ranks.set_index("rank")["node"].get(rank, "?")
     text = f"{rank} on {node}: its own work takes {100 * (work[rank] / work.median() - 1):.1f} % longer than the median"
-    entered = frame.loc[frame["action"].isin(["gradient", "global"]) & frame["sync_enter_seconds"].notna()]
-    if entered.empty:
+    last = last_to_enter(run.columns).value_counts(normalize=True)
+    if last.empty:
         return text
-    last = entered.loc[entered.groupby("step")["sync_enter_seconds"].idxmax(), "rank"].value_counts(normalize=True)
     return f"{text}; last to synchronise is most often {last.index[0]} ({last.iloc[0]:.0%})"
 
 
-def _synchronisations(run: Run, per_step: pd.DataFrame) -> str:
+def _synchronisations(run: Run, steps: pd.DataFrame) -> str:
     """How many of each kind; their wait and transfer."""
-    from hpcsgd.record.frames import wait_and_transfer
+    import numpy as np
 
-    counts = per_step.loc[per_step["action"] != "none", "action"].value_counts()
+    from hpcsgd.record.reduce import synchronisations
+    from hpcsgd.record.schema import ACTIONS
+
+    counts = steps.loc[steps["action"] != "none", "action"].value_counts()
     text = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
     if run.rank_axis == "statistic":
         return text
-    calls = wait_and_transfer(run.iterations, run.ranks)
-    for action, rows in calls.groupby("action", sort=False):
-        wait, transfer = rows["wait_seconds"].median(), rows["transfer_seconds"].median()
-        text += f"; {action}: median wait {seconds(wait)}, transfer {seconds(transfer)}"
+    waits: dict[int, list[np.ndarray]] = {}
+    transfers: dict[int, list[np.ndarray]] = {}
+    for calls in synchronisations(run.columns, run.ranks):
+        for action in dict.fromkeys(calls.action.tolist()):
+            kind = calls.action == action
+            done = ~np.isnan(calls.sync_seconds[kind])
+            waits.setdefault(action, []).append(calls.wait_seconds[kind][done])
+            transfers.setdefault(action, []).append(calls.transfer_seconds[kind][done])
+    for action, values in waits.items():
+        if sum(map(len, values)):
+            wait, transfer = (float(np.median(np.concatenate(v))) for v in (values, transfers[action]))
+            text += f"; {ACTIONS[action]}: median wait {seconds(wait)}, transfer {seconds(transfer)}"
     return text
 
 

@@ -181,10 +181,10 @@ def test_shares_leave_out_the_first_iteration() -> None:
         {"step": 1, "rank": 0, "forward_seconds": 1.0, "averaging_seconds": 3.0, "evaluation_seconds": 50.0},
         {"step": 2, "rank": 0, "forward_seconds": 4.0},
     ]
-    shares = frames.span_shares(make_iterations(rows))
+    shares = frames.span_shares(make_columns(make_iterations(rows)))
     assert list(shares.index) == list(TRAINING_SPANS)
     assert shares["forward_seconds"] == 0.625
     assert shares["averaging_seconds"] == 0.375
     assert shares.sum() == 1.0
-    assert frames.span_shares(make_iterations(rows[:1]))["data_seconds"] == 1.0
-    assert frames.span_shares(make_iterations([])).isna().all()
+    assert frames.span_shares(make_columns(make_iterations(rows[:1])))["data_seconds"] == 1.0
+    assert frames.span_shares(make_columns(make_iterations([]))).isna().all()

@@ -13,8 +13,10 @@ from runs.logs import Entry, entry
 from tables.iterations import (
     EVERY_ITERATION,
     PERIOD_MEAN,
+    extremes,
     iteration_table,
     kept_iterations,
+    many_ranks,
     period_means,
     quantiles,
     record_iterations,
@@ -58,6 +60,27 @@ def test_percentiles_are_linear_between_neighbours() -> None:
 
 def test_nothing_has_no_median() -> None:
     assert all(np.isnan(value) for value in quantiles([]).values())
+
+
+def test_the_extremes_of_each_stretch_are_kept() -> None:
+    values = np.array([3.0, 1.0, 2.0, np.nan, 9.0, 9.0, 0.0, 5.0])
+    assert extremes(values, 4).tolist() == [0, 1, 4, 6]
+    assert extremes(np.full(6, np.nan), 2).tolist() == []
+
+
+def test_of_many_ranks_none_that_stands_out_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = constant(1.0, 6, 9) + 0.01 * np.arange(9)
+    seconds[:, 7] = 5.0
+    item = entry(load_run(FakeRun({"forward_seconds": seconds}, ["none"] * 6).write(tmp_path / "many")), "many")
+    whole = span_table([item], 1)
+    monkeypatch.setattr("tables.iterations.MOST_RANKS", 6)
+    assert many_ranks([item]) == [
+        "many: of 9 ranks, each 3 neighbours are shown by the two with the least and the largest mean time."
+    ]
+    table = span_table([item], 1)
+    assert list(dict.fromkeys(table["rank"])) == ["0", "2", "3", "5", "6", "7", "all", "max"]
+    pd.testing.assert_frame_equal(table, whole[whole["rank"].isin(table["rank"])].reset_index(drop=True))
+    assert row(table, rank="7", span="train")["mean_seconds"] == 5.0
 
 
 def test_time_of_record_is_the_maximum_over_ranks(tmp_path: Path) -> None:

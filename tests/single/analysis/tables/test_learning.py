@@ -72,9 +72,10 @@ def test_training_loss_in_windows(tmp_path: Path) -> None:
 
 def test_training_loss_weighs_samples_and_leaves_out_ranks_without(tmp_path: Path) -> None:
     item = item_of(tmp_path)
-    frame = item.run.iterations
-    frame.loc[frame["rank"] == 1, ["loss", "num_samples"]] = [7.0, 96]
-    frame.loc[(frame["rank"] == 1) & (frame["step"] == 3), ["loss", "num_samples"]] = [np.nan, 0]
+    held = item.run.columns.held
+    for name, value, last in (("loss", 7.0, np.nan), ("num_samples", 96, 0)):
+        held[name][:, 1] = value
+        held[name][3, 1] = last
     table = training_loss_table([item], num_windows=4)
     assert table["loss"].tolist() == pytest.approx([(4 + 3 * 7) / 4, (3 + 3 * 7) / 4, (2 + 3 * 7) / 4, 1])
 

@@ -20,14 +20,14 @@ def item_of(tmp_path: Path, name: str, noise: tuple[float, float]) -> Entry:
     spans, provenance = {"forward_seconds": constant(1, 4, 2)}, {"global_batch_size": 64, "steps_per_epoch": 2}
     run = FakeRun(spans, ["gradient"] * 4, steps_per_epoch=2, noise=noise, provenance=provenance)
     item = entry(load_run(run.write(tmp_path / name)), name)
-    frame = item.run.iterations
+    frame = item.run.per_step
     frame.loc[frame["step"] == 2, ["gradient_square", "gradient_variance"]] = math.nan
     return item
 
 
 def test_both_parts_are_averaged_apart(tmp_path: Path) -> None:
     item = item_of(tmp_path, "run", (2.0, 100.0))
-    frame = item.run.iterations
+    frame = item.run.per_step
     frame.loc[frame["step"] == 0, "gradient_square"] = -1.0
     frame.loc[frame["step"] == 1, "gradient_variance"] = 400.0
     table = noise_table([item])
