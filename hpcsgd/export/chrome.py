@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcsgd.errors import UsageError
 from hpcsgd.export.course import nanoseconds, per_step, segment_offsets
@@ -74,13 +75,8 @@ def events(excerpt: Excerpt) -> Iterator[Event]:
     Raises:
         UsageError: the log keeps statistics over the ranks.
     """
-    if not excerpt.has_ranks:
-        raise UsageError(
-            f"{excerpt.run.path}: it keeps minimum, median and maximum over the ranks (log.ranks: summary), of which "
-            "no rank's course is known: --to chrome needs a log of ranks; csv, parquet and tensorboard do not"
-        )
-    offsets = excerpt.iterations["segment"].map(segment_offsets(excerpt.run)).astype(float)
-    frame = excerpt.iterations.assign(offset=offsets)
+    check_ranks(excerpt, "chrome")
+    frame = offset_rows(excerpt)
     yield from _names(excerpt)
     for rank, rows in frame.groupby("rank"):
         yield from _spans(int(rank), rows)
@@ -88,9 +84,24 @@ def events(excerpt: Excerpt) -> Iterator[Event]:
     yield from _counters(excerpt, frame)
 
 
+def check_ranks(excerpt: Excerpt, form: str) -> None:
+    """Raises ``UsageError`` of a log that keeps statistics over the ranks."""
+    if not excerpt.has_ranks:
+        raise UsageError(
+            f"{excerpt.run.path}: it keeps minimum, median and maximum over the ranks (log.ranks: summary), of which "
+            f"no rank's course is known: --to {form} needs a log of ranks; csv, parquet and tensorboard do not"
+        )
+
+
+def offset_rows(excerpt: Excerpt) -> pd.DataFrame:
+    """The iterations that are exported, with ``offset``: what brings their times to the clock of the first segment."""
+    offsets = excerpt.iterations["segment"].map(segment_offsets(excerpt.run)).astype(float)
+    return excerpt.iterations.assign(offset=offsets)
+
+
 def _about(excerpt: Excerpt) -> dict[str, Any]:
     """What a reader of the file should know."""
-    steps = excerpt.iterations["step"]
+    steps = excerpt.steps
     about = {"made_by": "hpcsgd export --to chrome", "run": str(excerpt.run.path.parent.resolve().name), "order": LAID}
     about |= {"steps": f"{steps.min()} to {steps.max()}", "algorithm": _algorithm(excerpt)}
     return about | ({"emulated": excerpt.run.emulated} if excerpt.run.emulated else {})
@@ -128,14 +139,23 @@ def _tid(rank: int) -> int:
     return 2 * rank + 4
 
 
-def _spans(rank: int, rows: pd.DataFrame) -> Iterator[Event]:
-    """The iterations of a rank, and the spans in them."""
+def laid(rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """When each iteration of a rank begins, how long it takes, and so each of ``ORDER`` in it, in nanoseconds.
+
+    Returns:
+        ``[n]``, ``[n]`` and ``[n, len(ORDER)]``: spans one after another from the beginning of their iteration.
+    """
     lengths = np.stack([nanoseconds(rows[f"{name}_seconds"]).clip(0) for name in ORDER], axis=1)
     wall = np.maximum(nanoseconds(rows["wall_seconds"]), lengths.sum(axis=1))
     start = nanoseconds(rows["start_seconds"] + rows["offset"])
     # None begins before the end of the one before it: b_i = max(s_i, b_{i-1} + w_{i-1}).
     before = np.cumsum(wall) - wall
-    begin = before + np.maximum.accumulate(start - before)
+    return before + np.maximum.accumulate(start - before), wall, lengths
+
+
+def _spans(rank: int, rows: pd.DataFrame) -> Iterator[Event]:
+    """The iterations of a rank, and the spans in them."""
+    begin, wall, lengths = laid(rows)
     ends = begin[:, None] + np.cumsum(lengths, axis=1)
     where = {"pid": _pid(rank), "tid": _tid(rank)}
     shown = ("step", "epoch", "action", "loss", "num_samples", "learning_rate", "hidden_seconds")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hpcsgd.config import paths
 from hpcsgd.errors import UsageError, told_as
-from hpcsgd.export import chrome, extrap, mllog, tables, tensorboard
+from hpcsgd.export import chrome, extrap, hta, mllog, tables, tensorboard
 from hpcsgd.export.excerpt import Excerpt, excerpt, parse_ranks, parse_steps
 from hpcsgd.record.reader import load_run
 
@@ -38,6 +38,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "chrome": Format(chrome.write, "RUN.trace.json.gz", "a trace for ui.perfetto.dev; 100 steps, 64 ranks", 100, 64),
+    "hta": Format(hta.write, "RUN.hta", "a folder of traces for Holistic Trace Analysis; 100 steps, 64 ranks", 100, 64),
     "csv": Format(tables.write_csv, "RUN.csv", "the tables of iterations, epochs and evaluations"),
     "parquet": Format(tables.write_parquet, "RUN.parquet", "the same tables as Parquet"),
     "tensorboard": Format(tensorboard.write, "RUN.tensorboard/events.out.tfevents", "scalars for TensorBoard"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcsgd.export.excerpt import Excerpt
 from hpcsgd.record.reader import Run
+from hpcsgd.record.schema import TRAINING_SPANS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +31,16 @@ def segment_offsets(run: Run) -> dict[int, float]:
     From the times at which the segments began, which are whole seconds. Where these are not known, or would let a
     segment begin before the end of the one before it, it begins at that end.
     """
-    frame, times = run.iterations, _started(run)
-    ends = (frame["start_seconds"] + frame["wall_seconds"]).groupby(frame["segment"]).max()
-    begins = frame["start_seconds"].groupby(frame["segment"]).min()
+    times, begins, ends = _started(run), dict[int, float](), dict[int, float]()
+    for _, block in run.columns.blocks(["segment", "start_seconds", "wall_seconds"]):
+        for segment in np.unique(block["segment"]).tolist():
+            own = block["segment"] == segment
+            start, wall = block["start_seconds"][own], block["wall_seconds"][own]
+            begins[segment] = min(begins.get(segment, math.inf), float(np.nanmin(start)))
+            ends[segment] = max(ends.get(segment, -math.inf), float(np.nanmax(start + wall)))
     offsets: dict[int, float] = {}
     end = -math.inf
-    for segment in map(int, ends.index):
+    for segment in sorted(ends):
         known = times[segment] - times[0] if 0 <= segment < len(times) else math.nan
         earliest = 0.0 if end == -math.inf else max(end - float(begins[segment]), 0.0)
         offsets[segment] = max(earliest, known) if known == known else earliest
@@ -63,21 +68,31 @@ def per_step(excerpt: Excerpt) -> pd.DataFrame:
         those that the log keeps stand for all (of statistics: the median of the loss, the slowest time). Then
         ``learning_rate`` and ``segment``.
     """
-    from hpcsgd.record.frames import training_seconds
+    import pandas as pd
 
-    frame = excerpt.whole
-    steps = frame["step"]
-    shared = frame.groupby(steps)[["learning_rate", "segment"]].first()
-    seconds = training_seconds(frame).groupby(steps).max()
-    if excerpt.has_ranks:
-        weight = frame["loss_weight"].where(frame["loss"].notna(), 0.0).fillna(frame["num_samples"])
-        loss = (frame["loss"].fillna(0.0) * weight).groupby(steps).sum() / weight.groupby(steps).sum()
-        samples = frame["num_samples"].groupby(steps).mean()
-    else:
-        median = frame[frame["statistic"] == "median"].set_index("step")
-        loss, samples = median["loss"], median["num_samples"]
-    table = shared.assign(loss=loss, num_samples=samples * world_sizes(excerpt.run, shared["segment"]))
-    table["samples_per_second"] = (table["num_samples"] / seconds.where(seconds > 0)).astype(float)
+    from hpcsgd.record.reduce import MEDIAN, training
+
+    columns, found = excerpt.run.columns, dict[str, list[np.ndarray]]()
+    names = ["loss", "loss_weight", "num_samples", *TRAINING_SPANS]
+    for _, block in columns.blocks(names, excerpt.rows):
+        seconds = training(block)
+        here = ~np.isnan(seconds)
+        if excerpt.has_ranks:
+            known = np.where(np.isnan(block["loss_weight"]), block["num_samples"], block["loss_weight"])
+            weight = np.where(np.isnan(block["loss"]), 0.0, known)
+            total = weight.sum(axis=1)
+            loss = np.nansum(block["loss"] * weight, axis=1) / np.where(total > 0, total, np.nan)
+            samples = np.where(here, block["num_samples"], 0).sum(axis=1) / np.maximum(here.sum(axis=1), 1)
+        else:
+            loss, samples = block["loss"][:, MEDIAN], block["num_samples"][:, MEDIAN]
+        slowest = np.where(here, seconds, 0.0).max(axis=1)
+        for name, values in (("loss", loss), ("num_samples", samples), ("seconds", slowest)):
+            found.setdefault(name, []).append(values)
+    table = pd.DataFrame(columns.read(["learning_rate", "segment"], excerpt.rows), index=excerpt.steps)
+    table = table.assign(**{name: np.concatenate(parts) for name, parts in found.items()})
+    table["num_samples"] *= world_sizes(excerpt.run, table["segment"])
+    slowest = table.pop("seconds")
+    table["samples_per_second"] = (table["num_samples"] / slowest.where(slowest > 0)).astype(float)
     return table
 
 

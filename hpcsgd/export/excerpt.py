@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hpcsgd.errors import UsageError, name_ranks
 from hpcsgd.record.reader import Run
+from hpcsgd.record.schema import STATISTICS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 STEPS = re.compile(r"(\d*):(\d*)|(\d+)", re.ASCII)
 RANKS = re.compile(r"(\d+)(?::(\d+))?", re.ASCII)
+
+LEAD = ("epoch", "segment", "loss", "start_seconds", "wall_seconds", "evaluation_seconds")
+"""What the formats of one course show of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +28,15 @@ class Excerpt:
     """What is exported of a run.
 
     Attributes:
-        run: the whole log.
-        iterations: its rows of the steps and ranks that are exported.
+        run: the log.
+        rows: of its columns: the steps that are exported.
+        places: of the second axis of its columns: the ranks that are exported; in a log of statistics, all.
         notes: what was left out unasked, and what a reader of the export has to know, a line each.
     """
 
     run: Run
-    iterations: pd.DataFrame
+    rows: slice
+    places: list[int]
     notes: tuple[str, ...] = ()
 
     @property
@@ -36,16 +45,20 @@ class Excerpt:
         return self.run.rank_axis == "rank"
 
     @property
-    def lead(self) -> pd.DataFrame:
-        """The iterations of the first rank (rank 0, where it is kept), or the medians over the ranks: a row a step."""
-        if not self.has_ranks:
-            return self.iterations[self.iterations["statistic"] == "median"]
-        return self.iterations[self.iterations["rank"] == self.iterations["rank"].min()]
+    def steps(self) -> NDArray[np.int64]:
+        """The steps."""
+        return self.run.columns.steps[self.rows]
 
-    @property
-    def whole(self) -> pd.DataFrame:
-        """The iterations of these steps, of all ranks that the log keeps."""
-        return self.run.iterations[self.run.iterations["step"].isin(self.iterations["step"].unique())]
+    @cached_property
+    def iterations(self) -> pd.DataFrame:
+        """The run's iterations of these steps and ranks."""
+        return self.run.columns.table(self.rows, self.places)
+
+    @cached_property
+    def lead(self) -> pd.DataFrame:
+        """``LEAD`` of the first rank (rank 0, where it is kept), or of the medians over the ranks: a row a step."""
+        place = self.places[0] if self.has_ranks else STATISTICS.index("median")
+        return self.run.columns.table(self.rows, [place], LEAD)
 
 
 def parse_steps(text: str) -> tuple[int, int | None]:
@@ -92,44 +105,44 @@ def excerpt(
     Raises:
         UsageError: the log has none of the steps, or not all of the ranks.
     """
-    frame, notes = run.iterations, list[str]()
-    if frame.empty:
+    steps_there, notes = run.columns.steps, list[str]()
+    if not len(steps_there):
         raise UsageError(f"{run.path}: no iteration is logged yet: there is nothing to export")
     if run.emulated:
         notes.append(f"{run.path}: {run.emulated}: its times are none of this machine")
-    first, last = int(frame["step"].min()), int(frame["step"].max())
+    first, last = int(steps_there[0]), int(steps_there[-1])
+    rows = slice(0, len(steps_there))
     if steps is not None:
-        frame = frame[(frame["step"] >= steps[0]) & (frame["step"] < (last + 1 if steps[1] is None else steps[1]))]
-        if frame.empty:
+        begin, end = steps_there.searchsorted([steps[0], last + 1 if steps[1] is None else steps[1]]).tolist()
+        rows = slice(begin, end)
+        if begin >= end:
             asked = f"{steps[0]}:{'' if steps[1] is None else steps[1]}"
             raise UsageError(f"--steps {asked}: {run.path} has the steps {first} to {last}")
-    elif most_steps is not None and last - first + 1 > most_steps:
-        first = last - most_steps + 1
+    elif most_steps is not None and len(steps_there) > most_steps:
+        rows = slice(len(steps_there) - most_steps, len(steps_there))
+        first = int(steps_there[rows.start])
         notes.append(f"only the last {most_steps} steps, {first} to {last}: --steps FIRST:END says which")
-        frame = frame[frame["step"] >= first]
-    selected = Excerpt(run, frame, tuple(notes))
-    return _of_ranks(selected, ranks, most_ranks) if run.rank_axis == "rank" else _of_statistics(selected, ranks)
+    if run.rank_axis == "rank":
+        return _of_ranks(run, rows, notes, ranks, most_ranks)
+    if ranks is not None:
+        raise UsageError(f"--ranks: {run.path} keeps minimum, median and maximum over the ranks (log.ranks: summary)")
+    return Excerpt(run, rows, [*range(len(STATISTICS))], tuple(notes))
 
 
-def _of_ranks(selected: Excerpt, ranks: list[int] | None, most_ranks: int | None) -> Excerpt:
-    """Those of some ranks."""
-    run, frame, notes = selected.run, selected.iterations, selected.notes
-    kept = sorted(int(rank) for rank in frame["rank"].unique())
+def _of_ranks(run: Run, rows: slice, notes: list[str], ranks: list[int] | None, most_ranks: int | None) -> Excerpt:
+    """Some steps of some ranks."""
+    import numpy as np
+
+    columns, here = run.columns, set[int]()
+    for _, block in columns.blocks(["start_seconds"], rows):
+        here |= set(np.flatnonzero(~np.isnan(block["start_seconds"]).all(axis=0)).tolist())
+    places = {int(columns.labels[place]): place for place in sorted(here)}
+    kept = sorted(places)
     if ranks is not None:
         if unknown := sorted(set(ranks) - set(kept)):
             there = f"{kept[0]} to {kept[-1]}" if kept == list(range(kept[0], kept[-1] + 1)) else f"{kept}"[1:-1]
             raise UsageError(f"--ranks: {run.path} has no {name_ranks(unknown)} in these steps: it keeps {there}")
     elif most_ranks is not None and len(kept) > most_ranks:
         ranks = kept[:most_ranks]
-        notes = (*notes, f"only the first {most_ranks} of {len(kept)} ranks: --ranks says which")
-    else:
-        return selected
-    return replace(selected, iterations=frame[frame["rank"].isin(ranks)], notes=notes)
-
-
-def _of_statistics(selected: Excerpt, ranks: list[int] | None) -> Excerpt:
-    """Those of a log without ranks, of which none can be asked for."""
-    if ranks is not None:
-        path = selected.run.path
-        raise UsageError(f"--ranks: {path} keeps minimum, median and maximum over the ranks (log.ranks: summary)")
-    return selected
+        notes.append(f"only the first {most_ranks} of {len(kept)} ranks: --ranks says which")
+    return Excerpt(run, rows, [places[rank] for rank in (kept if ranks is None else ranks)], tuple(notes))

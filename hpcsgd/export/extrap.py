@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from hpcsgd.export.course import world_sizes
 from hpcsgd.export.excerpt import Excerpt
 from hpcsgd.files import write_whole
+from hpcsgd.record.schema import SPANS, STATISTICS
 
 ROOT = "iteration"
+SPANS_OF = ("wall_seconds", *(column.name for column in SPANS))
 
 
 def write(excerpts: list[Excerpt], path: Path) -> list[Path]:
@@ -32,30 +38,44 @@ def measurements(excerpt: Excerpt) -> Iterator[dict[str, Any]]:
     first, which warms up caches and connections, of the median and of the maximum over the ranks (metrics
     ``median_seconds`` and ``max_seconds``). A run that lost ranks is measured at each number of them.
     """
-    from hpcsgd.record.frames import iteration_spans
-
-    frame = excerpt.iterations
-    first = excerpt.run.iterations["step"].min()
-    if frame["step"].nunique() > 1:
-        frame = frame[frame["step"] != first]
-    spans = iteration_spans(frame).drop(columns=["step", excerpt.run.rank_axis])
-    spans.insert(0, "wall_seconds", frame["wall_seconds"])
-    sizes = world_sizes(excerpt.run, frame["segment"])
-    for size in sorted(sizes.unique()):
-        rows = sizes == size
-        params = {"p": int(size), "local_batch": int(frame.loc[rows, "num_samples"].max())}
-        for metric in ("median", "max"):
-            if excerpt.has_ranks:
-                table = spans[rows].groupby(frame.loc[rows, "step"]).agg(metric)
-            else:
-                table = spans[rows & (frame["statistic"] == metric)]
-            for name, value in table.mean().items():
-                span = str(name).removesuffix("_seconds")
-                path = ROOT if span == "wall" else f"{ROOT}->{span}"
+    run = excerpt.run
+    rows = range(*excerpt.rows.indices(len(run.columns.steps)))
+    begin = rows.start + (len(rows) > 1 and rows.start == 0)
+    segment = pd.Series(run.columns.column("segment"))
+    sizes = world_sizes(run, segment).to_numpy()
+    totals: dict[int, dict[str, NDArray[np.float64]]] = {}
+    batches: dict[int, int] = {}
+    for part, block in run.columns.blocks([*SPANS_OF, "num_samples"], slice(begin, rows.stop)):
+        for size in np.unique(sizes[part]).tolist():
+            own = sizes[part] == size
+            samples = block["num_samples"][own][:, excerpt.places]
+            batches[size] = max(batches.get(size, 0), int(samples.max()))
+            sums = totals.setdefault(size, {})
+            for metric, values in _over_ranks({n: block[n][own][:, excerpt.places] for n in SPANS_OF}, excerpt):
+                sums[metric] = sums.get(metric, 0.0) + values
+    for size in sorted(totals):
+        count = int((sizes[begin : rows.stop] == size).sum())
+        for metric, values in totals[size].items():
+            for name, value in zip((*SPANS_OF, "other_seconds"), (values / count).tolist(), strict=True):
+                span = name.removesuffix("_seconds")
                 # What is in no span is a difference, which may fall below 0 where its terms are of different ranks.
                 yield {
-                    "params": dict(params),
-                    "callpath": path,
+                    "params": {"p": int(size), "local_batch": batches[size]},
+                    "callpath": ROOT if span == "wall" else f"{ROOT}->{span}",
                     "metric": f"{metric}_seconds",
                     "value": max(value, 0.0),
                 }
+
+
+def _over_ranks(block: dict[str, NDArray[np.float64]], excerpt: Excerpt) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Median and maximum over the ranks of each of ``SPANS_OF`` and of what is in no span, summed over the steps."""
+    wall, *spans = block.values()
+    values = np.stack([wall, *spans, wall - np.sum(spans, axis=0)])
+    for metric in ("median", "max"):
+        if not excerpt.has_ranks:
+            over = values[:, :, STATISTICS.index(metric)]
+        elif metric == "max":
+            over = np.nanmax(values, axis=2)
+        else:
+            over = (np.nanmedian if np.isnan(wall).any() else np.median)(values, axis=2)
+        yield metric, over.sum(axis=1)

@@ -1,8 +1,8 @@
 """``:::MLLOG`` lines of a run, as MLPerf's training benchmarks write them and ``mlperf_logging`` reads them.
 
 Times are rank 0's (or the medians, where the log keeps statistics) on the run's clock, from when the log says that the
-run began, in whole seconds, or from 0. A submission needs further lines, which no log knows: whose it is, and for which
-benchmark.
+run began, in whole seconds, or from 0. A submission needs further lines before these, which no log knows:
+``NOT_KNOWN``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from hpcsgd.export.excerpt import Excerpt
 from hpcsgd.files import write_whole
 
 TOKEN = ":::MLLOG "
+NOT_KNOWN = (
+    *(f"submission_{what}" for what in ("org", "platform", "division", "status", "benchmark")),
+    "cache_clear",
+)
+"""What the compliance checker asks for beside: whose it is and for which benchmark, and that caches were cleared."""
 START, STOP, POINT = "INTERVAL_START", "INTERVAL_END", "POINT_IN_TIME"
 
 
@@ -93,6 +98,7 @@ def _facts(excerpt: Excerpt) -> Iterator[tuple[str, Any]]:
     known = {
         "seed": config.get("seed"),
         "global_batch_size": batch,
+        "gradient_accumulation_steps": config.get("accumulation_steps"),
         "train_samples": run.provenance.get("num_train_samples"),
         **{
             "eval_samples" if split != "train" else "train_eval_samples": int(samples.iloc[-1])
@@ -110,6 +116,12 @@ def _facts(excerpt: Excerpt) -> Iterator[tuple[str, Any]]:
         "data": config.get("data", {}).get("name"),
         "emulated": run.emulated or None,
     }
+    if known["opt_name"] == "sgd":
+        known |= {f"sgd_{name}": known[name] for name in ("opt_base_learning_rate", "opt_weight_decay")}
+        known["sgd_opt_momentum"] = config.get("optimizer", {}).get("momentum")
+    local, parts = run.provenance.get("local_batch_size"), config.get("accumulation_steps") or 1
+    # BatchNorm looks at the samples of one pass.
+    known["model_bn_span"] = int(local) // parts if local else None
     yield from ((key, value) for key, value in known.items() if value is not None)
 
 

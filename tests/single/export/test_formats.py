@@ -162,6 +162,51 @@ def test_mllog_of_a_run_that_was_stopped_in_an_epoch(tmp_path: Path) -> None:
     assert lines[0]["time_ms"] == 0 and lines[-1]["metadata"]["status"] == "aborted"
 
 
+def submission(division: str) -> str:
+    """The lines that no log knows."""
+    known = {"org": "none", "platform": "none", "division": division, "status": "research", "benchmark": "resnet"}
+    said = {f"submission_{name}": value for name, value in known.items()} | {"cache_clear": True}
+    assert tuple(said) == mllog.NOT_KNOWN
+    shared = {"namespace": "", "time_ms": 0, "event_type": "POINT_IN_TIME", "metadata": {"file": "", "lineno": 0}}
+    return "".join(f":::MLLOG {json.dumps({**shared, 'key': key, 'value': value})}\n" for key, value in said.items())
+
+
+@pytest.mark.tool
+def test_the_compliance_checker_misses_only_what_no_log_knows(tmp_path: Path) -> None:
+    """By the rules of ResNet; in the closed division these are of one recipe, whose decay of the rate is polynomial."""
+    name = "mlperf_logging.compliance_checker.mlp_compliance"
+    compliance = pytest.importorskip(name, reason="pip install mlperf-logging")
+    optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
+    rate = {"base": 0.1, "warmup_epochs": 5}
+    config = {"global_batch_size": 64, "optimizer": optimizer, "learning_rate": rate, "accumulation_steps": 1}
+    provenance = {"num_train_samples": 128, "local_batch_size": 32}
+    run = made_up(config=config, provenance=provenance, accuracies=[0.5, 0.76])
+    mllog.write([excerpt(load_run(run.write(tmp_path / "run")))], tmp_path / "x")
+    lines = (tmp_path / "x").read_text()
+
+    def missing(before: str) -> set[str]:
+        (tmp_path / "y").write_text(before + lines)
+        checker = compliance.make_checker("training", "3.1.0", quiet=True, werror=False)
+        is_fine = checker.check_file(str(tmp_path / "y"), "training_3.1.0/common.yaml")
+        assert not checker.not_overwritable and is_fine == (not checker.overwritable)
+        return set(checker.overwritable)
+
+    assert missing("") == set(mllog.NOT_KNOWN) - {"submission_benchmark"}
+    assert missing(submission("open")) == set()
+    polynomial = ("end_learning_rate", "learning_rate_decay_poly_power", "learning_rate_decay_steps")
+    assert missing(submission("closed")) == {f"sgd_opt_{name}" for name in polynomial}
+
+
+@pytest.mark.tool
+def test_extrap_itself_reads_its_lines(tmp_path: Path) -> None:
+    reader = pytest.importorskip("extrap.fileio.file_reader.jsonlines_file_reader", reason="pip install extrap")
+    excerpts = [excerpt(load_run(made_up(ranks).write(tmp_path / str(ranks)))) for ranks in (1, 2, 3, 4, 5)]
+    extrap.write(excerpts, tmp_path / "x.jsonl")
+    experiment = reader.read_jsonlines_file(str(tmp_path / "x.jsonl"))
+    assert [parameter.name for parameter in experiment.parameters] == ["p", "local_batch"]
+    assert len(experiment.coordinates) == 5 and "iteration->forward" in map(str, experiment.callpaths)
+
+
 def test_extrap_measures_spans_of_several_runs(tmp_path: Path) -> None:
     runs = [made_up(2), made_up(4), made_up(4, labels="summary", local_batch_size=64)]
     excerpts = [excerpt(load_run(run.write(tmp_path / str(i)))) for i, run in enumerate(runs)]
