@@ -19,13 +19,13 @@ from hpcsgd.launch.options import (
     chosen_site,
     job_options,
     make_parser,
-    numbers,
     parse,
     positive,
     stage,
     stage_words,
 )
-from hpcsgd.launch.planned import PlannedRun, nodes_and_tasks, plan_run, scaling_runs, sweep_runs
+from hpcsgd.launch.planned import PlannedRun, nodes_and_tasks, plan_run, sweep_runs
+from hpcsgd.launch.probe import runs_of_scale, what_then
 from hpcsgd.launch.script import Job, Point, job_name, made_by, render
 from hpcsgd.launch.sending import check, continued, queued, send, send_text, write_study
 from hpcsgd.launch.site import SiteProfile
@@ -97,16 +97,19 @@ def scale(words: list[str]) -> int:
         "-o", dest="directory", metavar="DIR", type=paths.argument, help="default: runs/scale-RECIPE-MODE"
     )
     parser.add_argument("--chain", action="store_true", help="each job waits for the end of the one before")
+    parser.add_argument("--probe", action="store_true", help="only the small runs that these sizes are predicted from")
     add_site_options(parser, required=False)
     arguments, overrides = parse(parser, words)
     overrides += stage_words(arguments, overrides)
     name = job_name(Path(arguments.recipe).stem)
-    directory = arguments.directory or Path("runs") / f"scale-{name}-{arguments.mode}"
-    runs = scaling_runs(arguments.recipe, overrides, numbers("--gpus", arguments.gpus), arguments.mode)
+    kind = "probe" if arguments.probe else "scale"
+    directory = arguments.directory or Path("runs") / f"{kind}-{name}-{arguments.mode}"
+    runs = runs_of_scale(arguments, overrides)
     study = Study(directory, ("hpcsgd", "scale", *words), str(Path.cwd()), ())
+    what, then = what_then(arguments, directory)
     if arguments.site is None:
         code = _run_here(arguments, study, runs, "size")
-        print(f"figure and table: {figure_command(directory)}")
+        print(f"{what}: {then}")
         return code
     site = chosen_site(arguments)
     jobs = {}
@@ -127,13 +130,8 @@ def scale(words: list[str]) -> int:
     entries = tuple(Entry(run.name, f"{run.name}{site.scheduled_by.suffix}") for run in runs)
     code = _write_or_send(arguments, site, dataclasses.replace(study, entries=entries), jobs, runs)
     if arguments.submit:
-        print(f"when they have run: {figure_command(directory)}")
+        print(f"when they have run: {then}")
     return code
-
-
-def figure_command(directory: Path) -> str:
-    """What draws the scaling figure of a study."""
-    return f"hpcsgd figures scaling {shlex.quote(str(directory))}"
 
 
 def _run_here(arguments: argparse.Namespace, study: Study, runs: Sequence[PlannedRun], noun: str) -> int:

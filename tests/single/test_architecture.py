@@ -23,7 +23,7 @@ LAYERS = (
     {"hpcsgd", "errors", "files"},
     {"config", "study"},
     {"comm", "models", "record"},
-    {"data", "export", "optim"},
+    {"data", "export", "optim", "scaling"},
     {"tasks"},
     {"learners"},
     {"algorithms"},
@@ -52,6 +52,7 @@ FORBIDDEN = {
     "hpcsgd/tasks": {"mpi4py", "horovod"},
     "hpcsgd/trials": {"mpi4py", "horovod"},
     "hpcsgd/config": HEAVY | {"numpy", "pandas"},
+    "hpcsgd/scaling": HEAVY,
     "hpcsgd/study": HEAVY,
     "hpcsgd/errors": HEAVY | {"numpy", "pandas"},
     "hpcsgd/files": HEAVY | {"numpy", "pandas"},
@@ -88,6 +89,9 @@ LIGHT = (
     "hpcsgd.data.fetch",
     "hpcsgd.data.places",
     "hpcsgd.data.shards",
+    "hpcsgd.scaling.command",
+    "hpcsgd.scaling.fit",
+    "hpcsgd.scaling.predict",
     "hpcsgd.study.archive",
     "hpcsgd.study.budgets",
     "hpcsgd.study.learning_rate",
@@ -247,7 +251,10 @@ def test_analysis_reads_the_log_and_nothing_else_of_the_package() -> None:
         for dotted in imports(ast.parse(file.read_text()), at_import_time=False)
         if dotted.split(".")[0] == "hpcsgd"
         and not dotted.startswith(
-            tuple(f"hpcsgd.{part}" for part in ("errors", "files", "config.paths", "record", "run.streams", "study"))
+            tuple(
+                f"hpcsgd.{part}"
+                for part in ("errors", "files", "config.paths", "record", "run.streams", "scaling", "study")
+            )
         )
     ]
     assert not wrong

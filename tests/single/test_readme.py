@@ -185,7 +185,7 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
 OF_OTHERS = {
     *("bind", "from", "job", "logdir", "map", "no", "ntasks", "oversubscribe", "signal", "variant", "with"),
     *("fetch", "goal", "metric", "only", "seconds", "target_accuracy", "tiny", "skip"),  # analysis, the GPU check
-    *("encoded", "help", "print_config", "size", "skip_bad"),  # hpcsgd data, and hpcsgd itself
+    *("encoded", "help", "prediction", "print_config", "size", "skip_bad"),  # hpcsgd data, and hpcsgd itself
 }
 """Options that are not keys, nor of a command that makes jobs."""
 
@@ -196,7 +196,7 @@ def test_keys_that_the_pages_use_are_options(capsys: pytest.CaptureFixture[str])
     text = "\n".join(prose(name) for name in sorted(set(PAGES) - {"CHANGELOG.md"}))
     used = set(re.findall(r"`((?:comm|data|algorithm|log|model|space|stop|goal)\.[a-z_]+)", text))
     used |= set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", text)) - OF_OTHERS
-    for command in ("submit", "scale", "sweep", "resubmit", "watch", "export"):
+    for command in ("submit", "scale", "sweep", "resubmit", "watch", "export", "predict"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     used -= set(re.findall(r"--([a-z_]+)", capsys.readouterr().out))

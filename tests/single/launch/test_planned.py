@@ -14,6 +14,7 @@ from hpcsgd.launch.planned import (
     scaling_runs,
     sweep_runs,
 )
+from hpcsgd.launch.probe import probe_runs
 from hpcsgd.launch.site import SiteProfile
 from tests.single.launch.fakes import RECIPE
 
@@ -137,3 +138,17 @@ def test_blocks_must_divide_the_ranks(recipe: str) -> None:
     assert plan_run(recipe, words, 4).ranks == 4
     with pytest.raises(UsageError, match="block_size is 2"):
         plan_run(recipe, words, 3)
+
+
+def test_a_probe_is_one_rank_and_one_node_at_the_batch_of_the_largest_size(recipe: str) -> None:
+    words = ["--local_batch_size=null", "--global_batch_size=32"]
+    runs = probe_runs(recipe, words, [4, 16], "strong", per_node=4)
+    assert [run.name for run in runs] == [f"gpus-{ranks}-batch-{batch}" for ranks in (1, 4) for batch in (2, 4, 8)]
+    assert [(run.ranks, run.config.local_batch_size) for run in runs[:2]] == [(1, 2), (1, 4)]
+    assert {run.config.max_steps for run in runs} == {64}
+    weak = probe_runs(recipe, ["--max_steps=9"], [2], "weak", per_node=1)
+    assert [(run.ranks, run.config.local_batch_size, run.config.max_steps) for run in weak] == [
+        (1, 4 * k, 9) for k in (1, 2, 4)
+    ]
+    with pytest.raises(UsageError, match="gpus-1-batch-128: one step of all ranks takes 128"):
+        probe_runs(recipe, ["--local_batch_size=32"], [1], "weak", per_node=1)
