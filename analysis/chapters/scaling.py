@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from chapters.figure import Chapter, Figure
 from draw import figures
+from draw import predictions as prediction_figure
 from draw import sizes as size_figures
 from draw.script import DEFAULT_SKIP, RECORD_NOTE, Output, skip_text
 from draw.sizes import Panel
 from runs import logs as run_logs
 from runs.logs import Entry
+from tables import predictions as prediction_tables
 from tables import scaling as scaling_tables
 from tables import sizes as size_tables
 from tables import timing as timing_tables
@@ -55,6 +58,15 @@ class Series:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """A kept prediction, and the runs beside it."""
+
+    prediction: dict[str, Any]
+    entries: Sequence[Entry]
+    skip: int
+
+
 def caption(part: pd.DataFrame, scaling: str) -> str:
     """What the figure's marks mean, in short; the tables' notes say it in full."""
     smallest = ", ".join(run_logs.ranks_text(int(ranks)) for ranks in sorted(part["reference_ranks"].unique()))
@@ -87,7 +99,34 @@ def draw_scaling(figure: Figure[Series], series: Series, output: Output) -> list
     return []
 
 
-FIGURES = tuple(
+def draw_prediction(figure: Figure[Foreseen], foreseen: Foreseen, output: Output) -> list[str]:
+    """Bands and medians of a prediction, and the runs of its algorithms."""
+    found, prediction = prediction_tables.predicted(foreseen.prediction), foreseen.prediction
+    runs = prediction_tables.beside(foreseen.entries, prediction, foreseen.skip)
+    text = (
+        f"Predicted {prediction['made']} from {len(prediction['logs'])} runs: median and {prediction['level']:.0%} "
+        f"interval. Points: runs; open, those that it was made from. {output.caption}"
+    )
+    label = size_figures.rank_label(size_tables.on_gpus(foreseen.entries))
+    output.files += prediction_figure.draw(found, runs, label, output.directory, figure.name, text)
+    output.table(
+        runs, figure.table, "A prediction beside the runs", *(f"Not known: {line}" for line in prediction["unknown"])
+    )
+    return []
+
+
+PREDICTION = Figure(
+    "scaling_prediction",
+    "Did it come as it was predicted?",
+    "Bands: where 90 % of the draws of a prediction lie, which `hpcsgd predict` kept before these runs were there. "
+    "Filled points: what they took; open points: the small runs that it was made from.",
+    "scaling_prediction",
+    draw_prediction,
+    "no prediction was given (--prediction FILE)",
+    "hpcsgd predict RUN... --gpus 64,512 -o FILE",
+)
+
+FIGURES: tuple[Figure[Series], ...] = tuple(
     Figure(
         f"scaling_{kind}",
         f"What do more ranks buy where the {KEPT[kind]} is the same?",
@@ -103,14 +142,21 @@ FIGURES = tuple(
 
 
 def draw(
-    entries: Sequence[Entry], problems: Sequence[str], directory: Path, skip: int = DEFAULT_SKIP
+    entries: Sequence[Entry],
+    problems: Sequence[str],
+    directory: Path,
+    skip: int = DEFAULT_SKIP,
+    prediction: Path | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Write all figures and tables; returns the files and the remarks."""
+    """Write all figures and tables, with that of a kept ``prediction``; returns the files and the remarks."""
     output = Output.of_runs(directory, entries, problems)
+    if prediction is not None:
+        with figures.style():
+            PREDICTION.draw(Foreseen(prediction_tables.read(prediction), entries, skip), output)
     runs = scaling_tables.run_table(entries, skip)
     remarks = size_tables.not_in_a_series(entries, runs, skip)
     if runs.empty:
-        return [], [*output.notes, *remarks]
+        return output.files, [*output.notes, *remarks]
     remarks += [*size_tables.rough_epochs(runs), *timing_tables.untold_waits(entries)]
     remarks += scaling_tables.core_remarks(entries, runs)
     told = [ENERGY_NOTE] if size_figures.ENERGY.column in runs else []
@@ -127,6 +173,6 @@ CHAPTER = Chapter(
     "Scaling",
     "The same training on more ranks: strong scaling keeps the global batch, weak scaling the local one.",
     "scaling.py",
-    FIGURES,
+    (*FIGURES, PREDICTION),
     draw,
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -151,6 +154,30 @@ def test_runs_that_are_no_series_are_exit_1(tmp_path: Path, capsys: pytest.Captu
     write_size(tmp_path, 1)
     assert scaling.main([str(tmp_path)]) == 1
     assert "No two runs differ only in their ranks" in capsys.readouterr().err
+
+
+def test_a_kept_prediction_is_drawn_beside_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, large = (write_size(tmp_path, ranks, local=32) for ranks in (1, 2))
+    digest = hashlib.sha256((small / "run.h5").read_bytes()).hexdigest()
+    spread = {"median": 0.5, "low": 0.4, "high": 0.7}
+    one = {"algorithm": "sync_sgd", "local_batch": 32, "iteration_seconds": spread, "samples_per_second": spread}
+    kept = {
+        **{"format": 1, "made": "2026-01-01", "level": 0.9, "logs": [{"sha256": digest}], "unknown": ["a thing"]},
+        "predictions": [one | {"gpus": gpus} for gpus in (1, 2, 4)],
+    }
+    file = tmp_path / "prediction.json"
+    file.write_text(json.dumps(kept))
+    assert scaling.main([str(small), str(large), "-o", str(tmp_path / "out"), "--prediction", str(file)]) == 0
+    table = (tmp_path / "out" / "scaling_prediction.md").read_text()
+    assert "Not known: a thing" in table
+    rows = pd.read_csv(tmp_path / "out" / "scaling_prediction.csv").set_index("run")
+    assert list(rows["kind"]) == ["fitted", "seen"] and list(rows["inside"]) == [False, True]
+    # 0.6 s were measured on two ranks, and 0.5 s, at most 0.7, predicted.
+    assert rows["error"]["gpus-2"] == pytest.approx(0.5 / 0.6 - 1, rel=1e-3)
+    assert "90% interval" in (tmp_path / "out" / "scaling_prediction.svg").read_text()
+    file.write_text("{}")
+    assert scaling.main([str(small), str(large), "-o", str(tmp_path / "out"), "--prediction", str(file)]) == 2
+    assert "not a prediction of hpcsgd predict" in capsys.readouterr().err
 
 
 def test_wrong_usage_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
