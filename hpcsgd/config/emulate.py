@@ -70,6 +70,7 @@ class EmulatedComputeConfig:
         correlation: of that factor's logarithms in two steps that follow each other.
         slow_ranks: ranks that are always slower.
         slow_factor: how many times as long they take.
+        drift: how much longer each step of all ranks takes than the one before, in parts of the first.
     """
 
     step_seconds: float = 0.0
@@ -79,6 +80,7 @@ class EmulatedComputeConfig:
     correlation: float = 0.95
     slow_ranks: tuple[int, ...] = ()
     slow_factor: float = 1.5
+    drift: float = 0.0
 
     @property
     def is_on(self) -> bool:
@@ -96,8 +98,9 @@ class EmulatedComputeConfig:
         require(0 < self.slow_factor <= 1000, f"{prefix}slow_factor", self.slow_factor, "in (0, 1000]")
         told = len(set(self.slow_ranks)) == len(self.slow_ranks) and all(rank >= 0 for rank in self.slow_ranks)
         require(told, f"{prefix}slow_ranks", self.slow_ranks, "different ranks, from 0")
+        require(0 <= self.drift <= 1, f"{prefix}drift", self.drift, "in [0, 1]")
         on = (self.is_on, "step_seconds or sample_seconds")
-        needs = dict.fromkeys(("spread", "correlated_spread", "slow_ranks"), on)
+        needs = dict.fromkeys(("spread", "correlated_spread", "slow_ranks", "drift"), on)
         needs["correlation"] = (self.correlated_spread > 0, "correlated_spread")
         needs["slow_factor"] = (bool(self.slow_ranks), "slow_ranks")
         _refuse_alone(self, prefix, needs)

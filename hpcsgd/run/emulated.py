@@ -39,7 +39,7 @@ class EmulatedCompute:
     def seconds(self, step: int, num_samples: int) -> float:
         """How long the passes of a step last, with so many samples of this rank."""
         usual = self.config.step_seconds + self.config.sample_seconds * num_samples
-        return usual * self._slowness.factor(step)
+        return usual * self._slowness.factor(step) * (1 + self.config.drift * step)
 
     @contextmanager
     def passes(self, step: int, num_samples: int, lap: Callable[[str], None]) -> Iterator[None]:

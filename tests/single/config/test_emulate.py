@@ -26,6 +26,7 @@ from hpcsgd.errors import UsageError
         ({"compute.step_seconds": "1", "compute.correlation": "0"}, "counts with emulate.compute.correlated_spread"),
         ({"compute.step_seconds": "1", "compute.slow_ranks": "[2, 2]"}, "it must be different ranks, from 0"),
         ({"compute.step_seconds": "1", "compute.spread": "3"}, "in [0, 2]"),
+        ({"compute.step_seconds": "1", "compute.drift": "-1"}, "in [0, 1]"),
         ({"compute.step_second": "1"}, "did you mean emulate.compute.step_seconds?"),
     ],
 )

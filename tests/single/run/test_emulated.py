@@ -49,6 +49,8 @@ def test_slow_ranks_and_samples_take_longer() -> None:
     plain = config_of(EmulatedComputeConfig(0.006, 0.001, slow_ranks=(1,), slow_factor=2.0))
     assert [EmulatedCompute(plain, rank).seconds(0, 4) for rank in (0, 1)] == pytest.approx([0.010, 0.020])
     assert EmulatedCompute(plain, 0).seconds(9, 0) == 0.006
+    drifting = config_of(EmulatedComputeConfig(0.006, 0.001, drift=0.1))
+    assert [EmulatedCompute(drifting, 0).seconds(step, 4) for step in (0, 10)] == pytest.approx([0.010, 0.020])
 
 
 def test_buckets_are_launched_when_their_gradients_would_be_there() -> None:
