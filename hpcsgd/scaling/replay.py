@@ -205,7 +205,8 @@ class _Ranks:
         """
         last = self.meetings.last_bucket
         first = (there - compute * (self.passes.backward * (1 - last))).max(axis=-1)
-        return np.maximum(first + self.meetings.gradient, there.max(axis=-1) + last * self.meetings.gradient)
+        found: Array = np.maximum(first + self.meetings.gradient, there.max(axis=-1) + last * self.meetings.gradient)
+        return found
 
     def _last(self, there: Array) -> Array:
         """When the last rank of each rank's block has come."""

@@ -85,6 +85,7 @@ LIGHT = (
     "hpcsgd.record.frames",
     "hpcsgd.record.study_file",
     "hpcsgd.record.summary",
+    "hpcsgd.scaling.explain",
     "hpcsgd.data.dataset",
     "hpcsgd.data.fetch",
     "hpcsgd.data.places",
