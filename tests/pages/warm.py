@@ -8,7 +8,9 @@ stands in the environment. All else is as in a process of its own.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = """\
@@ -151,9 +154,36 @@ def work() -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-if __name__ == "__main__":
-    place = Path(sys.argv[1])
+def leave(code: int) -> NoReturn:
+    """End this process at once: to take down all that the server has imported takes longer than most commands."""
+    atexit._run_exitfuncs()
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def main(folder: Path) -> NoReturn:
+    """Serve; in a child, work, and end by the code that Python ends by."""
     warm_up()
-    sys.executable = str(place / "bin" / "python")
-    serve(place)
-    work()
+    # What is there now is looked through by no collection of garbage, which would copy it into each child.
+    gc.freeze()
+    sys.executable = str(folder / "bin" / "python")
+    serve(folder)
+    try:
+        work()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        leave(1)
+    leave(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
