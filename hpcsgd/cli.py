@@ -50,7 +50,7 @@ COMMANDS = {
     ),
     "watch": Command("hpcsgd.launch.watch:watch", "look at runs as they go on, from their logs alone"),
     "info": Command("hpcsgd.record.command:info", "summarise a run"),
-    "explain": Command("hpcsgd.scaling.explain:command", "say what bounds a run, who is slow, and what would help"),
+    "explain": Command("hpcsgd.scaling.explain_command:explain", "what bounds a run, who is slow, what would help"),
     "export": Command("hpcsgd.export.command:export", "write a run's log in the format of another tool"),
     "predict": Command("hpcsgd.scaling.command:predict", "times at sizes that were not run, from small runs"),
     "figures": Command("hpcsgd.config.shipped_command:figures", "draw figures and tables of runs, or their report"),

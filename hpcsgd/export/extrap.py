@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hpcsgd.export.course import world_sizes
@@ -38,6 +37,8 @@ def measurements(excerpt: Excerpt) -> Iterator[dict[str, Any]]:
     first, which warms up caches and connections, of the median and of the maximum over the ranks (metrics
     ``median_seconds`` and ``max_seconds``). A run that lost ranks is measured at each number of them.
     """
+    import pandas as pd
+
     run = excerpt.run
     rows = range(*excerpt.rows.indices(len(run.columns.steps)))
     begin = rows.start + (len(rows) > 1 and rows.start == 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from hpcsgd.config import paths
-from hpcsgd.record.reader import Run, load_run
+from hpcsgd.record.reader import Run
 from hpcsgd.record.summary import counted, seconds
 from hpcsgd.scaling.causes import LEAST_SHARE, Case, Finding, Remedy, causes_of_parts, network_remedies, percent
 from hpcsgd.scaling.causes_chance import FEWEST, fixed_part
@@ -172,14 +170,3 @@ def _notes(run: Run, case: Case) -> Iterator[str]:
     if fixed_part(case.digest.num_samples[case.kept], case.digest.usual["compute"][case.kept]) is None:
         batch = float(np.median(case.digest.num_samples[case.kept]))
         yield f"what larger batches gain, as all are of {batch:g} samples (run some steps at twice that)"
-
-
-def command(words: list[str]) -> int:
-    """``hpcsgd explain RUN``; gives the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hpcsgd explain",
-        description="What bounds a run, who is slow, what changed, what would help: in ten lines.",
-    )
-    parser.add_argument("run", metavar="RUN", type=paths.argument, help="a run's directory or its run.h5")
-    print("\n".join(explain(load_run(parser.parse_args(words).run)).lines))
-    return 0
