@@ -166,9 +166,9 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         flushed = keeper.flush_log(step)
         if progress.show(step, collector.last) or flushed:
             timer.lap("logging")
-        batch = parts.loader.batch(step)
-        plan = look_ahead(parts, plan, step)
-        timer.lap("data")
+        with timer.span("data"):
+            batch = parts.loader.batch(step)
+            plan = look_ahead(parts, plan, step)
         loss = forward_backward(parts, step, batch)
         rate = plan.learning_rate(step)
         with at_step(step):
@@ -177,8 +177,8 @@ def train(parts: Parts, collector: Collector, keeper: Keeper, first_step: int) -
         collector.add(step, rate, done, samples, loss, ends_epoch=plan.ends_epoch(step))
         if plan.evaluates(step, parts.config.evaluate.every_epochs):
             timer.lap("logging")
-            metrics = _evaluate(parts, step, collector, progress)
-            timer.lap("evaluation")
+            with timer.span("evaluation"):
+                metrics = _evaluate(parts, step, collector, progress)
         step += 1
     timer.stop("logging")
     collector.gather()

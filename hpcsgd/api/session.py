@@ -23,6 +23,7 @@ from hpcsgd.data.trees import count_samples
 from hpcsgd.errors import UsageError, nearest
 from hpcsgd.record.clocks import Evaluation
 from hpcsgd.record.collector import Collector
+from hpcsgd.record.ranges import Range
 from hpcsgd.record.schema import SPANS
 from hpcsgd.record.timer import OTHER
 from hpcsgd.run.progress import Progress
@@ -137,7 +138,8 @@ class Session:
         timer = self._timer
         if timer.current_step is not None:
             timer.lap(OTHER)
-        yield
+        with Range(name):
+            yield
         if timer.current_step is not None:
             timer.lap(name)
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcsgd.record.ranges import Range
 from hpcsgd.record.schema import SPANS
 
 SPAN_NAMES = tuple(column.name for column in SPANS)
@@ -92,19 +93,19 @@ def durations(iterations: Sequence[Iteration], clock: HostClock | CudaClock) -> 
     return columns
 
 
-class Span:
-    """Ends with a lap, unless its body fails."""
+class Span(Range):
+    """Ends with a lap, unless its body fails; a profiler that runs sees its body by its name."""
 
-    __slots__ = ("name", "timer")
+    __slots__ = ("timer",)
 
     def __init__(self, timer: StepTimer, name: str) -> None:
-        self.timer = timer
         self.name = name
+        self.timer = timer
+        self._opened = None
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._opened is not None:
+            super().__exit__(kind, *error)
         if kind is None:
             self.timer.lap(self.name)
 

@@ -12,6 +12,7 @@ from hpcsgd.data.batches import Batch
 from hpcsgd.data.trees import Tree, stack_trees
 from hpcsgd.learners.engines.base import Lap, check_draws, no_lap, start_training
 from hpcsgd.learners.stack import ReplicaStack
+from hpcsgd.record.ranges import Range
 from hpcsgd.tasks.task import Task
 
 
@@ -42,12 +43,14 @@ class LoopEngine:
         replica = self.stack.replicas[learner]
         total: Tensor | None = None
         for part in batch.parts(size):
-            with replica.counting():
-                outputs = self.task.forward(replica.module, part.inputs)
-            found = self.task.total(outputs, part.targets, len(part), learner)
-            loss = found[0] if self.task.is_weighted else found
+            with Range("forward"):
+                with replica.counting():
+                    outputs = self.task.forward(replica.module, part.inputs)
+                found = self.task.total(outputs, part.targets, len(part), learner)
+                loss = found[0] if self.task.is_weighted else found
             lap("forward")
-            (loss / normaliser).backward()
+            with Range("backward"):
+                (loss / normaliser).backward()
             lap("backward")
             total = found.detach() if total is None else total + found.detach()
         return self.no_losses() if total is None else total
