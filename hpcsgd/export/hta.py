@@ -52,7 +52,8 @@ def write(excerpts: list[Excerpt], path: Path) -> list[Path]:
     for file, (rank, rows) in files.items():
         about = {"backend": "hpcsgd", "rank": rank, "world_size": len(excerpt.run.ranks)}
         document = {"schemaVersion": 1, "distributedInfo": about, "traceEvents": list(events(rank, rows))}
-        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+        # HTA looks for the rank in the text, before it reads it: with a space before the number.
+        text = json.dumps(document, allow_nan=False)
         with whole(file) as unfinished:
             unfinished.write_bytes(gzip.compress(text.encode(), 5, mtime=0))
     return [path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def test_each_rank_has_a_trace_by_the_rules_of_the_parser(folder: Path) -> None:
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == [f"rank_{rank}.json.gz" for rank in range(RANKS)]
     for rank, trace in enumerate(map(read, files)):
+        first = re.search(r'"rank":\s+(\d+)', gzip.decompress(files[rank].read_bytes()).decode())
+        assert first and int(first[1]) == rank, "HTA finds the rank by this"
         assert trace["distributedInfo"]["rank"] == rank and trace["distributedInfo"]["world_size"] == RANKS
         events = trace["traceEvents"]
         for event in events:
