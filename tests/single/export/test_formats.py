@@ -191,7 +191,8 @@ def test_the_compliance_checker_misses_only_what_no_log_knows(tmp_path: Path) ->
         assert not checker.not_overwritable and is_fine == (not checker.overwritable)
         return set(checker.overwritable)
 
-    assert missing("") == set(mllog.NOT_KNOWN) - {"submission_benchmark"}
+    # How long a start may take is a rule of the division, which names the benchmarks too.
+    assert missing("") == {*mllog.NOT_KNOWN, "init_stop"} - {"submission_benchmark"}
     assert missing(submission("open")) == set()
     polynomial = ("end_learning_rate", "learning_rate_decay_poly_power", "learning_rate_decay_steps")
     assert missing(submission("closed")) == {f"sgd_opt_{name}" for name in polynomial}
