@@ -105,7 +105,7 @@ lint: | $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@command -v shellcheck >/dev/null || { echo 'make lint: no shellcheck: install it (Debian: apt-get install shellcheck)' >&2; exit 2; }
-	shellcheck .ci/* slurm/examples/*.sbatch
+	shellcheck .ci/* slurm/containers/install slurm/examples/*
 
 bench: | $(STAMP)
 	$(BIN)/python tests/bench/run.py

@@ -21,6 +21,8 @@ class Launcher:
         marks: variables that are there too; without them, the others may be of anything.
         local_size: variable of the processes on this node.
         speaks_mpi: its processes can find each other by MPI.
+        agrees: variables of another launcher that it sets too, each with its own: where two differ, the other one was
+            started by one of its processes, and counts.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Launcher:
     marks: tuple[str, ...] = ()
     local_size: str = ""
     speaks_mpi: bool = True
+    agrees: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,37 @@ class Launch:
 MPIRUN = "mpirun -n N hpcsgd ... of the MPI that mpi4py was built with"
 SRUN = "srun --mpi=pmix (srun --mpi=list shows the kinds), or mpirun inside the job"
 
+FLUX = "flux run of the site's MPI, or with -o pmi=pmix where there is Flux's plugin for it"
+JSRUN = "jsrun with the site's Spectrum MPI loaded"
+PALS = "mpiexec with the site's Cray MPICH"
+
 LAUNCHERS = (
     # Those of other packages come first: each of their processes may lie inside of one that MPI's launcher started.
     Launcher("torchrun", "WORLD_SIZE", "RANK", MPIRUN, marks=("TORCHELASTIC_RUN_ID",), speaks_mpi=False),
+    # These speak by the variables of Open MPI and PMI as well, which ranks of another mpirun inside have of their own.
+    Launcher(
+        *("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK", JSRUN),
+        agrees=(("OMPI_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE"), ("OMPI_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK")),
+    ),
+    Launcher(
+        *("flux run", "FLUX_JOB_SIZE", "FLUX_TASK_RANK", FLUX),
+        agrees=(
+            ("OMPI_COMM_WORLD_SIZE", "FLUX_JOB_SIZE"),
+            ("PMI_SIZE", "FLUX_JOB_SIZE"),
+            ("PMI_RANK", "FLUX_TASK_RANK"),
+        ),
+    ),
+    Launcher("mpiexec of PALS", "PMI_SIZE", "PALS_RANKID", PALS, agrees=(("PMI_RANK", "PALS_RANKID"),)),
     Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", MPIRUN),
     Launcher("mpirun", "PMI_SIZE", "PMI_RANK", MPIRUN),
     Launcher("mpirun_rsh", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", MPIRUN),
     Launcher("mpirun_rsh", "MVP_COMM_WORLD_SIZE", "MVP_COMM_WORLD_RANK", MPIRUN),
     Launcher("mpirun_rsh", "MPIRUN_NPROCS", "MPIRUN_RANK", MPIRUN),
-    Launcher("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK", "jsrun with the site's Spectrum MPI loaded"),
-    Launcher("flux run", "FLUX_JOB_SIZE", "FLUX_TASK_RANK", "flux run -o pmi=pmix, or the site's MPI"),
     Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", SRUN),
     Launcher("horovodrun --gloo", "HOROVOD_SIZE", "HOROVOD_RANK", MPIRUN, speaks_mpi=False),
     Launcher("a launcher for torch.distributed", "WORLD_SIZE", "RANK", MPIRUN, ("LOCAL_RANK",), speaks_mpi=False),
     Launcher("a launcher for torch.distributed", "WORLD_SIZE", "RANK", MPIRUN, ("MASTER_ADDR",), speaks_mpi=False),
-    Launcher("mpiexec of PALS", "", "PALS_RANKID", "mpiexec with the site's Cray MPICH", local_size="PALS_LOCAL_SIZE"),
+    Launcher("mpiexec of PALS", "", "PALS_RANKID", PALS, local_size="PALS_LOCAL_SIZE"),
     Launcher("aprun", "", "ALPS_APP_PE", "aprun with the site's Cray MPICH"),
     Launcher("prterun", "", "PMIX_RANK", MPIRUN),
 )
@@ -84,6 +103,8 @@ def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
     """What started this process; None where there was no launcher, or one of another package that started it alone."""
     for launcher in LAUNCHERS:
         if not all(environment.get(mark) for mark in launcher.marks):
+            continue
+        if any(inner in environment and environment[inner] != environment.get(own) for inner, own in launcher.agrees):
             continue
         size, rank = _number(environment, launcher.size), _number(environment, launcher.rank)
         told = rank if not launcher.size else size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpcsgd.errors import UsageError
@@ -19,12 +20,12 @@ def plain(text: str) -> str:
     return ESCAPE.sub("", text)
 
 
-def ask(command: list[str], *, failing: bool = False) -> str | None:
-    """What a command of the site's prints; None where it is not here or does not answer.
+def ask(command: list[str], fine: Sequence[int] = (0,)) -> str | None:
+    """What a command of the site's prints; None where it is not here, fails, or does not answer.
 
     Args:
         command: the command.
-        failing: what it prints counts where it fails, too; else that is no answer.
+        fine: the exit codes with which it has answered.
     """
     if shutil.which(command[0]) is None:
         return None
@@ -32,7 +33,7 @@ def ask(command: list[str], *, failing: bool = False) -> str | None:
         done = _call(command)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return plain(done.stdout) if failing or done.returncode == 0 else None
+    return plain(done.stdout) if done.returncode in fine else None
 
 
 def run(command: list[str], cwd: Path | None) -> subprocess.CompletedProcess[str]:

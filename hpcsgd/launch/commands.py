@@ -9,11 +9,12 @@ import argparse
 import dataclasses
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpcsgd.config import paths
 from hpcsgd.errors import UsageError
+from hpcsgd.launch.campaign import sweep_jobs, write_or_send
 from hpcsgd.launch.options import (
     add_site_options,
     chosen_site,
@@ -26,16 +27,16 @@ from hpcsgd.launch.options import (
 )
 from hpcsgd.launch.planned import PlannedRun, nodes_and_tasks, plan_run, sweep_runs
 from hpcsgd.launch.probe import runs_of_scale, what_then
-from hpcsgd.launch.script import Job, Point, job_name, made_by, render
+from hpcsgd.launch.script import Job, job_name, made_by, render
 from hpcsgd.launch.sending import check, continued, queued, send, send_text, write_study
 from hpcsgd.launch.site import SiteProfile
-from hpcsgd.launch.study import is_finished, named_as_before
+from hpcsgd.launch.study import named_as_before
 from hpcsgd.record.study_file import Entry, Study
 
 
 def submit(words: list[str]) -> int:
     """``hpcsgd submit RECIPE --site S --nodes N``, or ``hpcsgd submit --doctor ...``."""
-    parser = make_parser("submit", "Make the sbatch script of one run, and print it, check it or send it.")
+    parser = make_parser("submit", "Make the job script of one run, and print it, check it or send it.")
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="the recipe")
     parser.add_argument("--nodes", type=positive, metavar="N", required=True, help="nodes")
     parser.add_argument("--doctor", action="store_true", help="run hpcsgd doctor there; takes no recipe")
@@ -128,7 +129,7 @@ def scale(words: list[str]) -> int:
             **job_options(arguments),
         )
     entries = tuple(Entry(run.name, f"{run.name}{site.scheduled_by.suffix}") for run in runs)
-    code = _write_or_send(arguments, site, dataclasses.replace(study, entries=entries), jobs, runs)
+    code = write_or_send(arguments, site, dataclasses.replace(study, entries=entries), jobs, runs)
     if arguments.submit:
         print(f"when they have run: {then}")
     return code
@@ -178,21 +179,21 @@ def sweep(words: list[str]) -> int:
         arguments.nodes,
         tasks,
         (arguments.recipe, *overrides),
-        points=tuple(Point(str(directory / run.name), run.words[len(overrides) :]) for run in runs),
         max_running=arguments.max_running,
-        output=str(directory / "{job}.out"),
         stage=stage(arguments, runs),
         logged=all(run.config.log.enabled for run in runs),
         **job_options(arguments),
     )
-    script = f"sweep{site.scheduled_by.suffix}"
-    study = dataclasses.replace(study, entries=tuple(Entry(r.name, script, task) for task, r in enumerate(runs)))
-    return _write_or_send(arguments, site, study, {"sweep": job}, runs)
+    study, jobs = sweep_jobs(site, study, job, runs)
+    return write_or_send(arguments, site, study, jobs, runs)
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
     """The words of ``hpcsgd sweep``."""
-    parser = make_parser("sweep", "Train a recipe with all combinations of some values: one array of runs of one size.")
+    parser = make_parser(
+        "sweep",
+        "Train a recipe with all combinations of some values: runs of one size, in one array where there are arrays.",
+    )
     parser.add_argument("recipe", metavar="RECIPE", help="the recipe")
     what = "values of a key; may be given for several keys"
     parser.add_argument("--set", dest="settings", metavar="KEY=VALUE,...", action="append", default=[], help=what)
@@ -202,28 +203,6 @@ def _sweep_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", dest="directory", metavar="DIR", type=paths.argument, help="default: runs/sweep-RECIPE")
     add_site_options(parser, required=False)
     return parser
-
-
-def _write_or_send(
-    arguments: argparse.Namespace, site: SiteProfile, study: Study, jobs: Mapping[str, Job], runs: Sequence[PlannedRun]
-) -> int:
-    """Write a study's scripts, and send those of its runs that are neither finished nor in the queue."""
-    scheduler = site.scheduled_by
-    texts = {name: render(site, job) for name, job in jobs.items()}
-    finished = {run.name for run in runs if is_finished(study.path / run.name, run.config)}
-    if arguments.check:
-        check(scheduler, texts)
-        return 0
-    scripts = {f"{name}{scheduler.suffix}": text for name, text in texts.items()}
-    study = continued(study)
-    waiting = queued(study.entries) if arguments.submit else set()
-    for name in (entry.run for entry in study.entries if entry.run in finished | waiting):
-        print(f"{study.path / name}: {'finished' if name in finished else 'in the queue'} already")
-    left = [entry for entry in study.entries if entry.run not in finished | waiting]
-    write_study(study, scripts, left if arguments.submit else (), chain=getattr(arguments, "chain", False))
-    if not arguments.submit:
-        print(f"wrote {', '.join(str(study.path / name) for name in scripts)}; --submit sends what is not finished")
-    return 0
 
 
 def status(words: list[str]) -> int:

@@ -11,11 +11,18 @@ from hpcsgd.launch.site import SiteProfile
 
 @dataclass(frozen=True)
 class Size:
-    """How many ranks there are, and whether each is shown one GPU only."""
+    """How many ranks there are, and what they are to be given.
+
+    Attributes:
+        nodes, tasks_per_node: nodes, and ranks on each.
+        per_task: each rank is shown one GPU only.
+        signal_seconds: how long before the time limit they are told to save; None for never.
+    """
 
     nodes: int
     tasks_per_node: int
     per_task: bool
+    signal_seconds: int | None = None
 
     @property
     def ranks(self) -> int:
@@ -57,6 +64,24 @@ def _mpirun(site: SiteProfile, size: Size) -> list[str]:
     return ["mpirun", "-n", str(size.ranks), *_words(site.mpirun_options)]
 
 
+def _mpiexec(site: SiteProfile, size: Size) -> list[str]:
+    words = ["mpiexec", "-n", str(size.ranks), "-ppn", str(size.tasks_per_node)]
+    words += ["--hostfile", '"$PBS_NODEFILE"'] if site.scheduler == "pbs" else []
+    words += [expanded(f"--cpu-bind={site.cpu_bind}")] if site.cpu_bind else []
+    return words + _words(site.mpiexec_options)
+
+
+def _flux(site: SiteProfile, size: Size) -> list[str]:
+    words = ["flux", "run", f"--nodes={size.nodes}", f"--ntasks={size.ranks}"]
+    words += [f"--cores-per-task={site.cpus_per_task}"] if site.cpus_per_task else []
+    words += ["--gpus-per-task=1"] if site.gpus_per_node and site.gpu_request != "none" else []
+    words += ["--setopt=gpu-affinity=per-task"] if size.per_task else []
+    words += [expanded(f"--setopt=cpu-affinity={site.cpu_bind}")] if site.cpu_bind else []
+    words += ["--setopt=exit-timeout=60s"]
+    words += [f"--signal=USR1@{size.signal_seconds}s"] if size.signal_seconds else []
+    return words + _words(site.flux_run_options)
+
+
 def _ibrun(site: SiteProfile, size: Size) -> list[str]:
     return ["ibrun", *_words(site.ibrun_options)]
 
@@ -64,5 +89,7 @@ def _ibrun(site: SiteProfile, size: Size) -> list[str]:
 LAUNCHERS = {
     "srun": Launcher(_srun, shows_one_gpu=True, gets_signal=True),
     "mpirun": Launcher(_mpirun),
+    "mpiexec": Launcher(_mpiexec),
+    "flux": Launcher(_flux, shows_one_gpu=True, gets_signal=True),
     "ibrun": Launcher(_ibrun, is_script=True),
 }

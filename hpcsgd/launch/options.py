@@ -15,8 +15,9 @@ from hpcsgd.data.sets import SETS
 from hpcsgd.data.sets.files import FileSet
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.planned import PlannedRun
+from hpcsgd.launch.schedulers import SCHEDULERS
 from hpcsgd.launch.script import Stage
-from hpcsgd.launch.site import OPTIONS, LauncherName, SiteProfile, load_site
+from hpcsgd.launch.site import OPTIONS, LauncherName, RuntimeName, SiteProfile, load_site
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,10 +47,13 @@ def add_site_options(parser: argparse.ArgumentParser, *, required: bool) -> None
     what = "a site of slurm/sites, or a TOML file of your own"
     group.add_argument("--site", metavar="S", required=required, help=what)
     group.add_argument("--launcher", choices=get_args(LauncherName), help="in place of the site's")
+    what = "run in this container: an image, or at alps the file of an environment"
+    group.add_argument("--container", metavar="IMAGE", help=what)
     group.add_argument("--tasks_per_node", type=positive, metavar="N", help="in place of the site's")
     group.add_argument("--time", metavar="T", help="time limit, as Slurm writes it")
     for option in OPTIONS:
-        group.add_argument(f"--{option}", metavar="X", help=f"sbatch's --{option}")
+        having = [found.title for found in SCHEDULERS.values() if option in found.options]
+        group.add_argument(f"--{option}", metavar="X", help=f"{option} of the job ({', '.join(having)})")
     group.add_argument(
         "--stage",
         metavar="DIR",
@@ -57,8 +61,8 @@ def add_site_options(parser: argparse.ArgumentParser, *, required: bool) -> None
         help="copy the data set from DIR to each node's own disk first",
     )
     action = group.add_mutually_exclusive_group()
-    action.add_argument("--submit", action="store_true", help="send it to Slurm")
-    action.add_argument("--check", action="store_true", help="ask Slurm whether it would take it; send nothing")
+    action.add_argument("--submit", action="store_true", help="send it to the site's scheduler")
+    action.add_argument("--check", action="store_true", help="ask the scheduler whether it would take it; send nothing")
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -71,9 +75,23 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argpar
 
 
 def chosen_site(arguments: argparse.Namespace) -> SiteProfile:
-    """The site, with the launcher that was asked for."""
+    """The site, with the launcher and the container that were asked for.
+
+    Raises:
+        UsageError: there is no such site, or its scheduler has no such launcher, or it has no containers.
+    """
     site = load_site(arguments.site)
-    return dataclasses.replace(site, launcher=arguments.launcher) if arguments.launcher else site
+    if arguments.container and site.container_runtime is None:
+        known = ", ".join(get_args(RuntimeName))
+        raise UsageError(
+            f"--container: site {site.name} says nothing of containers: set container_runtime in a site of your own, "
+            f"to one of {known}"
+        )
+    site = dataclasses.replace(site, image=arguments.container or site.image)
+    try:
+        return dataclasses.replace(site, launcher=arguments.launcher) if arguments.launcher else site
+    except ValueError as error:
+        raise UsageError(f"--launcher {arguments.launcher} at site {site.name}: {error}") from error
 
 
 class JobOptions(TypedDict):
@@ -84,7 +102,7 @@ class JobOptions(TypedDict):
 
 
 def job_options(arguments: argparse.Namespace) -> JobOptions:
-    """Time and options of sbatch as :class:`Job` takes them."""
+    """Time and options of the job as :class:`Job` takes them."""
     given = {option: getattr(arguments, option) for option in OPTIONS}
     return {"time": arguments.time, "options": {name: value for name, value in given.items() if value is not None}}
 

@@ -49,8 +49,10 @@ class Scheduler(ABC):
         launchers: what may start the ranks of a job.
         options: the options of a site that it has, and how a line of the script asks for each, up to its value.
         has_arrays: one job may be many, each of one run.
+        arrays_are_restarted: elements of an array must be let run again after a failure of a node.
         restarts: how often a job that was stopped puts itself back into the queue, unless the site says; None where the
-            scheduler lets no user do that, which ``no_restarts`` explains.
+            scheduler lets no user do that.
+        no_restarts: why, and what to do instead.
         variables: what the scheduler tells a job by the environment, with its meaning; scripts use no others.
     """
 
@@ -62,6 +64,7 @@ class Scheduler(ABC):
     launchers: tuple[str, ...]
     options: Mapping[str, str]
     has_arrays: bool
+    arrays_are_restarted: bool = False
     restarts: int | None
     no_restarts: str = ""
     variables: Mapping[str, str]

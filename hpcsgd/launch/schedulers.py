@@ -6,12 +6,14 @@ from pathlib import PurePath
 from typing import Literal, get_args
 
 from hpcsgd.errors import UsageError
+from hpcsgd.launch.flux import FLUX
+from hpcsgd.launch.pbs import PBS
 from hpcsgd.launch.scheduler import Scheduler
 from hpcsgd.launch.slurm import SLURM
 
-SchedulerName = Literal["slurm"]
+SchedulerName = Literal["slurm", "pbs", "flux"]
 
-SCHEDULERS: dict[SchedulerName, Scheduler] = {"slurm": SLURM}
+SCHEDULERS: dict[SchedulerName, Scheduler] = {"slurm": SLURM, "pbs": PBS, "flux": FLUX}
 
 assert set(SCHEDULERS) == set(get_args(SchedulerName))
 

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hpcsgd.errors import Preempted, UsageError
+from hpcsgd.launch.containers import RUNTIMES
 from hpcsgd.launch.launchers import LAUNCHERS, Size
+from hpcsgd.launch.pbs import walltime
 from hpcsgd.launch.scheduler import time_seconds
 from hpcsgd.launch.shell import expanded
 from hpcsgd.launch.site import OPTIONS, SiteProfile, slurm_directory
@@ -84,8 +86,17 @@ def render(site: SiteProfile, job: Job) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"quoted": shlex.quote, "quoted_words": shlex.join, "expanded": expanded}
+    environment.filters |= {
+        "quoted": shlex.quote,
+        "quoted_words": shlex.join,
+        "expanded": expanded,
+        "walltime": walltime,
+    }
     per_task = site.gpus_per_node > 0 and site.gpu_visibility == "per-task" and launcher.shows_one_gpu
+    time = site.time if job.time is None else job.time
+    seconds = time_seconds(time)
+    before, launched_in = _container(site)
+    size = Size(job.nodes, job.tasks_per_node, per_task, site.signal_seconds if job.trains else None)
     return environment.get_template(scheduler.template).render(
         site=site,
         scheduler=scheduler,
@@ -97,10 +108,11 @@ def render(site: SiteProfile, job: Job) -> str:
         tasks_per_node=job.tasks_per_node,
         gpus_per_node=min(site.gpus_per_node, site.gpus_per_node if site.whole_nodes else job.tasks_per_node),
         per_task=per_task,
-        launch=launcher.words(site, Size(job.nodes, job.tasks_per_node, per_task)),
+        launch=[*launcher.words(site, size), *launched_in],
         exports=site.exports,
-        container="".join(f"{expanded(word)} " for word in site.container),
-        time=site.time if job.time is None else job.time,
+        container="".join(f"{word} " for word in before),
+        time=time,
+        seconds=seconds,
         output=scheduler.output(job.output, is_array=bool(job.points)),
         trains=job.trains,
         logged=job.logged,
@@ -112,6 +124,14 @@ def render(site: SiteProfile, job: Job) -> str:
         stage=job.stage,
         preempted=Preempted.exit_code,
     )
+
+
+def _container(site: SiteProfile) -> tuple[list[str], list[str]]:
+    """What a container wants before the command, and of the launcher, as words of a shell."""
+    if site.image is None or site.container_runtime is None:
+        return [expanded(word) for word in site.container], []
+    runtime = RUNTIMES[site.container_runtime]
+    return runtime.words(site, site.image), runtime.launcher_words(site.image)
 
 
 def _asked(site: SiteProfile, job: Job) -> list[str]:
@@ -147,6 +167,10 @@ def _check(site: SiteProfile, job: Job) -> None:
         raise UsageError(
             f"{job.tasks_per_node} tasks a node cannot be at site {site.name}: choose 1 to {site.tasks_per_node}"
         )
+    for name in job.options:
+        if name not in site.scheduled_by.options:
+            has = ", ".join(f"--{option}" for option in site.scheduled_by.options)
+            raise UsageError(f"--{name} is given, but {site.scheduled_by.title} has none: it has {has}")
     for name, value in (*job.options.items(), ("output", job.output)):
         if not value or not value.isprintable() or " " in value:
             raise UsageError(f"--{name} is {value!r}: it must be one word")
@@ -157,6 +181,11 @@ def _check(site: SiteProfile, job: Job) -> None:
     if limit <= site.signal_seconds and job.trains:
         raise UsageError(
             f"--time is {time}, but the ranks are told to save {site.signal_seconds} s before it is over: give more"
+        )
+    if job.points and site.max_restarts == 0 and site.scheduled_by.arrays_are_restarted:
+        raise UsageError(
+            f"{site.scheduled_by.title} takes an array only of jobs that it may run again: leave max_restarts = 0 out "
+            f"of site {site.name}"
         )
     if job.stage is not None and site.node_local is None:
         raise UsageError(f"site {site.name} has no node_local, a directory on each node's own disk: leave --stage out")

@@ -18,8 +18,9 @@ from hpcsgd.errors import UsageError, nearest, suggestion
 from hpcsgd.launch.scheduler import Scheduler, time_seconds
 from hpcsgd.launch.schedulers import SCHEDULERS, SchedulerName
 
-LauncherName = Literal["srun", "mpirun", "ibrun"]
-Option = Literal["account", "partition", "qos", "constraint", "reservation"]
+LauncherName = Literal["srun", "mpirun", "ibrun", "mpiexec", "flux"]
+RuntimeName = Literal["apptainer", "singularity", "podman-hpc", "edf"]
+Option = Literal["account", "partition", "queue", "qos", "constraint", "reservation"]
 OPTIONS: tuple[Option, ...] = typing.get_args(Option)
 LARGEST_NUMBER = 65535
 """Slurm keeps these numbers in 16 bits."""
@@ -39,22 +40,30 @@ class SiteProfile:
         launcher: what starts the ranks.
         cpus_per_task: cores of a rank; unset, Slurm's default.
         gpus_per_node: GPUs of a node; 0 where there are none.
-        gpu_visibility: a rank sees ``all`` GPUs of its node, or ``per-task`` its own one (by srun only).
-        gpu_request: how sbatch is asked for GPUs: ``gpus-per-node``, ``gres``, or ``none`` where nodes bring them.
-        whole_nodes: nodes are given whole: a job asks for all their GPUs, even if it has fewer ranks.
-        cpu_bind: srun's ``--cpu-bind``.
+        gpu_visibility: a rank sees ``all`` GPUs of its node, or ``per-task`` its own one (by srun and flux only).
+        gpu_request: how GPUs are asked for: ``gpus-per-node``, Slurm's ``gres``, or ``none``.
+        whole_nodes: nodes are given whole: a job of Slurm's asks for all their GPUs, even if it has fewer ranks; one of
+            PBS or Flux for nothing but nodes.
+        cpu_bind: ``--cpu-bind`` of srun and mpiexec, ``cpu-affinity`` of flux run.
         required: options that must be given, here or on the command line.
-        account, partition, qos, constraint, reservation: sbatch's options of these names.
+        account, partition, queue, qos, constraint, reservation: of these, what the scheduler has: Slurm all but
+            ``queue``, PBS account and queue, Flux account (its bank), queue and constraint.
         time: time limit of a job, where none is given.
-        sbatch_options: more options of sbatch.
-        srun_options, mpirun_options, ibrun_options: more options of the launchers.
+        sbatch_options, qsub_options, flux_batch_options: more options of what takes the script.
+        chunk: more of what PBS is asked for of each node, such as ``system=NAME``.
+        srun_options, mpirun_options, ibrun_options, mpiexec_options, flux_run_options: more options of the launcher.
         modules: environment modules to load.
         setup: shell lines that come after them.
-        container: words that come before the command, such as ``singularity run image.sif``.
+        container: words that come before the command, where no image is given: any way to an environment.
+        container_runtime: what starts a container; ``edf`` is CSCS's engine, whose image is a file that describes one.
+        container_options: more options of it, such as ``--nv``.
+        binds: directories of the host that the container is shown, beside those that the runtime shows it itself.
+        image: the image, where none is given; without one either, there is no container.
         exports: environment variables.
         node_local: a directory on each node's own disk, for ``--stage``.
         signal_seconds: how long before the time limit the ranks are told to save.
         max_restarts: how often a job that was stopped and saved goes back to the queue; 0 is never; unset, 20 times.
+            PBS and Flux let no job do that; 0 says to PBS that it must not either, after a failure or a preemption.
     """
 
     title: str
@@ -70,17 +79,27 @@ class SiteProfile:
     required: tuple[Option, ...] = ()
     account: str | None = None
     partition: str | None = None
+    queue: str | None = None
     qos: str | None = None
     constraint: str | None = None
     reservation: str | None = None
     time: str = "01:00:00"
     sbatch_options: tuple[str, ...] = ()
+    qsub_options: tuple[str, ...] = ()
+    flux_batch_options: tuple[str, ...] = ()
+    chunk: tuple[str, ...] = ()
     srun_options: tuple[str, ...] = ()
     mpirun_options: tuple[str, ...] = ("--bind-to", "none", "--map-by", "slot")
     ibrun_options: tuple[str, ...] = ()
+    mpiexec_options: tuple[str, ...] = ()
+    flux_run_options: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     container: tuple[str, ...] = ()
+    container_runtime: RuntimeName | None = None
+    container_options: tuple[str, ...] = ()
+    binds: tuple[str, ...] = ()
+    image: str | None = None
     exports: dict[str, str] = field(default_factory=dict)
     node_local: str | None = None
     signal_seconds: int = 120
@@ -98,8 +117,30 @@ class SiteProfile:
         require(limit is not None, "time", self.time, "a time as Slurm writes it: MINUTES, H:MM:SS or D-HH:MM:SS")
         for name in self.exports:
             require(name.isidentifier() and name.isascii(), "exports", name, "names of environment variables")
-        for option in self.sbatch_options:
-            require(option.startswith("-") and option.isprintable(), "sbatch_options", option, "options of sbatch")
+        for name in ("sbatch_options", "qsub_options", "flux_batch_options"):
+            for option in getattr(self, name):
+                require(option.startswith("-") and option.isprintable(), name, option, f"options of {name[:-8]}")
+        needs = self.image is None or self.container_runtime is not None
+        require(needs, "image", self.image, "left out, or container_runtime set to what starts it")
+        self._check_scheduler()
+
+    def _check_scheduler(self) -> None:
+        """Refuse what the scheduler has not."""
+        scheduler = self.scheduled_by
+        require(
+            self.launcher in scheduler.launchers,
+            "launcher",
+            self.launcher,
+            f"of {scheduler.title}'s, which are {', '.join(scheduler.launchers)}",
+        )
+        for name in OPTIONS:
+            ok = getattr(self, name) is None and name not in self.required or name in scheduler.options
+            require(ok, name, getattr(self, name), f"left out: {scheduler.title} has {', '.join(scheduler.options)}")
+        if scheduler.restarts is None:
+            require(not self.max_restarts, "max_restarts", self.max_restarts, f"0 or unset: {scheduler.no_restarts}")
+            require(
+                self.gpu_request != "gres", "gpu_request", self.gpu_request, "gpus-per-node or none: gres is Slurm's"
+            )
 
     @property
     def scheduled_by(self) -> Scheduler:

@@ -15,6 +15,7 @@ import hpcsgd
 PACKAGES = ("torch", "mpi4py", "horovod", "h5py", "numpy")
 ENVIRONMENT = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("PBS_JOBID", "PBS_QUEUE", "PBS_NODEFILE", "FLUX_JOB_ID", "FLUX_JOB_NNODES"),
     *("CUDA_DEVICE_MAX_CONNECTIONS", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
 )
 ENVIRONMENT_PREFIXES = (
@@ -32,15 +33,16 @@ def collect(argv: Sequence[str], config_text: Mapping[str, object]) -> dict[str,
 
     Returns:
         Values that JSON can hold: ``config``, ``argv``, ``started`` (UTC, ISO 8601), ``git_commit`` (of this code, with
-        ``-dirty`` where it was changed; None outside of git), ``job`` (Slurm's, with the array task; None outside),
-        ``versions``, ``platform``, ``host``, ``cpu``, ``num_cpus``, ``slurm`` and ``environment`` (variables).
+        ``-dirty`` where it was changed; None outside of git), ``job`` (the scheduler's, with the array task; None
+        outside), ``versions``, ``platform``, ``host``, ``cpu``, ``num_cpus``, ``slurm`` and ``environment``
+        (variables).
     """
     return {
         "config": dict(config_text),
         "argv": list(argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(Path(hpcsgd.__file__).parent),
-        "job": slurm_job(os.environ),
+        "job": scheduler_job(os.environ),
         "versions": versions(),
         "platform": platform.platform(),
         "host": platform.node(),
@@ -99,12 +101,16 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     return platform.processor() or None
 
 
-def slurm_job(environment: Mapping[str, str]) -> str | None:
-    """``1234``, or ``1234_5`` for a task of an array; None outside of Slurm."""
+def scheduler_job(environment: Mapping[str, str]) -> str | None:
+    """The job of a scheduler that this process is of; None outside of one.
+
+    What hpcsgd's own script says comes first: one scheduler may run inside a job of another. Slurm's is ``1234``, or
+    ``1234_5`` for a task of an array, that of PBS ``1234`` or ``1234[5]``, without its server.
+    """
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    if array and task:
-        return f"{array}_{task}"
-    return environment.get("SLURM_JOB_ID") or None
+    slurm = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
+    pbs = environment.get("PBS_JOBID", "").partition(".")[0]
+    return environment.get("HPCSGD_JOB") or slurm or pbs or environment.get("FLUX_JOB_ID") or None
 
 
 def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:

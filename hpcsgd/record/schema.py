@@ -237,7 +237,7 @@ SEGMENT_COLUMNS = (
     Column("peak_memory_bytes", "f8", "B", "the same of the segment: maximum over ranks"),
     Column("started", "S32", "", "UTC time of the start, ISO 8601"),
     Column("git_commit", "S48", "", "commit of the code, '-dirty' with local changes"),
-    Column("job", "S32", "", "Slurm job id, with its array task; empty outside of Slurm"),
+    Column("job", "S32", "", "Job id of the scheduler, with its array task; empty outside of one"),
 )
 
 TUNER_COLUMNS = (

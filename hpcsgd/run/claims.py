@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsgd.errors import UsageError, reason
+from hpcsgd.record.provenance import scheduler_job
 from hpcsgd.run.leftovers import Kind
 
 LOCK = ".lock"
@@ -160,7 +161,7 @@ def _lock(path: Path, kind: str) -> tuple[int, bool]:
     descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _take(descriptor, path, kind)
-        job = os.environ.get("SLURM_JOB_ID")
+        job = scheduler_job(os.environ)
         os.ftruncate(descriptor, 0)
         holder = f"process {os.getpid()} on {socket.gethostname()}{f' (job {job})' if job else ''}"
         os.pwrite(descriptor, holder.encode(), 0)

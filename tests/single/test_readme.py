@@ -186,6 +186,7 @@ OF_OTHERS = {
     *("bind", "from", "job", "logdir", "map", "no", "ntasks", "oversubscribe", "signal", "variant", "with"),
     *("fetch", "goal", "metric", "only", "seconds", "target_accuracy", "tiny", "skip"),  # analysis, the GPU check
     *("encoded", "help", "prediction", "print_config", "size", "skip_bad"),  # hpcsgd data, and hpcsgd itself
+    *("environment", "gpu", "mpi", "nv"),  # srun, podman-hpc, apptainer
 }
 """Options that are not keys, nor of a command that makes jobs."""
 

@@ -20,6 +20,10 @@ ELASTIC = {"TORCHELASTIC_RUN_ID": "x"}
         ({"MPIRUN_NPROCS": "2", "MPIRUN_RANK": "1"}, 2, 1),
         ({"JSM_NAMESPACE_SIZE": "6", "JSM_NAMESPACE_RANK": "5"}, 6, 5),
         ({"FLUX_JOB_SIZE": "8", "FLUX_TASK_RANK": "7"}, 8, 7),
+        # ibrun starts another launcher's ranks: MVAPICH's of two ages, Intel's, Open MPI's, in a job of Slurm's.
+        ({"MVP_COMM_WORLD_SIZE": "4", "MVP_COMM_WORLD_RANK": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, 4, 1),
+        ({"MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_RANK": "1", "MPIRUN_RANK": "1", "MPIRUN_NPROCS": "4"}, 4, 1),
+        ({"PMI_SIZE": "4", "PMI_RANK": "2", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 4, 2),
         ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "1"}, 8, 1),
         ({"HOROVOD_SIZE": "2", "HOROVOD_RANK": "1"}, 2, 1),
         ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}, 2, 1),
@@ -56,6 +60,33 @@ def test_a_value_that_is_no_number_is_not_told(launcher: Launcher, value: str) -
     assert find_launch(right) is not None
     assert launcher_rank(right | {launcher.rank: value}) is None
     assert launched_size(right | {launcher.size or "NONE": value}) is None
+
+
+FLUX = {"FLUX_JOB_SIZE": "8", "FLUX_TASK_RANK": "7", "FLUX_TASK_LOCAL_ID": "3"}
+JSM = {"JSM_NAMESPACE_SIZE": "6", "JSM_NAMESPACE_RANK": "5", "JSM_NAMESPACE_LOCAL_RANK": "2"}
+PALS = {"PALS_RANKID": "3", "PALS_LOCAL_RANKID": "1", "PALS_LOCAL_SIZE": "2", "PMI_LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "size", "rank"),
+    [
+        ({**FLUX, "PMI_SIZE": "8", "PMI_RANK": "7"}, "flux run", 8, 7),
+        ({**FLUX, "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "7"}, "flux run", 8, 7),
+        ({**JSM, "OMPI_COMM_WORLD_SIZE": "6", "OMPI_COMM_WORLD_RANK": "5", "PMIX_RANK": "5"}, "jsrun", 6, 5),
+        ({**PALS, "PMI_SIZE": "4", "PMI_RANK": "3"}, "mpiexec of PALS", 4, 3),
+        (PALS, "mpiexec of PALS", None, 3),
+        # One process of theirs has started an mpirun of its own.
+        ({**FLUX, "FLUX_JOB_SIZE": "1", "FLUX_TASK_RANK": "0", "PMI_SIZE": "2", "PMI_RANK": "1"}, "mpirun", 2, 1),
+        ({**JSM, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, "mpirun", 2, 1),
+        ({**PALS, "PALS_RANKID": "0", "PMI_SIZE": "2", "PMI_RANK": "1"}, "mpirun", 2, 1),
+    ],
+)
+def test_who_started_the_ranks_by_all_that_it_sets(
+    variables: dict[str, str], name: str, size: int | None, rank: int
+) -> None:
+    launch = find_launch(variables)
+    assert launch is not None
+    assert (launch.launcher.name, launch.size, launch.rank) == (name, size, rank)
 
 
 def test_no_processes_at_all_are_not_told() -> None:

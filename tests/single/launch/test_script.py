@@ -18,8 +18,7 @@ from hpcsgd.launch.shell import expanded
 from hpcsgd.launch.site import SiteProfile, load_site, site_names
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = sorted((ROOT / "slurm" / "examples").glob("*.sbatch"))
-LAUNCHERS = ("srun", "mpirun", "ibrun")
+EXAMPLES = sorted((ROOT / "slurm" / "examples").iterdir())
 JOB = Job("tiny", "hpcsgd submit x", 2, 2, ("jobs/x.yaml", "--epochs", "3"))
 
 
@@ -54,7 +53,10 @@ def test_an_example_is_what_its_command_makes(
 
 
 def test_there_is_an_example_for_every_site() -> None:
-    assert {site for site in site_names() for path in EXAMPLES if path.stem.startswith(site)} == set(site_names())
+    assert {(name, load_site(name).scheduled_by.suffix) for name in site_names()} <= {
+        (path.stem if path.stem in site_names() else path.stem.partition("_local_sgd_srun")[0], path.suffix)
+        for path in EXAMPLES
+    }
     local = {path.stem for path in EXAMPLES if path.stem.startswith("local_cluster")}
     both = {f"{algorithm}_sgd_{launcher}" for algorithm in ("sync", "local") for launcher in ("srun", "mpirun")}
     assert local == {f"local_cluster_{name}" for name in both}
@@ -63,27 +65,31 @@ def test_there_is_an_example_for_every_site() -> None:
 @pytest.mark.parametrize("name", site_names())
 def test_every_site_renders_for_every_launcher(name: str, tmp_path: Path) -> None:
     files = []
-    for launcher in LAUNCHERS:
-        site = dataclasses.replace(load_site(name), launcher=launcher)
+    scheduler = load_site(name).scheduled_by
+    for launcher in scheduler.launchers:
+        site = dataclasses.replace(load_site(name), launcher=launcher)  # type: ignore[arg-type]
         stage = Stage("mnist", "/data/my mnist") if site.node_local else None
         points = tuple(Point(f"runs/a b/{i}", (f"--seed={i}",)) for i in range(2))
-        given = {"account": "P", "qos": "q"}
+        given = {option: "x" for option in scheduler.options}
         jobs = {
             "run": dataclasses.replace(JOB, stage=stage, options=given),
             "array": dataclasses.replace(JOB, points=points, max_running=3, options=given),
             "doctor": dataclasses.replace(JOB, words=(), trains=False, options=given),
             "quiet": dataclasses.replace(JOB, run_dir="it's mine", logged=False, options=given),
         }
-        for kind, job in jobs.items():
-            path = tmp_path / f"{launcher}-{kind}.sbatch"
+        for kind, of_two in jobs.items():
+            job = dataclasses.replace(of_two, tasks_per_node=min(2, site.tasks_per_node))
+            if kind == "array" and not scheduler.has_arrays:
+                continue
+            path = tmp_path / f"{launcher}-{kind}{scheduler.suffix}"
             path.write_text(render(site, job))
-            assert "{" + "{" not in path.read_text() and "None" not in path.read_text()
+            assert "{%" not in path.read_text() and "None" not in path.read_text()
             assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
             files.append(path)
     check_with_shellcheck(files)
 
 
-@pytest.mark.parametrize("name", ["perlmutter", "frontier", "lumi", "juwels_booster", "alps"])
+@pytest.mark.parametrize("name", ["perlmutter", "frontier", "lumi", "juwels_booster", "alps", "polaris", "tuolumne"])
 def test_a_missing_account_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(UsageError, match=f"site {name} needs account, which is not given: add --account"):
         render(load_site(name), JOB)

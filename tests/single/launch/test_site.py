@@ -10,6 +10,8 @@ from hpcsgd.errors import UsageError
 from hpcsgd.launch.site import load_site, site_names, slurm_directory
 
 MINIMAL = 'title = "mine"\ntasks_per_node = 4\n'
+PBS = MINIMAL + 'scheduler = "pbs"\nlauncher = "mpiexec"\n'
+FLUX = MINIMAL + 'scheduler = "flux"\nlauncher = "flux"\n'
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -19,7 +21,8 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_the_sites_that_come_with_hpcsgd() -> None:
-    expected = ["alps", "frontier", "generic", "juwels_booster", "local_cluster", "lumi", "perlmutter"]
+    expected = ["alps", "aurora", "frontier", "generic", "generic_flux", "generic_pbs", "juwels_booster"]
+    expected += ["local_cluster", "lumi", "perlmutter", "polaris", "tuolumne", "vista"]
     assert site_names() == expected
     for name in expected:
         site = load_site(name)
@@ -33,7 +36,7 @@ def test_a_site_says_what_its_values_come_from(name: str) -> None:
     lines = (slurm_directory() / "sites" / f"{name}.toml").read_text().splitlines()
     comment = " ".join(line for line in lines if line.startswith("#"))
     assert any(word in comment for word in ("come from", "Read in", "was tried there"))
-    if name not in ("generic", "local_cluster"):
+    if not name.startswith(("generic", "local_cluster")):
         assert "may have changed them" in comment
 
 
@@ -52,7 +55,20 @@ def test_a_site_of_ones_own(tmp_path: Path) -> None:
         (MINIMAL + "cpu_per_task = 3", "unknown key cpu_per_task; did you mean cpus_per_task?"),
         (MINIMAL + "name = 'x'", "unknown key name"),
         (MINIMAL + "[srun]\noptions = []", "unknown key srun"),
-        (MINIMAL + "launcher = 'srunn'", "must be one of srun, mpirun, ibrun; did you mean srun?"),
+        (MINIMAL + "launcher = 'srunn'", "must be one of srun, mpirun, ibrun, mpiexec, flux; did you mean srun?"),
+        (MINIMAL + "scheduler = 'pbspro'", "must be one of slurm, pbs, flux"),
+        (MINIMAL + "scheduler = 'pbs'", "launcher is 'srun': it must be of PBS's, which are mpiexec, mpirun"),
+        (MINIMAL + "launcher = 'flux'", "launcher is 'flux': it must be of Slurm's, which are srun, mpirun, ibrun"),
+        (MINIMAL + "queue = 'debug'", "left out: Slurm has account, partition, qos, constraint, reservation"),
+        (PBS + "partition = 'x'", "partition is 'x': it must be left out: PBS has account, queue"),
+        (PBS + "required = ['qos']", "qos is None: it must be left out"),
+        (PBS + "max_restarts = 3", "PBS lets no user put a job back into the queue (qrerun is its operators')"),
+        (PBS + "gpu_request = 'gres'", "gres is Slurm's"),
+        (PBS + "qsub_options = ['debug']", "it must be options of qsub"),
+        (
+            FLUX + "max_restarts = 3",
+            "Flux puts no job back into the queue: leave it out; hpcsgd resubmit --failed sends",
+        ),
         (MINIMAL + "required = ['accounts']", "did you mean account?"),
         (MINIMAL + "cpus_per_task = '7'", "cpus_per_task is '7': it must be an integer"),
         (MINIMAL + "cpus_per_task = 0", "cpus_per_task is 0: it must be 1 or more"),

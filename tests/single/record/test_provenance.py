@@ -68,10 +68,15 @@ def test_a_machine_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({}, None),
         ({"SLURM_JOB_ID": "12"}, "12"),
         ({"SLURM_JOB_ID": "14", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}, "12_3"),
+        ({"PBS_JOBID": "1234.polaris-pbs-01.hsn.cm"}, "1234"),
+        ({"PBS_JOBID": "1234[5].polaris-pbs-01"}, "1234[5]"),
+        ({"FLUX_JOB_ID": "ƒ3x"}, "ƒ3x"),
+        # Flux inside of a job of Slurm's, and flux run's own job inside of the script's.
+        ({"HPCSGD_JOB": "fM7Z", "FLUX_JOB_ID": "ƒ3x", "SLURM_JOB_ID": "12"}, "fM7Z"),
     ],
 )
-def test_the_job_of_slurm(environment: dict[str, str], job: str | None) -> None:
-    assert provenance.slurm_job(environment) == job
+def test_the_job_of_a_scheduler(environment: dict[str, str], job: str | None) -> None:
+    assert provenance.scheduler_job(environment) == job
 
 
 def test_variables_are_picked_and_secrets_are_not() -> None:
