@@ -51,6 +51,7 @@ COMMANDS = {
     "watch": Command("hpcsgd.launch.watch:watch", "look at runs as they go on, from their logs alone"),
     "info": Command("hpcsgd.record.command:info", "summarise a run"),
     "explain": Command("hpcsgd.scaling.explain_command:explain", "what bounds a run, who is slow, what would help"),
+    "compare": Command("hpcsgd.scaling.compare_command:compare", "tell regressions from noise between runs"),
     "export": Command("hpcsgd.export.command:export", "write a run's log in the format of another tool"),
     "predict": Command("hpcsgd.scaling.command:predict", "times at sizes that were not run, from small runs"),
     "figures": Command("hpcsgd.config.shipped_command:figures", "draw figures and tables of runs, or their report"),
@@ -65,6 +66,7 @@ EXAMPLES = """examples:
   hpcsgd data fetch fashion_mnist
   hpcsgd watch runs --every 5
   hpcsgd info runs/x
+  hpcsgd compare runs/x runs/y
   hpcsgd figures timing runs/x runs/y
   mpirun -n 2 hpcsgd study run jobs/studies/fashion_mnist_small.yaml
   hpcsgd study status runs/fashion_mnist_small

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hpcsgd.record.frames import synchronisation_periods
 from hpcsgd.record.reduce import gathered, slowest_sums
 from hpcsgd.record.schema import ACTIONS, SPANS, STATISTICS
 from runs.logs import Entry
@@ -56,25 +57,8 @@ def record_iterations(item: Entry) -> pd.DataFrame:
         seconds=steps["slowest_seconds"], num_samples=steps["mean_samples"] * steps["segment"].map(item.world_sizes)
     )
     record["skip_rank"] = record.groupby("segment").cumcount()
-    record["period"] = _periods(record)
+    record["period"] = synchronisation_periods(record)
     return record
-
-
-def _periods(record: pd.DataFrame) -> pd.Series:
-    """Number of each iteration's synchronisation period; -1 where it is not whole in one segment.
-
-    That is after the last synchronisation, and where a resume fell into a period, on both sides of it.
-    """
-    ends = record["action"].isin(("gradient", "global"))
-    if not ends.any():
-        ends = record["action"] == "block"
-    if not ends.any():
-        return pd.Series(np.arange(len(record)), index=record.index)
-    new_segment = record["segment"].diff().fillna(0) != 0
-    number = (ends.shift(fill_value=False) | new_segment).cumsum()
-    complete = ends.groupby(number).transform("any")
-    torn = (new_segment & ~ends.shift(fill_value=True)).groupby(number).transform("any")
-    return number.where(complete & ~torn, -1)
 
 
 def period_means(item: Entry, record: pd.DataFrame, skip: int) -> pd.Series:

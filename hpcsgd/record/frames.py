@@ -97,6 +97,29 @@ def wait_and_transfer(iterations: pd.DataFrame, ranks: pd.DataFrame | None = Non
     return frame
 
 
+def synchronisation_periods(steps: pd.DataFrame) -> pd.Series:
+    """Number of each iteration's synchronisation period: the iterations up to and with one that joins all ranks.
+
+    Args:
+        steps: one row an iteration, in order: ``segment`` and ``action``.
+
+    Returns:
+        A number a row; -1 where the period is not whole in one segment. That is after the last synchronisation, and
+        where a resume fell into a period, on both sides of it. Where ranks meet in blocks only, these make the periods;
+        where they never meet, each iteration is one.
+    """
+    ends = steps["action"].isin(("gradient", "global"))
+    if not ends.any():
+        ends = steps["action"] == "block"
+    if not ends.any():
+        return pd.Series(np.arange(len(steps)), index=steps.index)
+    new_segment = steps["segment"].diff().fillna(0) != 0
+    number = (ends.shift(fill_value=False) | new_segment).cumsum()
+    complete = ends.groupby(number).transform("any")
+    torn = (new_segment & ~ends.shift(fill_value=True)).groupby(number).transform("any")
+    return number.where(complete & ~torn, -1)
+
+
 def throughput(run: Run) -> float:
     """Samples a second of training time, all ranks together; NaN where nothing was logged.
 

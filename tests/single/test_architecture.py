@@ -93,6 +93,7 @@ LIGHT = (
     "hpcsgd.scaling.command",
     "hpcsgd.scaling.fit",
     "hpcsgd.scaling.predict",
+    "hpcsgd.scaling.compare_command",
     "hpcsgd.study.archive",
     "hpcsgd.study.budgets",
     "hpcsgd.study.learning_rate",

@@ -197,7 +197,7 @@ def test_keys_that_the_pages_use_are_options(capsys: pytest.CaptureFixture[str])
     text = "\n".join(prose(name) for name in sorted(set(PAGES) - {"CHANGELOG.md"}))
     used = set(re.findall(r"`((?:comm|data|algorithm|log|model|space|stop|goal)\.[a-z_]+)", text))
     used |= set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", text)) - OF_OTHERS
-    for command in ("submit", "scale", "sweep", "resubmit", "watch", "export", "predict"):
+    for command in ("submit", "scale", "sweep", "resubmit", "watch", "export", "predict", "compare"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     used -= set(re.findall(r"--([a-z_]+)", capsys.readouterr().out))
