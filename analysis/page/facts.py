@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hpcsgd.record.frames import throughput
+from hpcsgd.scaling.explain import explain
 from page.parts import Table, table
 from runs.logs import Entry, runs_table
 from runs.workloads import Workload
@@ -59,7 +60,13 @@ def provenance(item: Entry) -> dict[str, Any]:
     devices = ", ".join(dict.fromkeys(str(device) for device in item.run.ranks["device"]))
     facts += [("nodes", nodes), ("devices", devices), ("status", item.status), ("path", str(item.run.path.parent))]
     recipe = json.dumps(item.run.config, indent=1)
-    return {"name": item.name, "description": item.description, "facts": facts, "recipe": recipe}
+    return {
+        "name": item.name,
+        "description": item.description,
+        "verdict": explain(item.run).lines,
+        "facts": facts,
+        "recipe": recipe,
+    }
 
 
 def as_text(value: Any) -> str:
