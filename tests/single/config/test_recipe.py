@@ -13,7 +13,7 @@ from hpcsgd.errors import UsageError
 JOBS = Path(__file__).parents[3] / "jobs"
 
 
-STUDIES = sorted(JOBS.glob("studies/*.yaml"))
+STUDIES = sorted(path for path in JOBS.glob("**/*.yaml") if "\nbatch_sizes:" in f"\n{path.read_text()}")
 
 
 @pytest.mark.parametrize("recipe", sorted(set(JOBS.glob("**/*.yaml")) - set(STUDIES)), ids=lambda path: path.stem)

@@ -60,7 +60,7 @@ def test_the_environment_of_alps_is_read() -> None:
     ("site", "before", "launch"),
     [
         ("juwels_booster", "apptainer run --nv --bind=/p my.sif hpcsgd train", "--wait=60)"),
-        ("lumi", "singularity run my.sif hpcsgd train", "0x0000fe0000000000)"),
+        ("lumi", "singularity run my.sif hpcsgd train", '0x0000fe0000000000")'),
         ("alps", "    hpcsgd train", "-ul --environment=my.sif)"),
         ("perlmutter", "\"--workdir=$PWD\" '--env=OMP_NUM_THREADS'", "--wait=60)"),
     ],
