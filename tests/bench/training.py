@@ -249,10 +249,6 @@ class Bench:
 
         self._lane(name, module, loop, horovod)
 
-    def loop(self, name: str, loop: Callable[[Gate], None]) -> None:
-        """A loop of anybody's."""
-        self.lanes.append(Lane(name, loop, self.block, warm_steps=self.warm_steps))
-
     def _lane(self, name: str, module: nn.Module, loop: Callable[[Gate], None], horovod: Horovod | None) -> None:
         """Add a lane."""
         wake, sleep = (None, None) if horovod is None else (horovod.start, horovod.stop)

@@ -12,7 +12,7 @@ from interleave import Variant, interleave
 from learners import Shape as ImageShape
 from learners import variants as learner_variants
 from optimizer import variants as optimizer_variants
-from own import add_loops
+from own import timer_variants
 from sma import variants as sma_variants
 from training import Bench, recipe
 from wires import variants as wire_variants
@@ -76,6 +76,8 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
         return list(learner_variants(*LEARNERS[name]))
     if name in UPDATES:
         return list(sma_variants(*UPDATES[name], comm))
+    if name in TIMER:
+        return list(timer_variants(directory, *TIMER[name]))
     if name in OPTIMIZERS:
         return list(optimizer_variants(*OPTIMIZERS[name]))
     if name in SYNC:
@@ -104,11 +106,6 @@ def make(name: str, comm: MpiCommunicator, directory: Path) -> list[Variant]:
             bench.ours("built in", recipe(model, allreduce="mpi"))
             bench.ours("built in again", recipe(model, allreduce="mpi"))
         bench.check_equal()
-    elif name in TIMER:
-        widths, block = TIMER[name]
-        bench = Bench(comm, directory, SMALL, block)
-        for _ in range(LANES):
-            add_loops(bench, widths)
     else:
         model, block = LOGGING[name]
         bench = Bench(comm, directory, model, block)
