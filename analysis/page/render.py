@@ -45,9 +45,8 @@ def render(
         lstrip_blocks=True,
     )
     tables: Mapping[str, pd.DataFrame] = {name: frame for part in parts for name, frame in part.frames.items()}
-    made_of = " and ".join(
-        [counted(len(entries), "run"), f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"]
-    )
+    of_studies = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
+    made_of = " and ".join([*([counted(len(entries), "run")] if entries else []), *([of_studies] if studies else [])])
     return environment.get_template("report.html.j2").render(
         title="hpcsgd report",
         emulated=emulated_caption(entries),

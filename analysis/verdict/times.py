@@ -55,9 +55,13 @@ def _bounds(shares: Mapping[str, Shares]) -> str:
         clear = own[first].is_above(own[second])
         both = " and ".join(sorted((BOUNDS[first], BOUNDS[second])))
         found.setdefault(f"to {BOUNDS[first]}" if clear else f"about equally to {both}", []).append(name)
-    if len(found) == 1 and len(shares) > 1:
-        return f"{next(iter(found))} in all runs ({_first(shares, list(shares))})"
-    return listed([f"{words} in {_who(names, shares)} ({_first(shares, names)})" for words, names in found.items()])
+    everyone = len(found) == 1 and len(shares) > 1
+    said = []
+    for words, names in found.items():
+        # Of two that take as much neither is the larger share.
+        share = f" ({_first(shares, names)})" if words.startswith("to ") else ""
+        said.append(f"{words} in {'all runs' if everyone else _who(names, shares)}{share}")
+    return listed(said)
 
 
 def _who(names: Sequence[str], shares: Mapping[str, Shares]) -> str:
