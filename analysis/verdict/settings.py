@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from runs import groups
 from runs.groups import by_seed, frozen, same_setting, split, way, work
 from runs.identity import dotted
 from runs.logs import Entry, algorithm_text
@@ -14,15 +14,8 @@ from runs.tasks import algorithm, task
 MOST_SAID = 3
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        entries: the runs, by seed.
-    """
-
-    entries: tuple[Entry, ...]
+class Setting(groups.Setting):
+    """Runs that differ in their seed alone, with what tells them apart from others."""
 
     @property
     def name(self) -> str:
@@ -73,7 +66,7 @@ class Setting:
 def _conduct(item: Entry) -> dict[str, str]:
     """How ranks communicate and what they run on."""
     facts = {key: str(value) for key, value in dotted(item.run.config) if key.startswith("comm.")}
-    if "gradient" not in set(item.run.iterations["action"]):
+    if "gradient" not in set(item.run.per_step["action"]):
         # It has averaged replicas alone.
         facts.pop("comm.allreduce", None)
     facts["device"] = ", ".join(sorted({str(device) for device in item.run.ranks["device"]}))
