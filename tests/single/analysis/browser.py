@@ -122,6 +122,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true: what an event leads to may come after it."""
+        look = f"const look = () => (({expression}) ? done() : setTimeout(look, 10)); look();"
+        answer = self.call("Runtime.evaluate", expression=f"new Promise((done) => {{ {look} }})", awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+
     def click(self, element: str) -> None:
         """Click in the middle of an element, which an expression gives, as a mouse does."""
         self.evaluate(f"({element}).scrollIntoView({{block: 'center'}})")
