@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from hpcsgd.record.schema import EXPOSED_SPANS
 from runs.logs import Entry
 from tables.iterations import period_means, record_iterations
-from tables.scaling import EXPOSED, period_shares
+from tables.scaling import period_shares
 
 NUM_PARTS = 5
 COMPUTE = ("forward_seconds", "backward_seconds", "update_seconds")
@@ -43,13 +44,13 @@ def _parts(item: Entry, skip: int) -> pd.DataFrame:
     frame = item.run.iterations[item.run.iterations["step"].isin(clock.index)]
     if item.summary:
         frame = frame[frame["statistic"] == "median"]
-    names = [*COMPUTE, *EXPOSED, "data_seconds"]
+    names = [*COMPUTE, *EXPOSED_SPANS, "data_seconds"]
     seconds = frame.groupby("step")[names].mean().reindex(clock.index)
     shares = pd.DataFrame(
         {
             "compute_share": seconds[list(COMPUTE)].sum(axis=1),
             "data_share": seconds["data_seconds"],
-            "exposed_share": seconds[list(EXPOSED)].sum(axis=1),
+            "exposed_share": seconds[list(EXPOSED_SPANS)].sum(axis=1),
             "wait_share": period_shares(item, skip)["wait_share"].reindex(clock.index) * clock,
         }
     )

@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from hpcsgd.record.frames import energy_per_sample
+from hpcsgd.record.schema import EXPOSED_SPANS
 from runs.logs import Entry, ranks_text
 from tables.iterations import period_means, record_iterations
 from tables.sizes import STRONG, WEAK, is_gpu, size_table
 from tables.timing import synchronisation_calls, untold_actions
 
-EXPOSED = ("gradient_allreduce_seconds", "averaging_seconds")
-"""Spans of communication that compute did not hide."""
 PERCENTILES = {"p5": 5, "p95": 95}
 SHARES = ("exposed_share", "wait_share")
 MEASURES = (
@@ -47,7 +46,7 @@ def period_shares(item: Entry, skip: int) -> pd.DataFrame:
     period = record.set_index("step")["period"].reindex(clock.index)
     frame = item.run.iterations[item.run.iterations["step"].isin(clock.index)]
     seconds = pd.DataFrame(
-        {"exposed_share": frame[list(EXPOSED)].sum(axis=1), "wait_share": 0.0, "step": frame["step"]}
+        {"exposed_share": frame[list(EXPOSED_SPANS)].sum(axis=1), "wait_share": 0.0, "step": frame["step"]}
     )
     calls = synchronisation_calls(item, frame)
     seconds.loc[calls.index, "wait_share"] = calls["wait_seconds"]

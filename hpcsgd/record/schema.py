@@ -60,6 +60,9 @@ NOT_TRAINING = ("evaluation_seconds", "checkpoint_seconds", "logging_seconds")
 OWN_SPANS = ("data_seconds", "forward_seconds", "backward_seconds", "update_seconds")
 """What a rank does by itself, but for the communication in the backward pass: of the slowest it takes longest."""
 
+EXPOSED_SPANS = ("gradient_allreduce_seconds", "averaging_seconds")
+"""Communication that compute did not hide."""
+
 TRAINING_SPANS = tuple(c.name for c in SPANS if c.name not in NOT_TRAINING)
 
 ITERATION_COLUMNS = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.record.columns import settled
 from hpcsgd.record.older import METRIC_ROWS_SINCE
-from hpcsgd.record.schema import OWN_SPANS, STATUS
+from hpcsgd.record.schema import EXPOSED_SPANS, OWN_SPANS, STATUS
 from hpcsgd.record.sound import check_log, num_stored, read_provenance
 from hpcsgd.record.summary import main_metrics, metric_text
 
@@ -25,8 +25,6 @@ NUM_ROWS = 100
 """Of the last iterations, of which the rate and the shares are told."""
 
 NUM_EVALUATIONS = 64
-
-EXPOSED = ("gradient_allreduce_seconds", "averaging_seconds")
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ class _LastRows:
     def exposed(self) -> float:
         """The share of exposed communication, mean over ranks."""
         seconds = float(self._seconds.sum())
-        return float(self._shares(EXPOSED).sum()) / seconds if seconds > 0 else math.nan
+        return float(self._shares(EXPOSED_SPANS).sum()) / seconds if seconds > 0 else math.nan
 
     def slowest(self) -> tuple[int | None, float]:
         """The rank whose own work took longest, and by what part of the median."""

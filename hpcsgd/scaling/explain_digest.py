@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcsgd.record.schema import SPANS
+from hpcsgd.record.schema import EXPOSED_SPANS, SPANS
 from hpcsgd.scaling.explain_late import BLOCK, above_median, fewest, last_of, relative, wasted
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,6 @@ COLUMNS = ("start_seconds", "wall_seconds", "num_samples", "utilisation", *SPAN_
 """The columns ``[step, rank]`` that are looked at."""
 
 _COMPUTE = ("forward_seconds", "backward_seconds", "update_seconds")
-_SYNC = ("gradient_allreduce_seconds", "averaging_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +107,7 @@ def own_parts(columns: Mapping[str, NDArray[Any]]) -> dict[str, Floats]:
     own = {
         "input": columns["data_seconds"],
         "compute": sum(columns[name] for name in _COMPUTE),
-        "sync": sum(columns[name] for name in _SYNC),
+        "sync": sum(columns[name] for name in EXPOSED_SPANS),
         **{name: columns[f"{name}_seconds"] for name in ASIDE},
     }
     own["other"] = np.maximum(columns["wall_seconds"] - sum(own.values()), 0.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpcsgd.errors import UsageError
 from hpcsgd.record.reader import Run
-from hpcsgd.record.schema import ACTIONS
+from hpcsgd.record.schema import ACTIONS, EXPOSED_SPANS
 from hpcsgd.scaling.methods import Method, method_of
 
 Array = NDArray[np.float64]
@@ -22,7 +22,6 @@ SKIP = 2
 
 LEAST_STEPS = 8
 BEFORE = ("data_seconds", "forward_seconds", "backward_seconds")
-SYNCS = ("gradient_allreduce_seconds", "averaging_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +106,7 @@ def small_run(run: Run) -> Small:
 
     ranks = run.ranks.set_index("rank").loc[kept]
     duration = column("sync_exit_seconds") - column("sync_enter_seconds")
-    spans = column(SYNCS[0]) + column(SYNCS[1])
+    spans = column(EXPOSED_SPANS[0]) + column(EXPOSED_SPANS[1])
     action = frame["action"].to_numpy().astype(str)[:: len(kept)][SKIP:]
     # In the queue of a GPU nothing is stamped: there the span is all that is known.
     sync = np.where(np.isnan(duration), np.where((action == ACTIONS[0])[:, None], np.nan, spans), duration)

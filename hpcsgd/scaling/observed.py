@@ -14,12 +14,11 @@ import pandas as pd
 from hpcsgd.errors import UsageError
 from hpcsgd.record.frames import rank_axis, synchronisation_periods, training_seconds
 from hpcsgd.record.reader import Run
-from hpcsgd.record.schema import NOT_TRAINING, TRAINING_SPANS
+from hpcsgd.record.schema import EXPOSED_SPANS, NOT_TRAINING, TRAINING_SPANS
 from hpcsgd.scaling.batches import FEWEST_BATCHES
 
 TOTAL = "iteration"
 MEAN = "iteration, mean"
-COMMUNICATION = ("gradient_allreduce_seconds", "averaging_seconds")
 WARM_UP, WARM_UP_SHARE = 5, 0.05
 """Of each segment of a run so many iterations are left out, or this share of them if that is more."""
 WARM_UP_TEXT = f"the first {WARM_UP} iterations or {WARM_UP_SHARE:.0%} of each start"
@@ -97,7 +96,7 @@ def _named(largest: pd.DataFrame, smallest: pd.DataFrame, middle: pd.DataFrame) 
     columns = {TOTAL: largest[TOTAL]}
     for span in TRAINING_SPANS:
         name = span.removesuffix("_seconds")
-        if span in COMMUNICATION:
+        if span in EXPOSED_SPANS:
             columns[f"{name} transfer"] = smallest[span]
             columns[f"{name} wait"] = (middle[span] - smallest[span]).clip(lower=0)
         else:
