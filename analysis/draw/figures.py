@@ -127,9 +127,9 @@ def finish(
     caption: str = "",
 ) -> list[Path]:
     """Add legend and caption and save as ``name.png`` and ``name.svg``; returns the files written."""
-    surround(figure, handles, labels, caption)
+    engine = surround(figure, handles, labels, caption)
     # Lay out once for both files: it takes longer than the drawing.
-    figure.draw_without_rendering()
+    engine.execute(figure)
     figure.set_layout_engine("none")
     files = [directory / f"{name}.png", directory / f"{name}.svg"]
     figure.savefig(files[0], metadata={"Software": None})
@@ -137,8 +137,8 @@ def finish(
     return files
 
 
-def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], caption: str) -> None:
-    """Put the legend above the panels and the caption below, outside of them.
+def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], caption: str) -> ConstrainedLayoutEngine:
+    """Put the legend above the panels and the caption below, outside of them; returns what lays the figure out.
 
     The figure grows by the height of both, so the panels keep their size.
     """
@@ -158,6 +158,7 @@ def surround(figure: Figure, handles: Sequence[Any], labels: Sequence[str], capt
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, below / height, 1, 1 - below / height))
+    return engine
 
 
 def legend_columns(labels: Sequence[str], width: float) -> list[Sequence[str]]:
