@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,17 @@ EPILOG = """examples:
 An algorithm is NAME, NAME:H or hierarchical_local_sgd:HxB, with +late=Q (steps that an averaging may go on beside the
 training) and +WIRE (bfloat16, ef_sign, ...) after it. Every interval is where 90 % of the draws lie.
 """
+
+COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("iteration", "iteration_seconds", seconds_text),
+    ("epoch", "epoch_seconds", seconds_text),
+    ("samples/s", "samples_per_second", "{:,.0f}".format),
+    ("efficiency", "efficiency", "{:.0%}".format),
+    ("waiting", "waited", "{:.0%}".format),
+    ("hours", "hours", "{:.3g}".format),
+    ("GPU-hours", "gpu_hours", "{:.3g}".format),
+)
+"""Title, name in the file and words of what is said of a size."""
 
 
 def predict(words: list[str]) -> int:
@@ -132,11 +143,12 @@ def _num_samples(runs: Sequence[Run]) -> int | None:
 
 def text(prediction: dict[str, Any]) -> list[str]:
     """A prediction in words: a table, what is best, what is assumed, and what is not known."""
-    rows = [["algorithm", "GPUs", "batch", "iteration", "samples/s", "efficiency", "waiting", "hours", "GPU-hours"]]
-    rows += [_row(one) for one in prediction["predictions"]]
+    rows = [["algorithm", "GPUs", "batch", *(title for title, _, _ in COLUMNS)]]
+    for one in prediction["predictions"]:
+        rows += _two_lines(one)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", f"Medians, and what {prediction['level']:.0%} of the draws lie between."]
+    lines += ["", f"Medians, and below them what {prediction['level']:.0%} of the draws lie between."]
     for name in ("fastest", "cheapest"):
         if prediction[name]:
             lines.append(f"{name.capitalize()}: {prediction[name]['algorithm']} on {prediction[name]['gpus']} GPUs.")
@@ -148,22 +160,19 @@ def text(prediction: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _row(one: dict[str, Any]) -> list[str]:
-    def spread(name: str, say: Any) -> str:
-        found = one[name]
-        return "-" if found is None else f"{say(found['median'])} ({say(found['low'])} to {say(found['high'])})"
+def _two_lines(one: dict[str, Any]) -> list[list[str]]:
+    """The medians of a row, and below each its interval."""
+    names = [one["algorithm"], str(one["gpus"]), str(one["local_batch"])]
+    found = [(one[name], say) for _, name, say in COLUMNS]
+    medians = ["-" if spread is None else say(spread["median"]) for spread, say in found]
+    intervals = ["" if spread is None else _interval(say(spread["low"]), say(spread["high"])) for spread, say in found]
+    return [[*names, *medians], ["", "", "", *intervals]]
 
-    return [
-        one["algorithm"],
-        str(one["gpus"]),
-        str(one["local_batch"]),
-        spread("iteration_seconds", seconds_text),
-        spread("samples_per_second", "{:,.0f}".format),
-        spread("efficiency", "{:.0%}".format),
-        f"{one['waited']['median']:.0%}",
-        spread("hours", "{:.3g}".format),
-        spread("gpu_hours", "{:.3g}".format),
-    ]
+
+def _interval(low: str, high: str) -> str:
+    """From one to the other, with the unit once where it is the same."""
+    (number, _, unit), (_, _, other) = low.partition(" "), high.partition(" ")
+    return f"{number if unit == other else low} to {high}"
 
 
 def _number(word: str) -> int:

@@ -8,9 +8,12 @@ Of each suite of Debian (bookworm, trixie) ``debootstrap --variant=minbase`` mak
     build    a clone, `make demo`: Horovod is built
     kept     another clone, `make demo`: the Horovod wheel is kept from before
     wheel    the wheel, beside no checkout: every command of the first page and of the tutorial, whole
+    image    slurm/containers/Containerfile on the bare root, by buildah, without a daemon: with Open MPI's wheel, and
+             against Debian's MPICH; in each, two ranks train, and figures are drawn
 
-It needs root and debootstrap. ``FRESH_BIND`` names files and directories of this machine that each root shows too, as a
-package mirror, with ``PIP_*`` of the environment. Prints a table; exit code 1 where a stage failed.
+It needs root and debootstrap, and buildah for the images. ``FRESH_BIND`` names files and directories of this machine
+that each root shows too, as a package mirror, with ``PIP_*`` of the environment. Prints a table; exit code 1 where a
+stage failed.
 """
 
 from __future__ import annotations
@@ -85,7 +88,14 @@ def remove(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def inside(root: Path, command: str) -> subprocess.CompletedProcess[bytes]:
+def check(root: Path, command: str, exit_code: int) -> None:
+    """Raise where a command has failed, with the last lines of the root's ``log``."""
+    if exit_code:
+        tail = (root / "log").read_bytes().decode(errors="replace").splitlines()[-15:]
+        raise RuntimeError("\n".join([f"{command}: exit code {exit_code}", *tail]))
+
+
+def inside(root: Path, command: str) -> None:
     """Run a command of a shell in a root, in an environment of its own; what it says goes to the root's ``log``."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     variables = {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "CI": "true"} | kept
@@ -94,10 +104,7 @@ def inside(root: Path, command: str) -> subprocess.CompletedProcess[bytes]:
         log.flush()
         words = ["chroot", str(root), "/bin/bash", "-c", f"cd && {command}"]
         done = subprocess.run(words, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
-    if done.returncode:
-        tail = (root / "log").read_bytes().decode(errors="replace").splitlines()[-15:]
-        raise RuntimeError("\n".join([f"{command}: exit code {done.returncode}", *tail]))
-    return done
+    check(root, command, done.returncode)
 
 
 def seconds_to(path: Path, process_began: float) -> float:
@@ -152,7 +159,49 @@ def wheel(root: Path) -> Iterator[tuple[str, str]]:
         yield f"every command of {page}", f"{time.time() - began:.0f} s"
 
 
-STAGES = {stage.__name__: stage for stage in (build, kept, wheel)}
+def buildah(root: Path, *words: str) -> str:
+    """Run buildah, whose images lie beside the root; gives what it says last. The rest goes to the root's ``log``."""
+    store = root.parent / f"images-{root.name}"
+    places = ("--root", f"{store}/root", "--runroot", f"{store}/run", "--storage-driver", "vfs")
+    command = ["buildah", *places, *words]
+    environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
+    with open(root / "log", "ab") as log:
+        log.write(f"$ {' '.join(command)}\n".encode())
+        log.flush()
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+        log.write(done.stdout.encode())
+    check(root, f"buildah {' '.join(words)}", done.returncode)
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def image(root: Path) -> Iterator[tuple[str, str]]:
+    """The image of the Containerfile, both ways; and what it is for, in it."""
+    bare = buildah(root, "from", "scratch")
+    buildah(root, "copy", "--quiet", bare, str(base(root.name, root.parent)), "/")
+    buildah(root, "commit", "--quiet", bare, "bare")
+    volumes = [
+        word
+        for place in ["/etc/resolv.conf", *filter(None, os.environ.get("FRESH_BIND", "").split(":"))]
+        for word in ("--volume", f"{place}:{place}:ro")
+    ]
+    for mpi in ("openmpi", "mpich"):
+        began = time.time()
+        arguments = ("--build-arg", "BASE=localhost/bare", "--build-arg", f"MPI={mpi}")
+        file = root / "repository/slurm/containers/Containerfile"
+        buildah(root, "bud", *volumes, *arguments, "-f", str(file), "-t", mpi, str(root / "repository"))
+        yield f"building it, {mpi}", f"{time.time() - began:.0f} s"
+        name = buildah(root, "from", f"localhost/{mpi}")
+        yield f"its size, {mpi}", megabytes(Path(buildah(root, "mount", name)))
+        launch = "mpirun -n 2" + (" --allow-run-as-root --oversubscribe" if mpi == "openmpi" else "")
+        training = "hpcsgd train demo_local_sgd --data.name synthetic --max_steps 20 --run_dir /tmp/run"
+        for command in (f"{launch} {training}", "hpcsgd figures timing /tmp/run -o /tmp/figures"):
+            buildah(root, "run", name, "--", "bash", "-c", command)
+        told = "hpcsgd info /tmp/run | grep -E '^(ranks|progress)' | tr -s ' \\n' ' '"
+        yield f"what two ranks have run in it, {mpi}", buildah(root, "run", name, "--", "bash", "-c", told)
+    shutil.rmtree(root.parent / f"images-{root.name}")
+
+
+STAGES = {stage.__name__: stage for stage in (build, kept, wheel, image)}
 
 
 def run_suite(suite: str, folder: Path, stages: list[str]) -> Iterator[Row]:

@@ -12,6 +12,7 @@ import pytest
 
 from hpcsgd.errors import UsageError
 from hpcsgd.record.reader import find_runs
+from hpcsgd.record.summary import seconds as seconds_text
 from hpcsgd.scaling.command import predict as command
 from hpcsgd.scaling.fit import Model, fit, num_buckets, timings_of
 from hpcsgd.scaling.logs import Small, small_run
@@ -150,6 +151,12 @@ def test_the_command_keeps_a_prediction_with_the_hashes_of_its_logs(
     seconds = 2 * 100000 / (8 * 32) * one["iteration_seconds"]["median"]
     assert one["hours"]["median"] == pytest.approx(seconds / 3600, rel=1e-6)
     assert kept["fastest"] == {"algorithm": "local_sgd:16", "gpus": 64}
+    lines = said.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("sync_sgd "))
+    assert lines[first - 1].split()[:6] == ["algorithm", "GPUs", "batch", "iteration", "epoch", "samples/s"]
+    for name in ("iteration_seconds", "epoch_seconds"):
+        assert seconds_text(one[name]["median"]) in lines[first]
+        assert seconds_text(one[name]["high"]) in lines[first + 1]
     for words_said in (
         "local_sgd:16",
         "Fastest: local_sgd:16 on 64 GPUs.",
