@@ -62,6 +62,20 @@ def test_the_page_fits_and_has_no_error(browser: Browser, page: Path, width: int
     assert browser.errors == []
 
 
+def test_a_sheet_of_paper_has_all_of_a_table_and_nothing_that_is_empty(browser: Browser, page: Path) -> None:
+    browser.open(page, 718, 1000)  # A4 without its margins
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    beyond = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.picture')
+        && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 200))"""
+    assert browser.evaluate(beyond) == []
+    assert browser.evaluate("document.querySelectorAll('#runs + .scroll td').length") > 3 * 10
+    shown = "[...document.querySelectorAll('main section')].filter((e) => e.offsetHeight)"
+    assert browser.evaluate(f"{shown}.every((e) => e.querySelector('figure, table'))")
+    assert not browser.evaluate("document.querySelector('nav').offsetHeight")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert browser.errors == []
+
+
 def test_a_click_on_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
     browser.open(page, *SIZES[0][:2])
     table = "document.querySelector('#runs').parentElement.querySelector('table')"
