@@ -11,8 +11,6 @@ are drawn from their numbers, before any run. ``compare.md`` in DIR has the tabl
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from tests.parallel.ranks import sleepers  # noqa: E402
 
 RECIPE = str(ROOT / "jobs" / "emulated" / "wind_tunnel.yaml")
 NUM_SETTINGS, NUM_RANKS = 10, 2
@@ -78,11 +78,8 @@ def main() -> int:
     if options.worker:
         train(options.directory, settings)
         return 0
-    environment = os.environ | {"OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
-    mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(NUM_RANKS), sys.executable]
     for setting in settings:
-        words = [__file__, str(options.directory), "--settings", str(setting), "--worker"]
-        subprocess.run([*mpirun, *words], check=True, env=environment)
+        sleepers(NUM_RANKS, __file__, str(options.directory), "--settings", str(setting), "--worker")
     show(options.directory)
     return 0
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from hpcsgd.scaling.fit import fit  # noqa: E402
 from hpcsgd.scaling.logs import small_run  # noqa: E402
 from hpcsgd.scaling.methods import parse_method  # noqa: E402
 from hpcsgd.scaling.predict import Limits, Question, predict  # noqa: E402
+from tests.parallel.ranks import sleepers  # noqa: E402
 
 RECIPE = str(ROOT / "jobs" / "emulated" / "wind_tunnel.yaml")
 SEED = 18
@@ -209,10 +208,7 @@ def _errors(rows: Sequence[Row], name: str) -> str:
 def start(options: argparse.Namespace, size: int) -> None:
     """The runs of a size, in one mpirun."""
     words = [__file__, str(options.directory), options.stage, "--machines", options.machines, "--worker"]
-    mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(size), sys.executable]
-    # A rank that waits in MPI lets the others run.
-    environment = os.environ | {"OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*mpirun, *words], check=True, env=environment)
+    sleepers(size, *words)
 
 
 def train(directory: Path, stage: str, chosen: list[Machine]) -> None:

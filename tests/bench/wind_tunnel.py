@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +33,7 @@ from hpcsgd.record.reader import load_run  # noqa: E402
 from hpcsgd.run.emulated import EmulatedCompute  # noqa: E402
 from hpcsgd.run.plan import make_plan  # noqa: E402
 from hpcsgd.train import run  # noqa: E402
+from tests.parallel.ranks import sleepers  # noqa: E402
 
 RECIPE = str(ROOT / "jobs" / "emulated" / "wind_tunnel.yaml")
 LOCAL = ("--algorithm.name", "local_sgd", "--algorithm.sync_period")
@@ -70,10 +69,7 @@ def main() -> int:
     sizes = [int(size) for size in options.ranks.split(",")]
     for size in sizes:
         words = [__file__, str(options.directory), "--cases", options.cases, "--worker"]
-        mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(size), sys.executable]
-        # A rank that waits in MPI lets the others run.
-        environment = os.environ | {"OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
-        subprocess.run([*mpirun, *words], check=True, env=environment)
+        sleepers(size, *words)
     show(options.directory, cases, sizes)
     return 0
 

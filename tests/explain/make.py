@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import lzma
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tests.parallel.ranks import sleepers
 
 if TYPE_CHECKING:
     from hpcsgd.comm.communicator import Communicator
@@ -72,10 +72,7 @@ def main() -> int:
         train(options.directory, cases)
         return 0
     words = ["-m", "tests.explain.make", str(options.directory), "--cases", options.cases, "--worker"]
-    mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(NUM_RANKS), sys.executable]
-    # A rank that waits in MPI lets the others run.
-    environment = os.environ | {"OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*mpirun, *words], check=True, env=environment)
+    sleepers(NUM_RANKS, *words)
     for case in cases:
         keep(options.directory / case / "run.h5", KEPT / f"{case}.h5.xz")
     return 0

@@ -59,6 +59,11 @@ def mpirun(num_ranks: int, *words: str, options: Sequence[str] = (), **extra: st
     return run(command(num_ranks, *words, options=options), **extra)
 
 
+def sleepers(num_ranks: int, *words: str) -> None:
+    """Run Python with ``words`` on many ranks that mostly sleep: one that waits in MPI lets the others run."""
+    subprocess.run(command(num_ranks, *words), check=True, env=environment(OMPI_MCA_mpi_yield_when_idle="1"))
+
+
 def train_words(run_dir: Path, **keys: str) -> list[str]:
     """``-m hpcsgd train`` of a small synthetic run; ``keys`` are dotted, with ``__`` for the dot."""
     values = SYNTHETIC | {key.replace("__", "."): value for key, value in keys.items()}
