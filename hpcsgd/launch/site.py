@@ -64,6 +64,7 @@ class SiteProfile:
         signal_seconds: how long before the time limit the ranks are told to save.
         max_restarts: how often a job that was stopped and saved goes back to the queue; 0 is never; unset, 20 times.
             PBS and Flux let no job do that; 0 says to PBS that it must not either, after a failure or a preemption.
+        network: the links within and between nodes, which ``hpcsgd predict --network`` takes from this file.
     """
 
     title: str
@@ -104,6 +105,7 @@ class SiteProfile:
     node_local: str | None = None
     signal_seconds: int = 120
     max_restarts: int | None = None
+    network: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -241,7 +243,7 @@ def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _value(key: str, value: Any, kind: Any, path: Path) -> Any:
-    """``value`` as ``kind``: a plain type, a choice, one of them or nothing, a list of either, or a table of texts."""
+    """``value`` as ``kind``: a plain type, a choice, one of them or nothing, a list of either, a table (of texts)."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if type(None) in inside:
         return _value(key, value, inside[0], path)
@@ -252,6 +254,8 @@ def _value(key: str, value: Any, kind: Any, path: Path) -> Any:
         raise UsageError(f"{path}: {key} is {value!r}: it must be one of {', '.join(inside)}{hint}")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(key, part, inside[0], path) for part in value)
+    if kind == dict[str, Any] and isinstance(value, dict):
+        return value  # What reads it, checks it.
     if origin is dict and isinstance(value, dict):
         # A number is as good as its text.
         return {name: _value(f"{key}.{name}", _text(part), str, path) for name, part in value.items()}

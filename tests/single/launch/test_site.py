@@ -8,6 +8,8 @@ import pytest
 
 from hpcsgd.errors import UsageError
 from hpcsgd.launch.site import load_site, site_names, slurm_directory
+from hpcsgd.scaling.network import LEVELS, read_network
+from hpcsgd.study.machine import Level, Network
 
 MINIMAL = 'title = "mine"\ntasks_per_node = 4\n'
 PBS = MINIMAL + 'scheduler = "pbs"\nlauncher = "mpiexec"\n'
@@ -113,6 +115,18 @@ def test_what_is_given_twice_is_named_with_both_lines(tmp_path: Path, text: str,
 def test_a_site_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="site"):
         load_site(name)
+
+
+def test_the_network_of_a_site_is_what_a_prediction_takes(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    levels = "".join(f"[network.{name}]\nlatency_seconds = 1e-6\nbytes_per_second = 1e10\n" for name in LEVELS)
+    path.write_text(MINIMAL + levels)
+    site = load_site(str(path))
+    assert set(site.network) == set(LEVELS)
+    assert read_network(path)[0] == Network(*(Level(1e-6, 1e10) for _ in LEVELS))
+    path.write_text(MINIMAL + "network = 3\n")
+    with pytest.raises(UsageError, match="network is 3: it must be a table"):
+        load_site(str(path))
 
 
 def test_a_site_that_is_not_there() -> None:
