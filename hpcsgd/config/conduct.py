@@ -111,9 +111,10 @@ class LogConfig:
 
     Attributes:
         enabled: write ``run.h5``.
-        flush_steps: iterations between two gathers to rank 0; the end of an epoch gathers too.
-        flush_seconds: where iterations are so short that ``flush_steps`` of them take less, as many as take this long
-            lie between two gathers, 1000 at most; 0: the time does not count.
+        flush_steps: iterations between two gathers to rank 0; unset, ``flush_seconds`` tells. The end of an epoch
+            gathers too.
+        flush_seconds: where ``flush_steps`` is unset, as many iterations as take this long lie between two gathers, 100
+            at least and 1000 at most.
         ranks: ``all`` ranks; ``node``, the first rank of each node; ``summary``, minimum, median and maximum.
         utilisation_seconds: seconds between two samples of how busy each rank's device is (a GPU by NVML, CPUs by the
             process's CPU time), and of its energy, clock and memory and its node's energy, where these are told; 0:
@@ -124,8 +125,8 @@ class LogConfig:
     """
 
     enabled: bool = True
-    flush_steps: int = 100
-    flush_seconds: float = 0.0
+    flush_steps: int | None = None
+    flush_seconds: float = 1.0
     ranks: Literal["all", "node", "summary"] = "all"
     utilisation_seconds: float = 0.2
     noise_scale: bool = False
@@ -133,7 +134,8 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         check_values(self, "log.")
-        require(1 <= self.flush_steps <= MOST_FLUSHED, "log.flush_steps", self.flush_steps, f"1 to {MOST_FLUSHED}")
+        ok = self.flush_steps is None or 1 <= self.flush_steps <= MOST_FLUSHED
+        require(ok, "log.flush_steps", self.flush_steps, f"1 to {MOST_FLUSHED}")
         require(self.flush_seconds >= 0, "log.flush_seconds", self.flush_seconds, "0 or more")
         if self.flush_seconds:
             check_seconds("log.flush_seconds", self.flush_seconds)

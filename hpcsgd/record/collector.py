@@ -32,7 +32,7 @@ RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
 GPU_LAG = 8
 """Iterations that a GPU may be behind: their stamps are not read yet at a gather, so that it does not wait for them."""
 
-MOST_IN_SECONDS = 1000
+FEWEST, MOST = 100, 1000
 """Iterations between two gathers, where their time tells how many."""
 
 
@@ -88,9 +88,8 @@ class Collector:
         self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
         self._from_first = from_first
-        self._cadence = config.flush_steps
-        most = max(config.flush_steps, MOST_IN_SECONDS) if config.flush_seconds else config.flush_steps
-        capacity = most + GPU_LAG + 2 + most_waiting
+        self._cadence = config.flush_steps or FEWEST
+        capacity = (config.flush_steps or MOST) + GPU_LAG + 2 + most_waiting
         # Sum and weight of the loss, norm of the gradient, and of what a learner adds to it.
         self._scalars = QueuedScalars(device, capacity, 4) if device.type != "cpu" else HostScalars()
         self._learners = learners
@@ -277,6 +276,6 @@ class Collector:
 
     def _set_cadence(self, seconds: NDArray[np.float64]) -> None:
         """Gather as seldom as the time of iterations allows; all ranks do as rank 0 says. Collective."""
-        if self.config.flush_seconds:
-            count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST_IN_SECONDS))
-            self._cadence = self._from_first(max(count, self.config.flush_steps))
+        if self.config.flush_steps is None:
+            count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST))
+            self._cadence = self._from_first(max(count, FEWEST))

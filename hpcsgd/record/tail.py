@@ -143,7 +143,8 @@ def _tail(log: h5py.File, version: int, num_rows: int, written: float) -> Tail:
     pace = last.pace(int(log["segments/first_step"][-1]) if num_stored(log["segments/segment"]) else 0)
     left = None if facts["total_steps"] is None else facts["total_steps"] - done
     log_config = provenance.get("config", {}).get("log", {})
-    flush = pace * log_config.get("flush_steps", NUM_ROWS)
+    flush_steps = log_config.get("flush_steps")
+    flush_seconds = 0.0 if flush_steps else log_config.get("flush_seconds", 0.0)
     length = provenance.get("steps_per_epoch")
     slowest, excess = last.slowest()
     return Tail(
@@ -156,7 +157,7 @@ def _tail(log: h5py.File, version: int, num_rows: int, written: float) -> Tail:
         slowest_rank=slowest,
         slowest_excess=excess,
         seconds_left=None if left is None or math.isnan(pace) else pace * left,
-        flush_seconds=max(flush, log_config.get("flush_seconds", 0.0)),
+        flush_seconds=max(pace * (flush_steps or NUM_ROWS), flush_seconds),
     )
 
 

@@ -102,12 +102,15 @@ def test_the_gradient_norm_is_that_of_its_step_and_not_a_number_where_it_was_not
     assert run.iterations["loss"].tolist() == [2.0] * 3
 
 
-@pytest.mark.parametrize(("milliseconds", "rows"), [(50, [3, 6]), (2, [3, 13]), (0, [3, 1003])])
+@pytest.mark.parametrize(
+    ("milliseconds", "steps", "rows"),
+    [(50, None, [100, 200]), (2, None, [100, 250]), (0, None, [100, 1100]), (2, 3, [3, 6]), (0, 3, [3, 6])],
+)
 def test_where_iterations_are_short_a_gather_waits_for_the_time_that_is_asked_for(
-    milliseconds: int, rows: list[int]
+    milliseconds: int, steps: int | None, rows: list[int]
 ) -> None:
     timer = StepTimer(torch.device("cpu"), 0.0)
-    config, gathered = LogConfig(enabled=False, flush_steps=3, flush_seconds=0.02, utilisation_seconds=0), []
+    config, gathered = LogConfig(False, steps, 0.3, utilisation_seconds=0), []
     collector = Collector(
         *(config, lambda values: None, timer, torch.device("cpu"), None, Clocks(1, 1 << 40)),
         *(np.array, np.array, Sampler(0.0, torch.device("cpu"), 1)),
