@@ -87,8 +87,8 @@ def learners(title: str, loop: float | None, big: float | None = None) -> Benchm
 WIRES = tuple(Comparison((name,), ("full",)) for name in ("bfloat16", "float16", "int8", "sign", "ef_sign", "top_k"))
 LOCAL = (Comparison(("H = 16",), ("no communication",), 1.05),)
 LOGGING = (
-    Comparison(("log on",), ("log off",), 1.01),
-    Comparison(("log off again",), ("log off",)),
+    Comparison(("log on",), ("log off",), 1.01, total=True),
+    Comparison(("log off again",), ("log off",), total=True),
 )
 FAULTS = (
     Comparison(("watched",), ("unwatched",), 1.01),
@@ -139,7 +139,7 @@ BENCHMARKS = {
     "own_small": Benchmark("a network by import path, 784-256-256-10", 60, OWN, ranks=1),
     "own_large": Benchmark("a network by import path, 784-1024-1024-10", 60, OWN, ranks=1),
     "timer": Benchmark("a loop of one's own in a session, algorithm=None", 120, TIMER, ranks=1),
-    "logging_small": Benchmark("whole loop, 784-256-256-10", 120, LOGGING),
+    "logging_small": Benchmark("whole loop, 784-256-256-10", 240, LOGGING),
 }
 QUICK = 0.15
 """Part of the time that ``--quick`` gives."""
