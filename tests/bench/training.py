@@ -47,9 +47,17 @@ FUSION_BYTES = 128 << 20
 
 
 def recipe(
-    model: ModelConfig, *, log: bool = False, sync_period: int | None = None, allreduce: Allreduce = "auto"
+    model: ModelConfig,
+    *,
+    log: bool = False,
+    sync_period: int | None = None,
+    allreduce: Allreduce = "auto",
+    flush_steps: int = 100,
 ) -> RunConfig:
-    """Synchronous SGD, or local SGD with a ``sync_period``, on Fashion-MNIST: more steps than a benchmark can take."""
+    """Synchronous SGD, or local SGD with a ``sync_period``, on Fashion-MNIST: more steps than a benchmark can take.
+
+    The loop stands still between its repetitions, which ``log.flush_seconds`` would count.
+    """
     algorithm = AlgorithmConfig() if sync_period is None else AlgorithmConfig(name="local_sgd", sync_period=sync_period)
     return RunConfig(
         epochs=10**6,
@@ -61,7 +69,7 @@ def recipe(
         learning_rate=LearningRateConfig(base=RATE, scaling_rule="none"),
         comm=CommConfig(allreduce=allreduce),
         evaluate=EvaluateConfig(every_epochs=0),
-        log=LogConfig(enabled=log, save_model=False),
+        log=LogConfig(enabled=log, flush_steps=flush_steps, save_model=False),
     )
 
 
