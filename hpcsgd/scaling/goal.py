@@ -68,7 +68,7 @@ def epochs_of(runs: Sequence[Run], target: Target | None) -> tuple[float | None,
     """
     if target is None:
         epochs = max((run.config.get("epochs") or 0 for run in runs), default=0)
-        return (float(epochs), f"{epochs} epochs, as in the recipe") if epochs else (None, "")
+        return (float(epochs), f"{epochs} epoch{'s' * (epochs != 1)}, as in the recipe") if epochs else (None, "")
     found = [(epochs, run) for run in runs if (epochs := epochs_to(run, target)) is not None]
     if not found:
         raise UsageError(f"--target {target.text}: no run has reached it: time to it cannot be told from these logs")

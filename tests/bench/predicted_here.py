@@ -72,9 +72,9 @@ def main() -> int:
     table, kept = home / "doctor.txt", home / "prediction.json"
     if not kept.exists():
         table.write_text(hpcsgd("doctor", "--device", "cpu", ranks=2))
-        words = [*map(str, small), "--gpus", "2", "--per_node", "2", "--batch", str(BATCH), "--steps", str(STEPS)]
         # A run of one rank sends nothing: an averaging of it says how many bytes there are.
-        words.append(str(train(home / "small" / "averaging", 1, BATCH, *CASES["local_sgd:4"])))
+        small.append(train(home / "small" / "averaging", 1, BATCH, *CASES["local_sgd:4"]))
+        words = [*map(str, small), "--gpus", "2", "--per_node", "2", "--batch", str(BATCH), "--steps", str(STEPS)]
         hpcsgd("predict", *words, "--algorithm", ",".join(CASES), "--network", str(table), "-o", str(kept))
     print("| algorithm | predicted (ms) | interval | measured | error |\n|---|---|---|---|---|")
     for one in json.loads(kept.read_text())["predictions"]:
