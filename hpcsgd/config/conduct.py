@@ -13,6 +13,8 @@ GradientWire = Literal["full", "bfloat16", "ef_sign", "top_k"]
 
 MOST_FLUSHED = 1_000_000
 """Iterations that a rank keeps in memory."""
+FEWEST_BY_TIME, MOST_BY_TIME = 100, 1000
+"""Iterations between two gathers, where their time tells how many."""
 
 
 @dataclass(frozen=True)

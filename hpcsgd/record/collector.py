@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcsgd.config import LogConfig
+from hpcsgd.config.conduct import FEWEST_BY_TIME, MOST_BY_TIME
 from hpcsgd.errors import DivergedError, told_as
 from hpcsgd.record.clocks import Clocks, SharedRow
 from hpcsgd.record.kept import Done, Guard, Kept, LastIteration
@@ -31,9 +32,6 @@ from hpcsgd.record.writer import RunLogWriter
 RANK_NAMES = tuple(column.name for column in RANK_COLUMNS)
 GPU_LAG = 8
 """Iterations that a GPU may be behind: their stamps are not read yet at a gather, so that it does not wait for them."""
-
-FEWEST, MOST = 100, 1000
-"""Iterations between two gathers, where their time tells how many."""
 
 
 class Collector:
@@ -88,8 +86,8 @@ class Collector:
         self._device = device
         self._lag = GPU_LAG if device.type == "cuda" else 0
         self._from_first = from_first
-        self._cadence = config.flush_steps or FEWEST
-        capacity = (config.flush_steps or MOST) + GPU_LAG + 2 + most_waiting
+        self._cadence = config.flush_steps or FEWEST_BY_TIME
+        capacity = (config.flush_steps or MOST_BY_TIME) + GPU_LAG + 2 + most_waiting
         # Sum and weight of the loss, norm of the gradient, and of what a learner adds to it.
         self._scalars = QueuedScalars(device, capacity, 4) if device.type != "cpu" else HostScalars()
         self._learners = learners
@@ -277,5 +275,5 @@ class Collector:
     def _set_cadence(self, seconds: NDArray[np.float64]) -> None:
         """Gather as seldom as the time of iterations allows; all ranks do as rank 0 says. Collective."""
         if self.config.flush_steps is None:
-            count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST))
-            self._cadence = self._from_first(max(count, FEWEST))
+            count = math.ceil(min(self.config.flush_seconds / max(seconds.mean(), 1e-9), MOST_BY_TIME))
+            self._cadence = self._from_first(max(count, FEWEST_BY_TIME))

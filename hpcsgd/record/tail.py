@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcsgd.config.conduct import FEWEST_BY_TIME
 from hpcsgd.errors import UsageError, reason
 from hpcsgd.record.columns import settled
 from hpcsgd.record.older import METRIC_ROWS_SINCE
@@ -157,7 +158,7 @@ def _tail(log: h5py.File, version: int, num_rows: int, written: float) -> Tail:
         slowest_rank=slowest,
         slowest_excess=excess,
         seconds_left=None if left is None or math.isnan(pace) else pace * left,
-        flush_seconds=max(pace * (flush_steps or NUM_ROWS), flush_seconds),
+        flush_seconds=max(pace * (flush_steps or FEWEST_BY_TIME), flush_seconds),
     )
 
 

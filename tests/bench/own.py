@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from learners import Steps
 from torch import Tensor, nn
 from training import BATCH, RATE
 
@@ -23,32 +23,23 @@ def network(widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
 
-class Steps:
-    """Some steps of a loop as a variant.
+class Whole(Steps):
+    """Steps that are all timed: what a session writes now and then counts, whenever it comes.
 
     Several ways of one loop share network, optimizer and batch: where these happen to lie in memory makes a loop up to
     3 % faster or slower for good.
     """
 
-    def __init__(self, name: str, steps: int, step: Callable[[], object], keep: object = None) -> None:
-        """``step`` does one; ``keep`` lives as long as this."""
-        self.name, self.steps, self._step, self._keep = name, steps, step, keep
+    def __init__(self, name: str, step: Callable[[], None], steps: int, keep: object = None) -> None:
+        """As of :class:`Steps`; ``keep`` lives as long as this."""
+        super().__init__(name, step, steps)
+        self._keep = keep
 
     def prepare(self) -> None:
         """Nothing comes before."""
 
-    def run(self) -> float:
-        """The steps."""
-        begin = time.perf_counter()
-        for _ in range(self.steps):
-            self._step()
-        return time.perf_counter() - begin
 
-    def rest(self) -> None:
-        """Nothing comes after."""
-
-
-def timer_variants(directory: Path, widths: tuple[int, ...], steps: int) -> list[Steps]:
+def timer_variants(directory: Path, widths: tuple[int, ...], steps: int) -> list[Whole]:
     """A plain loop, and the same in a session that only times it and writes its log."""
     torch.manual_seed(0)
     module = network(widths)
@@ -70,4 +61,4 @@ def timer_variants(directory: Path, widths: tuple[int, ...], steps: int) -> list
         passes(*next(batches))
         run.step()
 
-    return [Steps("plain", steps, plain), Steps("timed", steps, timed, stack), Steps("plain again", steps, plain)]
+    return [Whole("plain", plain, steps), Whole("timed", timed, steps, stack), Whole("plain again", plain, steps)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.wind_tunnel import measured  # noqa: E402
+from tests.parallel.ranks import command, environment  # noqa: E402
 
 RECIPE = ROOT / "jobs" / "demo_sync_sgd.yaml"
 BATCH, STEPS = 64, 100
@@ -43,10 +43,10 @@ CASES = {"sync_sgd": (), "local_sgd:4": ("--algorithm.name", "local_sgd", "--alg
 
 def hpcsgd(*words: str, ranks: int = 0) -> str:
     """Run a command of hpcsgd; its output."""
-    launcher = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", str(ranks)] if ranks else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    command = [*launcher, sys.executable, "-m", "hpcsgd.cli", *words]
-    return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    words = ("-m", "hpcsgd", *words)
+    started = command(ranks, *words) if ranks else [sys.executable, *words]
+    variables = environment(OMPI_MCA_mpi_yield_when_idle="1")
+    return subprocess.run(started, check=True, env=variables, stdout=subprocess.PIPE, text=True).stdout
 
 
 def train(path: Path, ranks: int, batch: int, *words: str) -> Path:

@@ -59,13 +59,18 @@ def base(suite: str, folder: Path) -> Path:
     return root
 
 
+def of_this_machine() -> list[str]:
+    """What the network needs: names of hosts, and ``FRESH_BIND``."""
+    return ["/etc/resolv.conf", *filter(None, os.environ.get("FRESH_BIND", "").split(":"))]
+
+
 @contextlib.contextmanager
 def shown(root: Path) -> Iterator[None]:
     """Inside, a root has what a machine has: devices, processes, names of hosts, and ``FRESH_BIND``."""
-    places = ["/proc", "/sys", "/dev", "/etc/resolv.conf", *os.environ.get("FRESH_BIND", "").split(":")]
+    places = ["/proc", "/sys", "/dev", *of_this_machine()]
     mounted: list[Path] = []
     try:
-        for place in map(Path, filter(None, places)):
+        for place in map(Path, places):
             target = root / place.relative_to("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir():
@@ -179,11 +184,7 @@ def image(root: Path) -> Iterator[tuple[str, str]]:
     bare = buildah(root, "from", "scratch")
     buildah(root, "copy", "--quiet", bare, str(base(root.name, root.parent)), "/")
     buildah(root, "commit", "--quiet", bare, "bare")
-    volumes = [
-        word
-        for place in ["/etc/resolv.conf", *filter(None, os.environ.get("FRESH_BIND", "").split(":"))]
-        for word in ("--volume", f"{place}:{place}:ro")
-    ]
+    volumes = [word for place in of_this_machine() for word in ("--volume", f"{place}:{place}:ro")]
     for mpi in ("openmpi", "mpich"):
         began = time.time()
         arguments = ("--build-arg", "BASE=localhost/bare", "--build-arg", f"MPI={mpi}")
